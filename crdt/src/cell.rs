@@ -1,0 +1,286 @@
+//! Cells: small, hot values that expire.
+//!
+//! A cell is under (kind, key, slot); a slot belongs to one replica, and two versions of one slot merge by
+//! their kind's rule. Promise: merging is commutative, associative and idempotent, for kinds known here or
+//! not, whatever bytes are in them. A cell ends at its expiry by the data alone.
+
+use serde::{Deserialize, Serialize};
+
+use crate::format::{DecodeError, Put, Reader};
+use crate::hlc::Hlc;
+use crate::id::AccountId;
+
+/// What a cell is about. Numbers that are not known here are kept and merged all the same.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct CellKind(pub u8);
+
+impl CellKind {
+    /// Failed tries per account: [`Tries`].
+    pub const TRIES: CellKind = CellKind(1);
+    /// How much mail an address was sent.
+    pub const MAIL_THROTTLE: CellKind = CellKind(2);
+    /// A sign-up, addition or reset that waits for its proof: [`Staging`].
+    pub const STAGING: CellKind = CellKind(3);
+    /// Where an account is signed in.
+    pub const SIGNED_IN: CellKind = CellKind(4);
+    /// When a domain was last seen certifying its own users.
+    pub const IDP_SEEN: CellKind = CellKind(5);
+    /// A session that was signed out.
+    pub const ENDED: CellKind = CellKind(6);
+    /// What a request with an idempotency key was answered.
+    pub const OUTCOME: CellKind = CellKind(7);
+}
+
+/// One version of one slot.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Cell {
+    /// What it is about.
+    pub kind: CellKind,
+    /// Whom or what it is about: at most [`CELL_KEY_BYTES_MAX`] bytes.
+    pub key: Vec<u8>,
+    /// The replica that it belongs to.
+    pub slot: [u8; 8],
+    /// When it was written.
+    pub stamp: Hlc,
+    /// At most [`CELL_VALUE_BYTES_MAX`] bytes.
+    pub value: Vec<u8>,
+    /// Milliseconds since the Unix epoch; it is gone from then on.
+    pub expires_ms: u64,
+}
+
+/// The longest key of a cell.
+pub const CELL_KEY_BYTES_MAX: usize = 32;
+/// The longest value of a cell.
+pub const CELL_VALUE_BYTES_MAX: usize = 4096;
+
+impl Cell {
+    /// The two versions of one slot as one. Of two that are not of one kind, key and slot, it is the greater:
+    /// such a pair is never merged, but the law holds.
+    #[must_use]
+    pub fn merge(self, other: Cell) -> Cell {
+        let same = self.place() == other.place();
+        let expires_ms = self.expires_ms.max(other.expires_ms);
+        let winner = if self.rank() >= other.rank() { self } else { other };
+        if same { Cell { expires_ms, ..winner } } else { winner }
+    }
+
+    /// Whether it still counts at `now_ms`, milliseconds since the Unix epoch.
+    pub fn is_live(&self, now_ms: u64) -> bool {
+        now_ms < self.expires_ms
+    }
+
+    /// Whether it keeps to the limits.
+    pub fn validate(&self) -> Result<(), DecodeError> {
+        DecodeError::limit("cell key", self.key.len(), CELL_KEY_BYTES_MAX)?;
+        DecodeError::limit("cell value", self.value.len(), CELL_VALUE_BYTES_MAX)
+    }
+
+    /// The form that is stored. The cell must be valid.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(32 + self.key.len() + self.value.len());
+        bytes.extend_from_slice(&[FORMAT, self.kind.0]);
+        bytes.put_short(&self.key);
+        bytes.extend_from_slice(&self.slot);
+        bytes.put_hlc(self.stamp);
+        bytes.extend_from_slice(&self.expires_ms.to_le_bytes());
+        bytes.extend_from_slice(&self.value);
+        bytes
+    }
+
+    /// The other way.
+    pub fn decode(bytes: &[u8]) -> Result<Cell, DecodeError> {
+        let mut reader = Reader::with_format("cell", FORMAT, bytes)?;
+        let cell = Cell {
+            kind: CellKind(reader.u8()?),
+            key: reader.short_bytes()?.to_vec(),
+            slot: reader.array()?,
+            stamp: reader.hlc()?,
+            expires_ms: reader.u64()?,
+            value: reader.rest().to_vec(),
+        };
+        cell.validate()?;
+        Ok(cell)
+    }
+
+    fn place(&self) -> (CellKind, &[u8], [u8; 8]) {
+        (self.kind, &self.key, self.slot)
+    }
+
+    /// Greater counts. What the kind says comes first; what it cannot read is least; ties end in bytes.
+    fn rank(&self) -> impl Ord + '_ {
+        let said = match self.kind {
+            CellKind::TRIES => Tries::decode(&self.value).ok().map(|tries| (tries.since, tries.count)),
+            CellKind::STAGING => {
+                Staging::decode(&self.value).ok().map(|staging| (Hlc::ZERO, u32::from(staging.ended)))
+            }
+            _ => None,
+        };
+        (self.place(), said, self.stamp, &self.value, self.expires_ms)
+    }
+}
+
+/// Failed tries, as one replica counted them.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+pub struct Tries {
+    /// The last success or reset seen: what came before it no longer counts.
+    pub since: Hlc,
+    /// How many since.
+    pub count: u32,
+}
+
+impl Tries {
+    /// A cell's value.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = vec![FORMAT];
+        bytes.put_hlc(self.since);
+        bytes.put_u32(self.count);
+        bytes
+    }
+
+    /// The other way.
+    pub fn decode(bytes: &[u8]) -> Result<Tries, DecodeError> {
+        let mut reader = Reader::with_format("tries", FORMAT, bytes)?;
+        let tries = Tries { since: reader.hlc()?, count: reader.u32()? };
+        reader.end().map(|()| tries)
+    }
+
+    /// Of all replicas' slots: only those that have seen the latest success or reset add up.
+    pub fn total(slots: impl Iterator<Item = Tries>) -> u32 {
+        let greatest = slots.fold(Tries::default(), |total, slot| match slot.since.cmp(&total.since) {
+            std::cmp::Ordering::Less => total,
+            std::cmp::Ordering::Equal => Tries { count: total.count.saturating_add(slot.count), ..total },
+            std::cmp::Ordering::Greater => slot,
+        });
+        greatest.count
+    }
+}
+
+/// What waits for a proof, under the hash of its token.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Staging {
+    /// What the token is good for; nothing else.
+    pub purpose: Purpose,
+    /// The address that was mailed to.
+    pub address: String,
+    /// The password chosen at the start, hashed.
+    pub password_hash: Option<String>,
+    /// The account that it is for, and its resets then.
+    pub account: Option<(AccountId, u32)>,
+    /// The site where the person was signing in.
+    pub rp_origin: Option<String>,
+    /// When it was begun: what it will prove, it proves as of then.
+    pub at: Hlc,
+    /// SHA-256 of the random value that the browser which began holds.
+    pub nonce_hash: [u8; 32],
+    /// Completed, or ended by the completion of another. Sticky.
+    pub ended: bool,
+}
+
+/// What a staging is for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Purpose {
+    /// A new account.
+    NewAccount,
+    /// One more address for an account.
+    AddEmail,
+    /// A new password.
+    Reset,
+    /// An address that a reset left unverified.
+    Reverify,
+    /// An address whose domain no longer certifies it, or now does.
+    Transition,
+}
+
+impl Purpose {
+    fn number(self) -> u8 {
+        match self {
+            Purpose::NewAccount => 1,
+            Purpose::AddEmail => 2,
+            Purpose::Reset => 3,
+            Purpose::Reverify => 4,
+            Purpose::Transition => 5,
+        }
+    }
+
+    fn from_number(number: u8) -> Result<Purpose, DecodeError> {
+        use Purpose::{AddEmail, NewAccount, Reset, Reverify, Transition};
+        let all = [NewAccount, AddEmail, Reset, Reverify, Transition];
+        let known = all.into_iter().find(|purpose| purpose.number() == number);
+        known.ok_or(DecodeError::UnknownFormat { what: "purpose", format: number })
+    }
+}
+
+impl Staging {
+    /// A cell's value: a CBOR map with short keys.
+    pub fn encode(&self) -> Vec<u8> {
+        let stored = StoredStaging {
+            format: FORMAT,
+            purpose: self.purpose.number(),
+            address: self.address.clone(),
+            password_hash: self.password_hash.clone(),
+            account: self.account.map(|(account, _)| *account.as_bytes()),
+            resets: self.account.map(|(_, resets)| resets),
+            rp_origin: self.rp_origin.clone(),
+            at: self.at.to_u64(),
+            nonce_hash: self.nonce_hash,
+            ended: self.ended,
+        };
+        let mut bytes = Vec::new();
+        // Writing to a vector cannot fail, and every field has a CBOR form; were it otherwise, what is
+        // written is cut short and refused when read.
+        let _ = ciborium::into_writer(&stored, &mut bytes);
+        bytes
+    }
+
+    /// The other way; fields that a newer version added are passed over.
+    pub fn decode(bytes: &[u8]) -> Result<Staging, DecodeError> {
+        const WHAT: &str = "staging";
+        DecodeError::limit(WHAT, bytes.len(), CELL_VALUE_BYTES_MAX)?;
+        let stored: StoredStaging = crate::format::from_cbor(WHAT, bytes)?;
+        if stored.format != FORMAT {
+            return Err(DecodeError::UnknownFormat { what: WHAT, format: stored.format });
+        }
+        let account = match (stored.account, stored.resets) {
+            (None, None) => None,
+            (Some(account), Some(resets)) => Some((AccountId::from_bytes(account), resets)),
+            _ => return Err(DecodeError::malformed(WHAT, "account without its resets, or the reverse")),
+        };
+        Ok(Staging {
+            purpose: Purpose::from_number(stored.purpose)?,
+            address: stored.address,
+            password_hash: stored.password_hash,
+            account,
+            rp_origin: stored.rp_origin,
+            at: Hlc::from_u64(stored.at),
+            nonce_hash: stored.nonce_hash,
+            ended: stored.ended,
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredStaging {
+    #[serde(rename = "f")]
+    format: u8,
+    #[serde(rename = "p")]
+    purpose: u8,
+    #[serde(rename = "a")]
+    address: String,
+    #[serde(rename = "h", default, skip_serializing_if = "Option::is_none")]
+    password_hash: Option<String>,
+    #[serde(rename = "c", default, skip_serializing_if = "Option::is_none", with = "serde_bytes")]
+    account: Option<[u8; 15]>,
+    #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
+    resets: Option<u32>,
+    #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
+    rp_origin: Option<String>,
+    #[serde(rename = "t")]
+    at: u64,
+    #[serde(rename = "n", with = "serde_bytes")]
+    nonce_hash: [u8; 32],
+    #[serde(rename = "e", default, skip_serializing_if = "std::ops::Not::not")]
+    ended: bool,
+}
+
+/// The first byte of a cell and of a count of tries, and the field `f` of a staging.
+const FORMAT: u8 = 1;

@@ -1,0 +1,371 @@
+//! One connection to one peer: the tasks that read and write its streams.
+//!
+//! They only move bytes. Whatever they learn goes to the driver as an [`Arrival`], each holding permits for its
+//! bytes until the driver has taken it, so what peers send is bounded before the core ever sees it. Push and
+//! pull streams moreover wait while the core holds too much; control streams never do, since acks free memory.
+//!
+//! Promise: a frame that no correct peer sends closes its connection, is counted, and does nothing else.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
+
+use quinn::{Connection, RecvStream, SendStream, VarInt};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
+
+use super::pull::{self, Serving};
+use super::streams::{self, Control, FrameError, FrameReader, HEADER_BYTES, Queued, Sending, code};
+use super::tls::PinnedKeys;
+use super::traffic::Counters;
+use super::Replica;
+use crate::{
+    ConnectionId, Event, FRAME_BYTES_MAX, MemberId, Message, PullEnd, StreamClass, TRANSACTION_BYTES_MAX, Vector,
+};
+
+/// Bytes of transactions between the readers and the driver, over all connections.
+pub(super) const ARRIVING_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// What an arrival costs at least, so that the budget also bounds the count.
+const ARRIVAL_BYTES_MIN: usize = 1024;
+/// Control frames of one connection between its reader and the driver.
+const ARRIVING_CONTROL_MAX: usize = 64;
+/// Bytes queued for one peer's control stream; a peer that lets more gather is cut off, since what is said
+/// there is said once.
+const CONTROL_QUEUE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes queued for one peer's push stream; what does not fit is dropped, and pulled.
+const PUSH_QUEUE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// A peer must say hello within this.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+/// After its control stream has ended a peer has this long to close the connection itself.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// How often the round trip time is reported, at most.
+const ROUND_TRIP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What the tasks of all connections share.
+#[derive(Clone)]
+pub(super) struct Environment {
+    pub(super) replica: Arc<dyn Replica>,
+    pub(super) keys: Arc<PinnedKeys>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) arrivals: mpsc::UnboundedSender<Arrival>,
+    pub(super) arriving: Arc<Semaphore>,
+    /// Whether the core has room for transactions.
+    pub(super) room: watch::Receiver<bool>,
+    pub(super) serving: Arc<Semaphore>,
+    pub(super) next_connection: Arc<AtomicU64>,
+    /// Held by every task; when all are gone the node has really stopped.
+    pub(super) alive: mpsc::Sender<Infallible>,
+}
+
+/// Something a connection's tasks learned.
+pub(super) struct Arrival {
+    pub(super) connection: ConnectionId,
+    pub(super) news: News,
+    /// Given back when the driver drops the arrival.
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+pub(super) enum News {
+    Connected(Link),
+    Message { message: Message, round_trip: Option<Duration> },
+    Pushed(Arc<[u8]>),
+    Pulled { pull: u64, transactions: Vec<Arc<[u8]>>, end: Option<PullEnd> },
+    Disconnected { reason: String },
+}
+
+/// The driver's end of a connection.
+pub(super) struct Link {
+    pub(super) connection: Connection,
+    pub(super) member: MemberId,
+    pub(super) public_key: Vec<u8>,
+    pub(super) dialed: bool,
+    control: Sending<Control>,
+    push: Sending<Arc<[u8]>>,
+    pulls: HashMap<u64, AbortHandle>,
+    /// No more is taken from a connection that is being closed.
+    pub(super) closing: bool,
+}
+
+impl Link {
+    /// Queues a message. False: the peer reads too slowly, and must be closed.
+    pub(super) fn say(&self, message: &Message) -> bool {
+        let frame = message.to_frame();
+        let bytes = frame.len();
+        self.closing || self.control.offer(Control::Frame(frame), bytes)
+    }
+
+    /// Queues a transaction. False: the peer is slow, and will pull it.
+    pub(super) fn push(&self, transaction: Arc<[u8]>) -> bool {
+        let bytes = transaction.len();
+        self.closing || self.push.offer(transaction, bytes)
+    }
+
+    /// Closes when all that was said before has arrived.
+    pub(super) fn close(&mut self, reason: String) {
+        self.closing = true;
+        self.cancel_pulls();
+        self.control.insist(Control::Close { code: code::CLOSED, reason });
+    }
+
+    /// Closes at once.
+    pub(super) fn cut(&mut self, code: VarInt, reason: &str) {
+        self.closing = true;
+        self.cancel_pulls();
+        self.connection.close(code, reason.as_bytes());
+    }
+
+    pub(super) fn pull(&mut self, environment: &Environment, id: ConnectionId, pull: u64, vector: Vector) {
+        self.pulls.retain(|_, task| !task.is_finished());
+        let peer = Peering { id, member: self.member, connection: self.connection.clone(), environment: environment.clone() };
+        self.pulls.insert(pull, tokio::spawn(peer.pull(pull, vector)).abort_handle());
+    }
+
+    pub(super) fn cancel_pull(&mut self, pull: u64) {
+        if let Some(task) = self.pulls.remove(&pull) {
+            task.abort();
+        }
+    }
+
+    pub(super) fn cancel_pulls(&mut self) {
+        for (_, task) in self.pulls.drain() {
+            task.abort();
+        }
+    }
+}
+
+/// Takes a connection whose handshake is done: checks whose it is, tells the driver, starts its tasks.
+///
+/// `expected` is who was dialed. False when the peer is somebody else, or nobody any more.
+pub(super) fn establish(environment: &Environment, connection: Connection, expected: Option<MemberId>) -> bool {
+    let remote = connection.remote_address();
+    // Again, though the handshake looked: the list may have changed meanwhile.
+    let Some((member, public_key)) = environment.keys.member_of(&connection) else {
+        tracing::warn!(%remote, "closed: the peer's key is not listed any more");
+        connection.close(code::UNLISTED, b"key not listed");
+        return false;
+    };
+    if let Some(expected) = expected
+        && expected != member
+    {
+        tracing::warn!(%remote, %expected, found = %member, "another member answers at this address");
+        connection.close(code::DONE, b"dialed somebody else");
+        return false;
+    }
+    let id = ConnectionId(environment.next_connection.fetch_add(1, Ordering::Relaxed));
+    environment.counters.connections.increase();
+    let (control, control_queued) = streams::budgeted(CONTROL_QUEUE_BYTES_MAX);
+    let (push, push_queued) = streams::budgeted(PUSH_QUEUE_BYTES_MAX);
+    let peer = Peering { id, member, connection: connection.clone(), environment: environment.clone() };
+    peer.tell(
+        News::Connected(Link {
+            connection,
+            member,
+            public_key,
+            dialed: expected.is_some(),
+            control,
+            push,
+            pulls: HashMap::new(),
+            closing: false,
+        }),
+        None,
+    );
+    tokio::spawn(peer.run(control_queued, push_queued));
+    true
+}
+
+/// A task's view of its connection.
+#[derive(Clone)]
+struct Peering {
+    id: ConnectionId,
+    member: MemberId,
+    connection: Connection,
+    environment: Environment,
+}
+
+/// What the readers of one connection's streams have seen.
+#[derive(Default)]
+struct Seen {
+    /// One bit per class of one-way streams.
+    classes: AtomicU8,
+    hello: AtomicBool,
+}
+
+impl Peering {
+    async fn run(self, control: Queued<Control>, push: Queued<Arc<[u8]>>) {
+        let counters = &self.environment.counters;
+        let seen = Arc::new(Seen::default());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(streams::write_control(self.connection.clone(), control, Arc::clone(counters)));
+        tasks.spawn(streams::write_pushes(self.connection.clone(), push, Arc::clone(counters)));
+        let hello = tokio::time::sleep(HELLO_TIMEOUT);
+        tokio::pin!(hello);
+        let mut waiting = true;
+        let reason = loop {
+            tokio::select! {
+                stream = self.connection.accept_uni() => match stream {
+                    Ok(stream) => { tasks.spawn(self.clone().read(stream, Arc::clone(&seen))); }
+                    Err(error) => break error,
+                },
+                stream = self.connection.accept_bi() => match stream {
+                    Ok((send, receive)) => { tasks.spawn(self.clone().answer(send, receive)); }
+                    Err(error) => break error,
+                },
+                Some(_) = tasks.join_next() => {}
+                () = &mut hello, if waiting => {
+                    waiting = false;
+                    if !seen.hello.load(Ordering::Relaxed) {
+                        self.connection.close(code::MALFORMED, b"no hello");
+                    }
+                }
+            }
+        };
+        tasks.shutdown().await;
+        self.tell(News::Disconnected { reason: reason.to_string() }, None);
+    }
+
+    fn tell(&self, news: News, permit: Option<OwnedSemaphorePermit>) {
+        // Without a driver there is nobody to tell: the node stops.
+        let _ = self.environment.arrivals.send(Arrival { connection: self.id, news, _permit: permit });
+    }
+
+    /// The peer sent what it must not.
+    fn malformed(&self, why: &dyn std::fmt::Display) {
+        let why = why.to_string();
+        self.environment.counters.frames_refused.increase();
+        self.environment.counters.closes.increase();
+        tracing::warn!(member = %self.member, remote = %self.connection.remote_address(), %why, "malformed frame");
+        self.connection.close(code::MALFORMED, why.as_bytes());
+        self.environment.replica.event(Event::Misbehaved { member: self.member, why });
+    }
+
+    /// Reads a one-way stream, once its first byte has said what it is.
+    async fn read(self, stream: RecvStream, seen: Arc<Seen>) {
+        let mut frames = FrameReader::new(stream);
+        let Ok(Some(byte)) = frames.byte().await else { return };
+        let class = match StreamClass::from_byte(byte) {
+            Some(class @ (StreamClass::Control | StreamClass::Push)) => class,
+            _ => {
+                self.environment.counters.streams_declined.increase();
+                frames.decline();
+                return;
+            }
+        };
+        let bit = 1 << class.to_byte();
+        if seen.classes.fetch_or(bit, Ordering::Relaxed) & bit != 0 {
+            return self.malformed(&"a second stream of one class");
+        }
+        let ended = match class {
+            StreamClass::Control => self.read_control(&mut frames, &seen).await,
+            _ => self.read_pushes(&mut frames).await,
+        };
+        match ended {
+            Ok(()) => {}
+            Err(Unread::Frame(FrameError::Lost | FrameError::Reset)) => {}
+            Err(Unread::Stopping) => return,
+            Err(error) => return self.malformed(&error),
+        }
+        if class == StreamClass::Control {
+            // A peer that closes ends its stream first, so that its last words arrive.
+            tokio::time::sleep(FAREWELL).await;
+            self.connection.close(code::DONE, b"the control stream has ended");
+        }
+    }
+
+    async fn read_control(&self, frames: &mut FrameReader, seen: &Seen) -> Result<(), Unread> {
+        let arriving = Arc::new(Semaphore::new(ARRIVING_CONTROL_MAX));
+        let mut reported: Option<Instant> = None;
+        while let Some(frame) = frames.next(FRAME_BYTES_MAX).await? {
+            self.environment.counters.control_bytes_received.add(frame.len() + HEADER_BYTES);
+            let message = Message::decode(&frame).map_err(|error| Unread::Undecodable(error.to_string()))?;
+            seen.hello.store(true, Ordering::Relaxed);
+            let due = reported.is_none_or(|at| at.elapsed() >= ROUND_TRIP_INTERVAL);
+            let round_trip = due.then(|| self.connection.rtt());
+            if due {
+                reported = Some(Instant::now());
+            }
+            let permit = Arc::clone(&arriving).acquire_owned().await.map_err(|_| Unread::Stopping)?;
+            self.tell(News::Message { message, round_trip }, Some(permit));
+        }
+        Ok(())
+    }
+
+    async fn read_pushes(&self, frames: &mut FrameReader) -> Result<(), Unread> {
+        let mut room = self.environment.room.clone();
+        while let Some(frame) = frames.next(TRANSACTION_BYTES_MAX).await? {
+            self.environment.counters.push_bytes_received.add(frame.len() + HEADER_BYTES);
+            let permit = self.admit(&mut room, frame.len()).await.ok_or(Unread::Stopping)?;
+            self.tell(News::Pushed(Arc::from(&frame[..])), Some(permit));
+        }
+        Ok(())
+    }
+
+    /// Waits until the core has room, and the way to it too. `None`: the node stops.
+    async fn admit(&self, room: &mut watch::Receiver<bool>, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        room.wait_for(|room| *room).await.ok()?;
+        let cost = u32::try_from(bytes.clamp(ARRIVAL_BYTES_MIN, ARRIVING_BYTES_MAX)).ok()?;
+        Arc::clone(&self.environment.arriving).acquire_many_owned(cost).await.ok()
+    }
+
+    /// Reads a two-way stream: a pull to be answered.
+    async fn answer(self, send: SendStream, receive: RecvStream) {
+        let mut frames = FrameReader::new(receive);
+        let Ok(Some(byte)) = frames.byte().await else { return };
+        if StreamClass::from_byte(byte) != Some(StreamClass::Pull) {
+            self.environment.counters.streams_declined.increase();
+            frames.decline();
+            let mut send = send;
+            // An error means that the stream is over already.
+            let _ = send.reset(code::UNSUPPORTED);
+            return;
+        }
+        let serving = Serving {
+            replica: Arc::clone(&self.environment.replica),
+            slots: Arc::clone(&self.environment.serving),
+            counters: Arc::clone(&self.environment.counters),
+            alive: self.environment.alive.clone(),
+        };
+        if let Err(error) = serving.serve(frames, send).await
+            && error.is_misbehaviour()
+        {
+            self.malformed(&error);
+        }
+    }
+
+    /// Pulls from the peer until the answer ends.
+    async fn pull(self, pull: u64, vector: Vector) {
+        let mut room = self.environment.room.clone();
+        let mut failed = || self.tell(News::Pulled { pull, transactions: Vec::new(), end: Some(PullEnd::Failed) }, None);
+        let Some(mut asking) = pull::ask(&self.connection, vector).await else { return failed() };
+        loop {
+            match asking.next(&self.environment.counters).await {
+                Ok(Some(piece)) => {
+                    let bytes = piece.transactions.iter().map(|bytes| bytes.len()).sum();
+                    let Some(permit) = self.admit(&mut room, bytes).await else { return };
+                    let news = News::Pulled { pull, transactions: piece.transactions, end: piece.end };
+                    self.tell(news, Some(permit));
+                }
+                Ok(None) => return,
+                Err(error) => {
+                    if error.is_misbehaviour() {
+                        self.malformed(&error);
+                    }
+                    return failed();
+                }
+            }
+        }
+    }
+}
+
+/// Why a stream is read no further.
+#[derive(Debug, thiserror::Error)]
+enum Unread {
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error("not a message: {0}")]
+    Undecodable(String),
+    #[error("the node stops")]
+    Stopping,
+}

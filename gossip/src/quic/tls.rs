@@ -1,0 +1,298 @@
+//! Who may speak: mutual TLS with pinned public keys.
+//!
+//! A member is known by its public key, listed in the cluster record; its certificate is a self-signed
+//! envelope for that key. So a verifier compares the key alone: names and dates say nothing here, and there is
+//! no authority whose loss or expiry could stop the world. What makes it safe is left whole: the handshake's
+//! signature is verified, so a peer must hold the private half of a listed key.
+//!
+//! Promise: no connection reaches the driver but one whose peer proved a key that is listed at that moment.
+//! Sessions are never resumed, since a resumed one would not be verified again.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, RwLock};
+
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, SignatureScheme};
+
+use crate::MemberId;
+
+/// The protocol's name in the TLS handshake; a change of framing takes a new one.
+pub const ALPN: &[u8] = b"persona-gossip/1";
+
+/// A name for TLS, which wants one; nothing checks it.
+pub(super) const SERVER_NAME: &str = "persona-gossip";
+
+/// This member's own key, and the self-signed certificate that carries it.
+pub struct Identity {
+    certificate: CertificateDer<'static>,
+    private_key: PrivateKeyDer<'static>,
+    public_key: Vec<u8>,
+}
+
+/// Why a certificate and a key are no identity. Retrying will not help: mend the files.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    #[error("the certificate is not PEM with a CERTIFICATE section")]
+    Certificate(#[source] rustls::pki_types::pem::Error),
+    #[error("the key is not PEM with a PRIVATE KEY section")]
+    Key(#[source] rustls::pki_types::pem::Error),
+    #[error("the certificate cannot be used, or the key is not the one in it")]
+    Mismatch(#[source] rustls::Error),
+}
+
+impl Identity {
+    /// Reads an identity from the PEM text of its certificate and of its private key.
+    ///
+    /// # Errors
+    /// When either cannot be read, or when the key is not the certificate's.
+    pub fn from_pem(
+        certificate_pem: impl AsRef<[u8]>,
+        key_pem: impl AsRef<[u8]>,
+    ) -> Result<Self, IdentityError> {
+        let certificate =
+            CertificateDer::from_pem_slice(certificate_pem.as_ref()).map_err(IdentityError::Certificate)?;
+        let private_key = PrivateKeyDer::from_pem_slice(key_pem.as_ref()).map_err(IdentityError::Key)?;
+        CertifiedKey::from_der(vec![certificate.clone()], private_key.clone_key(), &aws_lc_rs::default_provider())
+            .map_err(IdentityError::Mismatch)?;
+        let public_key = public_key_of(&certificate).map_err(IdentityError::Mismatch)?;
+        Ok(Self { certificate, private_key, public_key })
+    }
+
+    /// The public key as it is listed and pinned: SubjectPublicKeyInfo in DER.
+    #[must_use]
+    pub fn public_key(&self) -> &[u8] {
+        &self.public_key
+    }
+
+    /// A secret only this identity has, by which a restarted process can disown the connections of the one
+    /// before it (a QUIC stateless reset), so that peers dial anew at once and not after the idle timeout.
+    pub(super) fn reset_key(&self) -> ResetKey {
+        ResetKey(blake3::derive_key("persona gossip stateless reset 1", self.private_key.secret_der()))
+    }
+}
+
+impl Clone for Identity {
+    fn clone(&self) -> Self {
+        Self {
+            certificate: self.certificate.clone(),
+            private_key: self.private_key.clone_key(),
+            public_key: self.public_key.clone(),
+        }
+    }
+}
+
+/// The private key stays out of every log.
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity").field("fingerprint", &fingerprint(&self.public_key)).finish_non_exhaustive()
+    }
+}
+
+/// The first 16 bytes of BLAKE3 of a public key (SPKI DER), in hex: what logs and operators compare.
+#[must_use]
+pub fn fingerprint(public_key: &[u8]) -> String {
+    blake3::hash(public_key).to_hex().as_str().chars().take(32).collect()
+}
+
+/// A key that no member lists. The peer may be a stranger, or a member whose new key is not known here yet.
+#[derive(Debug, thiserror::Error)]
+#[error("the public key {fingerprint} is listed by no member")]
+struct UnlistedKey {
+    fingerprint: String,
+}
+
+/// The keys listed at this moment, and whose each is. Shared by both verifiers and the driver.
+#[derive(Debug, Default)]
+pub(super) struct PinnedKeys(RwLock<BTreeMap<Vec<u8>, MemberId>>);
+
+impl PinnedKeys {
+    pub(super) fn replace(&self, keys: BTreeMap<Vec<u8>, MemberId>) {
+        *self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner) = keys;
+    }
+
+    pub(super) fn member(&self, public_key: &[u8]) -> Option<MemberId> {
+        self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner).get(public_key).copied()
+    }
+
+    /// Whose key the certificate of an established connection carries.
+    pub(super) fn member_of(&self, connection: &quinn::Connection) -> Option<(MemberId, Vec<u8>)> {
+        let certificates = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
+        let key = public_key_of(certificates.first()?).ok()?;
+        Some((self.member(&key)?, key))
+    }
+}
+
+fn public_key_of(certificate: &CertificateDer<'_>) -> Result<Vec<u8>, rustls::Error> {
+    Ok(ParsedCertificate::try_from(certificate)?.subject_public_key_info().as_ref().to_vec())
+}
+
+#[derive(Debug)]
+struct PinnedVerifier {
+    keys: Arc<PinnedKeys>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl PinnedVerifier {
+    fn check(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+    ) -> Result<(), rustls::Error> {
+        if !intermediates.is_empty() {
+            return Err(rustls::Error::InvalidCertificate(CertificateError::BadEncoding));
+        }
+        let key = public_key_of(certificate)?;
+        if self.keys.member(&key).is_some() {
+            return Ok(());
+        }
+        let unlisted = UnlistedKey { fingerprint: fingerprint(&key) };
+        Err(rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(unlisted)))))
+    }
+
+    fn verify_tls13(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, certificate, signed, &self.algorithms)
+    }
+}
+
+impl ServerCertVerifier for PinnedVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        self.check(end_entity, intermediates).map(|()| ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verify_tls13(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+impl ClientCertVerifier for PinnedVerifier {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        self.check(end_entity, intermediates).map(|()| ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verify_tls13(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+/// Both halves of TLS for one endpoint: it dials and it listens, with one identity and one list of keys.
+pub(super) struct Tls {
+    pub(super) client: Arc<QuicClientConfig>,
+    pub(super) server: Arc<QuicServerConfig>,
+}
+
+impl Tls {
+    pub(super) fn new(identity: &Identity, keys: &Arc<PinnedKeys>) -> Result<Self, rustls::Error> {
+        let provider: Arc<CryptoProvider> = Arc::new(aws_lc_rs::default_provider());
+        let algorithms = provider.signature_verification_algorithms;
+        let verifier = Arc::new(PinnedVerifier { keys: Arc::clone(keys), algorithms });
+        let chain = vec![identity.certificate.clone()];
+
+        let mut client = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::clone(&verifier) as Arc<dyn ServerCertVerifier>)
+            .with_client_auth_cert(chain.clone(), identity.private_key.clone_key())?;
+        client.alpn_protocols = vec![ALPN.to_vec()];
+        client.resumption = rustls::client::Resumption::disabled();
+        client.enable_early_data = false;
+
+        let mut server = rustls::ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(chain, identity.private_key.clone_key())?;
+        server.alpn_protocols = vec![ALPN.to_vec()];
+        server.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+        server.send_tls13_tickets = 0;
+
+        let unusable = |error: quinn::crypto::rustls::NoInitialCipherSuite| rustls::Error::General(error.to_string());
+        Ok(Self {
+            client: Arc::new(QuicClientConfig::try_from(client).map_err(unusable)?),
+            server: Arc::new(QuicServerConfig::try_from(server).map_err(unusable)?),
+        })
+    }
+}
+
+/// Signs stateless resets; keyed BLAKE3 in place of HMAC (a keyed hash needs no nesting).
+pub(super) struct ResetKey([u8; 32]);
+
+impl quinn::crypto::HmacKey for ResetKey {
+    fn sign(&self, data: &[u8], signature_out: &mut [u8]) {
+        let mut hasher = blake3::Hasher::new_keyed(&self.0);
+        hasher.update(data).finalize_xof().fill(signature_out);
+    }
+
+    fn signature_len(&self) -> usize {
+        32
+    }
+
+    fn verify(&self, data: &[u8], signature: &[u8]) -> Result<(), quinn::crypto::CryptoError> {
+        let Ok(given) = <[u8; 32]>::try_from(signature) else { return Err(quinn::crypto::CryptoError) };
+        // `blake3::Hash` compares in constant time.
+        if blake3::keyed_hash(&self.0, data) == given { Ok(()) } else { Err(quinn::crypto::CryptoError) }
+    }
+}

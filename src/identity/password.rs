@@ -1,0 +1,361 @@
+//! Passwords: what one may be, how it is kept, and the pool that hashes it.
+//!
+//! A password is kept as a PHC string of argon2id, in the vault. Hashing is the one thing here that costs tens of
+//! milliseconds and megabytes, so it has a pool of its own with an admission rule (`pool.rs`).
+//!
+//! Promise: checking a password against an address that nobody has costs what a wrong password costs: a decoy made
+//! with the same parameters is hashed in its place.
+
+use std::{fmt, io, sync::Arc, time::Duration, time::Instant};
+
+use argon2::{
+    Algorithm, Argon2, Params, PasswordHash, PasswordHasher, PasswordVerifier, Version,
+    password_hash::Error as PhcError,
+};
+use zeroize::Zeroizing;
+
+use super::pool::{Pool, Undone};
+
+/// Characters (Unicode scalar values) of a password at least, as in the original service.
+pub const PASSWORD_CHARS_MIN: usize = 8;
+/// Characters of a password at most.
+pub const PASSWORD_CHARS_MAX: usize = 80;
+
+/// Memory that a *stored* hash may ask for, in KiB: it may come from a peer, and must not take all there is.
+const MEMORY_KIB_MAX: u32 = 256 * 1024;
+/// Passes that a stored hash may ask for.
+const ITERATIONS_MAX: u32 = 16;
+/// Lanes that a stored hash may ask for.
+const PARALLELISM_MAX: u32 = 16;
+/// Bytes of a stored hash's PHC string at most.
+const PHC_BYTES_MAX: usize = 512;
+
+/// A password as it was typed, of a length that is allowed. Wiped from memory when the last copy goes.
+#[derive(Clone)]
+pub struct TypedPassword(Arc<Zeroizing<String>>);
+
+/// Why a text can be no password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PasswordError {
+    /// Too easily guessed.
+    #[error("a password has at least {PASSWORD_CHARS_MIN} characters")]
+    TooShort,
+    /// Longer than a form has any use for.
+    #[error("a password has at most {PASSWORD_CHARS_MAX} characters")]
+    TooLong,
+}
+
+impl TypedPassword {
+    /// Takes the text of a form.
+    pub fn parse(typed: String) -> Result<TypedPassword, PasswordError> {
+        let typed = Zeroizing::new(typed);
+        match typed.chars().take(PASSWORD_CHARS_MAX + 1).count() {
+            ..PASSWORD_CHARS_MIN => Err(PasswordError::TooShort),
+            PASSWORD_CHARS_MIN..=PASSWORD_CHARS_MAX => Ok(TypedPassword(Arc::new(typed))),
+            _ => Err(PasswordError::TooLong),
+        }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+impl fmt::Debug for TypedPassword {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TypedPassword(..)")
+    }
+}
+
+/// A password as it is kept: a PHC string.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HashedPassword(String);
+
+impl HashedPassword {
+    /// Takes what a staging or the vault holds.
+    pub fn from_phc(phc: String) -> Result<HashedPassword, HashError> {
+        Stored::read(&phc)?;
+        Ok(HashedPassword(phc))
+    }
+
+    /// What the vault keeps.
+    pub fn as_phc(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for HashedPassword {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HashedPassword(..)")
+    }
+}
+
+/// What hashing costs here, and how much of it at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PasswordSettings {
+    /// Memory of one hash, in KiB.
+    pub memory_kib: u32,
+    /// Passes over that memory.
+    pub iterations: u32,
+    /// Lanes.
+    pub parallelism: u32,
+    /// Threads that hash; each takes one processor, and the memory of one hash while it works.
+    pub threads: usize,
+    /// How long a password may be expected to wait for its thread; one that would wait longer is refused at once.
+    pub queue: Duration,
+}
+
+impl Default for PasswordSettings {
+    /// OWASP's Password Storage Cheat Sheet, second choice for argon2id: 19 MiB, 2 passes, 1 lane.
+    fn default() -> PasswordSettings {
+        PasswordSettings {
+            memory_kib: 19_456,
+            iterations: 2,
+            parallelism: 1,
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            queue: Duration::from_millis(500),
+        }
+    }
+}
+
+/// Why the pool could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum PoolError {
+    /// The parameters are none that argon2id, or this program, takes.
+    #[error("the password settings are not usable: {0}")]
+    Settings(String),
+    /// The system gave no thread.
+    #[error("could not start a thread for passwords")]
+    Thread(#[from] io::Error),
+}
+
+/// Why a password could not be hashed or checked. None of these says anything about the password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HashError {
+    /// More passwords wait than can be hashed in time. Try again, here or at another site.
+    #[error("too many passwords are being checked; try again in {} ms", .retry_after.as_millis())]
+    Busy {
+        /// When there is likely to be room.
+        retry_after: Duration,
+    },
+    /// The pool is ending, or a hash failed for want of memory. Try another site.
+    #[error("the password could not be hashed here")]
+    Failed,
+    /// What is stored is no hash that this version can check. Trying again will not help; a reset will.
+    #[error("the stored password is in a form that this version cannot check")]
+    Unreadable,
+}
+
+impl From<Undone> for HashError {
+    fn from(undone: Undone) -> HashError {
+        match undone {
+            Undone::Busy { retry_after } => HashError::Busy { retry_after },
+            Undone::Lost => HashError::Failed,
+        }
+    }
+}
+
+/// What checking a password came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// It is the password.
+    pub right: bool,
+    /// What is stored was made with other parameters than today's, and should be made anew.
+    pub stale: bool,
+}
+
+/// Hashes and checks passwords, on threads of its own.
+#[derive(Clone)]
+pub struct PasswordPool {
+    pool: Pool,
+    argon2: Argon2<'static>,
+    decoy: Arc<str>,
+}
+
+impl PasswordPool {
+    /// Starts the threads. Hashes once on the calling thread, to learn what it costs on this machine.
+    pub fn new(settings: &PasswordSettings) -> Result<PasswordPool, PoolError> {
+        if settings.threads == 0 {
+            return Err(PoolError::Settings("threads must be at least 1".to_owned()));
+        }
+        let (memory, iterations, lanes) = (settings.memory_kib, settings.iterations, settings.parallelism);
+        if memory > MEMORY_KIB_MAX || iterations > ITERATIONS_MAX || lanes > PARALLELISM_MAX {
+            return Err(PoolError::Settings(format!(
+                "at most {MEMORY_KIB_MAX} KiB, {ITERATIONS_MAX} iterations and a parallelism of {PARALLELISM_MAX}"
+            )));
+        }
+        let refused = |error: &dyn fmt::Display| PoolError::Settings(error.to_string());
+        let params = Params::new(memory, iterations, lanes, Some(Params::DEFAULT_OUTPUT_LEN))
+            .map_err(|error| refused(&error))?;
+        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+        let begun = Instant::now();
+        let nobody: [u8; 32] = rand::random();
+        let decoy = argon2.hash_password(&nobody).map_err(|error| refused(&error))?.to_string();
+        let typical = begun.elapsed();
+        let pool = Pool::start("password", settings.threads, settings.queue, typical)?;
+        Ok(PasswordPool { pool, argon2, decoy: decoy.into() })
+    }
+
+    /// Hashes a new password under a fresh random salt.
+    pub async fn hash(&self, password: TypedPassword) -> Result<HashedPassword, HashError> {
+        let argon2 = self.argon2.clone();
+        self.run(move || match argon2.hash_password(password.as_bytes()) {
+            Ok(hash) => Ok(HashedPassword(hash.to_string())),
+            Err(_) => Err(HashError::Failed),
+        })
+        .await
+    }
+
+    /// Checks a password against what is stored, or against the decoy if nothing is: then it is never right.
+    pub async fn check(
+        &self,
+        password: TypedPassword,
+        stored: Option<HashedPassword>,
+    ) -> Result<Checked, HashError> {
+        let argon2 = self.argon2.clone();
+        let known = stored.is_some();
+        let phc = stored.map_or_else(|| Arc::clone(&self.decoy), |stored| stored.0.into());
+        self.run(move || {
+            let stored = Stored::read(&phc)?;
+            let matches = match argon2.verify_password(password.as_bytes(), &stored.hash) {
+                Ok(()) => true,
+                Err(PhcError::PasswordInvalid) => false,
+                Err(_) => return Err(HashError::Failed),
+            };
+            Ok(Checked { right: known && matches, stale: stored.is_stale(argon2.params()) })
+        })
+        .await
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, HashError> + Send + 'static,
+    ) -> Result<T, HashError> {
+        let (waiting, running) = self.pool.load();
+        metrics::gauge!("persona_passwords_waiting").set(waiting as f64);
+        metrics::gauge!("persona_passwords_running").set(running as f64);
+        let outcome = self.pool.run(work).await;
+        if matches!(outcome, Err(Undone::Busy { .. })) {
+            metrics::counter!("persona_passwords_refused_total").increment(1);
+        }
+        outcome?
+    }
+}
+
+/// A stored hash that is safe to compute: its parameters are within this program's bounds.
+struct Stored {
+    hash: PasswordHash,
+    params: Params,
+}
+
+impl Stored {
+    fn read(phc: &str) -> Result<Stored, HashError> {
+        if phc.len() > PHC_BYTES_MAX {
+            return Err(HashError::Unreadable);
+        }
+        let hash = PasswordHash::new(phc).map_err(|_| HashError::Unreadable)?;
+        let params = Params::try_from(&hash).map_err(|_| HashError::Unreadable)?;
+        let known = Algorithm::try_from(hash.algorithm.as_str()).is_ok() && hash.salt.is_some() && hash.hash.is_some();
+        let bounded = params.m_cost() <= MEMORY_KIB_MAX
+            && params.t_cost() <= ITERATIONS_MAX
+            && params.p_cost() <= PARALLELISM_MAX;
+        if known && bounded { Ok(Stored { hash, params }) } else { Err(HashError::Unreadable) }
+    }
+
+    fn is_stale(&self, today: &Params) -> bool {
+        self.hash.algorithm.as_str() != Algorithm::Argon2id.as_str()
+            || self.hash.version != Some(Version::V0x13.into())
+            || (self.params.m_cost(), self.params.t_cost(), self.params.p_cost())
+                != (today.m_cost(), today.t_cost(), today.p_cost())
+            || self.params.output_len() != today.output_len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> PasswordSettings {
+        PasswordSettings { memory_kib: 64, iterations: 1, threads: 1, ..PasswordSettings::default() }
+    }
+
+    fn typed(text: &str) -> TypedPassword {
+        TypedPassword::parse(text.to_owned()).expect(text)
+    }
+
+    #[track_caller]
+    fn check_length(text: &str, expected: Option<PasswordError>) {
+        assert_eq!(TypedPassword::parse(text.to_owned()).err(), expected, "{text:?}");
+    }
+
+    #[test]
+    fn a_password_has_8_to_80_characters_whatever_their_bytes() {
+        check_length("", Some(PasswordError::TooShort));
+        check_length("1234567", Some(PasswordError::TooShort));
+        check_length("12345678", None);
+        check_length("\u{e4}\u{f6}\u{fc}\u{df}\u{e9}\u{e8}\u{ea}", Some(PasswordError::TooShort));
+        check_length(&"\u{1f511}".repeat(8), None);
+        check_length(&"\u{1f511}".repeat(80), None);
+        check_length(&"x".repeat(81), Some(PasswordError::TooLong));
+        check_length(&"x".repeat(1 << 20), Some(PasswordError::TooLong));
+    }
+
+    #[tokio::test]
+    async fn the_right_password_is_right_and_no_other() {
+        let pool = PasswordPool::new(&settings()).expect("settings");
+        let hash = pool.hash(typed("correct horse")).await.expect("hash");
+        assert!(hash.as_phc().starts_with("$argon2id$v=19$m=64,t=1,p=1$"), "{}", hash.as_phc());
+        assert_ne!(pool.hash(typed("correct horse")).await.expect("hash"), hash, "every hash has a salt of its own");
+        let checked = |text: &str, stored: Option<&HashedPassword>| pool.check(typed(text), stored.cloned());
+        let right = Checked { right: true, stale: false };
+        let wrong = Checked { right: false, stale: false };
+        assert_eq!(checked("correct horse", Some(&hash)).await, Ok(right));
+        assert_eq!(checked("correct horsf", Some(&hash)).await, Ok(wrong));
+        assert_eq!(checked("Correct horse", Some(&hash)).await, Ok(wrong));
+        assert_eq!(checked("correct horse", None).await, Ok(wrong), "nobody's password is never right");
+        assert!(!format!("{hash:?} {:?}", typed("correct horse")).contains("horse"));
+    }
+
+    #[tokio::test]
+    async fn a_hash_of_other_parameters_is_checked_and_called_stale() {
+        let old = PasswordPool::new(&settings()).expect("settings");
+        let hash = old.hash(typed("correct horse")).await.expect("hash");
+        for newer in [
+            PasswordSettings { memory_kib: 128, ..settings() },
+            PasswordSettings { iterations: 2, ..settings() },
+            PasswordSettings { parallelism: 2, ..settings() },
+        ] {
+            let pool = PasswordPool::new(&newer).expect("settings");
+            let checked = pool.check(typed("correct horse"), Some(hash.clone())).await;
+            assert_eq!(checked, Ok(Checked { right: true, stale: true }), "{newer:?}");
+        }
+    }
+
+    #[test]
+    fn a_stored_hash_cannot_ask_for_the_moon() {
+        let tail = "c2FsdHNhbHRzYWx0$MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE";
+        let read = |head: &str| HashedPassword::from_phc(format!("{head}{tail}")).err();
+        assert_eq!(read("$argon2id$v=19$m=19456,t=2,p=1$"), None);
+        for head in [
+            "", "$", "$argon2id$", "$2b$12$", "$scrypt$ln=17,r=8,p=1$", "$argon2id$v=19$m=4294967295,t=1,p=1$",
+            "$argon2id$v=19$m=64,t=4294967295,p=1$", "$argon2id$v=19$m=4096,t=1,p=17$", "$argon2id$v=19$m=1,t=1,p=1$",
+        ] {
+            assert_eq!(read(head), Some(HashError::Unreadable), "{head}");
+        }
+        assert!(HashedPassword::from_phc("$argon2id$v=19$m=64,t=1,p=1$c2FsdHNhbHQ".to_owned()).is_err());
+        assert!(HashedPassword::from_phc("x".repeat(1 << 20)).is_err());
+    }
+
+    #[test]
+    fn settings_that_cannot_work_are_refused_in_words() {
+        for wrong in [
+            PasswordSettings { threads: 0, ..settings() },
+            PasswordSettings { memory_kib: 1, ..settings() },
+            PasswordSettings { memory_kib: MEMORY_KIB_MAX + 1, ..settings() },
+            PasswordSettings { iterations: 0, ..settings() },
+            PasswordSettings { parallelism: 0, ..settings() },
+        ] {
+            assert!(matches!(PasswordPool::new(&wrong), Err(PoolError::Settings(_))), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! The one thread that writes: takes what waits, commits it as one group, tells those who wait.
+//!
+//! While one group is being synced the next one gathers, so the disk's latency, not the number of writers, sets the
+//! size of a group (group commit). After a failed batch the writer has ended: the disk is reopened and a new start
+//! begins, with nothing carried over in memory.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use super::{
+    Shared,
+    disk::{Disk, DiskError},
+    ledger::{Beginning, Committed, Ledger, LedgerError, Work},
+    space::{Reserve, Space},
+    txn::TransactError,
+};
+
+/// Local writes that may wait. More are refused at once: their callers time out anyway.
+const LOCAL_WAITING_MAX: usize = 4096;
+/// Works in one group: bounds the time that a batch takes, and with it the latency of whoever is in it.
+const GROUP_MAX: usize = 256;
+/// Between two tries to reopen a disk that failed.
+const REOPEN_AFTER: Duration = Duration::from_millis(500);
+/// How often expired cells are swept and the room on the disk is looked at, when nothing is written.
+const IDLE_LOOK: Duration = Duration::from_secs(5);
+/// Groups between two sweeps.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+
+/// What waits for the committer.
+#[derive(Default)]
+pub(super) struct Queue {
+    state: Mutex<Waiting>,
+    wake: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    works: VecDeque<Work>,
+    local: usize,
+    begin_again: Option<Beginning>,
+    closed: bool,
+    /// Why local writes are refused now, if they are.
+    refused: Option<String>,
+}
+
+enum Next {
+    Group(Vec<Work>),
+    BeginAgain(Beginning),
+    Idle,
+    Closed,
+}
+
+impl Queue {
+    /// Adds something to commit. Local writes are refused when too many wait, or while the disk is closed.
+    pub(super) fn push(&self, work: Work) -> Result<(), TransactError> {
+        let mut waiting = self.waiting();
+        if waiting.closed {
+            return Err(TransactError::NotWritable("it is shutting down".into()));
+        }
+        if matches!(work, Work::Local(_)) {
+            if let Some(why) = &waiting.refused {
+                return Err(TransactError::NotWritable(why.clone()));
+            }
+            if waiting.local == LOCAL_WAITING_MAX {
+                return Err(TransactError::Busy);
+            }
+            waiting.local += 1;
+        }
+        waiting.works.push_back(work);
+        drop(waiting);
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// Asks for a new start of the replica.
+    pub(super) fn begin_again(&self, beginning: Beginning) {
+        self.waiting().begin_again = Some(beginning);
+        self.wake.notify_one();
+    }
+
+    /// What waits is still committed; nothing more is taken.
+    pub(super) fn close(&self) {
+        self.waiting().closed = true;
+        self.wake.notify_one();
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next(&self) -> Next {
+        let mut waiting = self.waiting();
+        loop {
+            if let Some(beginning) = waiting.begin_again.take() {
+                return Next::BeginAgain(beginning);
+            }
+            if !waiting.works.is_empty() {
+                let count = waiting.works.len().min(GROUP_MAX);
+                let group: Vec<Work> = waiting.works.drain(..count).collect();
+                waiting.local -= group.iter().filter(|work| matches!(work, Work::Local(_))).count();
+                return Next::Group(group);
+            }
+            if waiting.closed {
+                return Next::Closed;
+            }
+            let (guard, timeout) =
+                self.wake.wait_timeout(waiting, IDLE_LOOK).unwrap_or_else(PoisonError::into_inner);
+            waiting = guard;
+            if timeout.timed_out() {
+                return Next::Idle;
+            }
+        }
+    }
+
+    /// Drops everything that waits: its callers learn that nothing was written. From now on local writes are
+    /// refused with `why`, or taken again.
+    fn refuse(&self, why: Option<String>) {
+        let mut waiting = self.waiting();
+        if why.is_some() {
+            waiting.works.clear();
+            waiting.local = 0;
+        }
+        waiting.refused = why;
+    }
+
+    /// Waits for a while, less if the queue is closed. True if it is.
+    fn pause(&self, length: Duration) -> bool {
+        let waiting = self.waiting();
+        let (guard, _) = self
+            .wake
+            .wait_timeout_while(waiting, length, |waiting| !waiting.closed)
+            .unwrap_or_else(PoisonError::into_inner);
+        guard.closed
+    }
+}
+
+/// The committer's thread from first to last.
+pub(super) struct Committer {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) reserve: Option<Reserve>,
+    pub(super) ledger: Ledger,
+}
+
+impl Committer {
+    pub(super) fn run(mut self) {
+        let mut swept_ms = self.shared.now_ms();
+        loop {
+            match self.shared.queue.next() {
+                Next::Group(group) => {
+                    if !self.commit(group) {
+                        return;
+                    }
+                }
+                Next::BeginAgain(beginning) => {
+                    if !self.begin_again(beginning) {
+                        return;
+                    }
+                }
+                Next::Idle => {}
+                Next::Closed => return,
+            }
+            let space = self.reserve.as_mut().map_or(Space::Enough, Reserve::look);
+            self.shared.set_space(space);
+            if self.shared.now_ms().saturating_sub(swept_ms) > SWEEP_EVERY.as_millis() as u64 {
+                swept_ms = self.shared.now_ms();
+                if !self.commit(vec![Work::Sweep]) {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Commits a group; false if the thread is to end.
+    fn commit(&mut self, group: Vec<Work>) -> bool {
+        let now_ms = self.shared.now_ms();
+        match self.ledger.commit(now_ms, self.shared.space(), group) {
+            Ok(committed) => {
+                self.tell(committed);
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, "a batch failed; its writer has ended");
+                if matches!(error, LedgerError::Disk(DiskError::Full)) {
+                    if let Some(reserve) = &mut self.reserve {
+                        reserve.give_up();
+                    }
+                    self.shared.set_space(Space::Full);
+                }
+                self.shared.count_failed_batch();
+                self.begin_again(Beginning::default())
+            }
+        }
+    }
+
+    fn tell(&mut self, committed: Committed) {
+        if committed.moved.is_empty() && committed.trimmed.is_none() && committed.rejected.is_empty() {
+            return;
+        }
+        self.shared.publish(&self.ledger);
+        self.shared.count(&committed);
+        self.shared.listener().committed(&committed);
+    }
+
+    /// Reopens the disk and begins a new start, however long that takes. False if the queue was closed meanwhile.
+    fn begin_again(&mut self, beginning: Beginning) -> bool {
+        loop {
+            let opened = self
+                .disk
+                .reopen()
+                .map_err(LedgerError::from)
+                .and_then(|()| Ledger::open(self.disk.clone(), beginning, self.shared.seed()));
+            match opened {
+                Ok(ledger) => {
+                    self.ledger = ledger;
+                    self.shared.publish(&self.ledger);
+                    self.shared.queue.refuse(None);
+                    self.shared.listener().restarted(
+                        self.ledger.start(),
+                        self.ledger.own_starts(),
+                        self.ledger.vector(),
+                    );
+                    return true;
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the disk could not be reopened; trying again");
+                    self.shared.queue.refuse(Some(error.to_string()));
+                    if let (LedgerError::Disk(DiskError::Full), Some(reserve)) = (&error, &mut self.reserve) {
+                        reserve.give_up();
+                    }
+                    if self.shared.queue.pause(REOPEN_AFTER) {
+                        return false;
+                    }
+                }
+            }
+        }
+    }
+}

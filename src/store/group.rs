@@ -1,0 +1,391 @@
+//! The transactions that are committed together: one snapshot below, their changes above it, one batch at the end.
+//!
+//! A record is loaded once for the whole group, however many of its transactions touch it, and saved once; views,
+//! index, vault and digests follow from how it stands at the end.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+};
+
+use crdt::{
+    AccountId, AccountView, Actor, Cell, CellKind, ClusterView, Document, EmailId, EmailView, RecordChange,
+    RecordKey, RecordKind, VaultId, VaultValue, View, Write,
+};
+
+use super::{
+    disk::{Batch, DiskRead, Family},
+    layout,
+    ledger::LedgerError,
+    records::{self, ReadError, Records, standing_of},
+    txn::{CHANGES_MAX, TransactError},
+};
+
+/// A group of transactions under way.
+pub(super) struct Group<'d> {
+    disk: &'d dyn DiskRead,
+    records: RefCell<BTreeMap<RecordKey, Loaded>>,
+    arrived: BTreeMap<VaultId, VaultValue>,
+    cells: BTreeMap<Vec<u8>, Cell>,
+    quarantine: Vec<(RecordKey, u64, Vec<u8>)>,
+    pub(super) counts: Counts,
+}
+
+/// What happened in a group beside the ordinary.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    /// Parts of transactions put into quarantine.
+    pub quarantined: u64,
+    /// Vault values named by a record but not at hand.
+    pub missing_values: u64,
+}
+
+struct Loaded {
+    /// `None` if the record has a part in quarantine already, or its stored bytes are damaged.
+    document: Option<(Document, View)>,
+    /// Changes made to the document in this group, to build it again when one that follows spoils it.
+    changes: Vec<Vec<u8>>,
+    /// A part of it is in quarantine: not served, and later changes follow the first.
+    quarantined: bool,
+    /// Something of it is to be written down.
+    dirty: bool,
+}
+
+impl<'d> Group<'d> {
+    pub(super) fn new(disk: &'d dyn DiskRead) -> Group<'d> {
+        Group {
+            disk,
+            records: RefCell::default(),
+            arrived: BTreeMap::new(),
+            cells: BTreeMap::new(),
+            quarantine: Vec::new(),
+            counts: Counts::default(),
+        }
+    }
+
+    /// Whether a local write's records take it.
+    pub(super) fn admit(&mut self, writes: &[(RecordKey, Write)], urgent: bool) -> Result<(), TransactError> {
+        for (key, _) in writes {
+            let document = self.load(*key)?.whole().ok_or(ReadError::Quarantined { key: *key })?;
+            if document.changes() > CHANGES_MAX && !urgent {
+                return Err(TransactError::TooManyChanges { key: *key });
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes one transaction's local writes, admitted before, and gives the changes, a record each. An error leaves
+    /// the group half changed: it is of no more use then.
+    pub(super) fn write(
+        &mut self,
+        actor: Actor,
+        writes: Vec<(RecordKey, Write)>,
+    ) -> Result<Vec<RecordChange>, LedgerError> {
+        let mut by_record: BTreeMap<RecordKey, Vec<Write>> = BTreeMap::new();
+        for (key, write) in writes {
+            by_record.entry(key).or_default().push(write);
+        }
+        let mut changed = Vec::with_capacity(by_record.len());
+        for (key, writes) in by_record {
+            let loaded = self.load(key)?;
+            let (document, view) = loaded.document.as_mut().ok_or(ReadError::Quarantined { key })?;
+            let change = document
+                .write(actor, &writes)
+                .map_err(|error| LedgerError::Damaged(format!("record {key} takes no change: {error}")))?;
+            *view = document.view();
+            loaded.changes.push(change.clone());
+            loaded.dirty = true;
+            changed.push(RecordChange { key, changes: vec![change] });
+        }
+        Ok(changed)
+    }
+
+    /// Merges one record's part of a transaction from elsewhere. What cannot be merged goes to quarantine, and the
+    /// record with it.
+    pub(super) fn merge(&mut self, place: u64, part: &RecordChange) -> Result<(), ReadError> {
+        let key = part.key;
+        let loaded = self.load(key)?;
+        let taken = if loaded.quarantined { None } else { loaded.document.take() };
+        if let Some((document, _)) = taken
+            && let Ok(document) = document.apply(&part.changes)
+        {
+            let view = document.view();
+            loaded.document = Some((document, view));
+            loaded.changes.extend(part.changes.iter().cloned());
+            loaded.dirty = true;
+            return Ok(());
+        }
+        if !loaded.quarantined {
+            // The document is spoiled. What of this group went well is put back together, so that the stored
+            // document holds all that the vector covers but the quarantined part.
+            let changes = std::mem::take(&mut loaded.changes);
+            let mut rebuilt = load(self.disk, key)?;
+            rebuilt.document = rebuilt.document.and_then(|(document, _)| document.apply(&changes).ok()).map(with_view);
+            rebuilt.changes = changes;
+            rebuilt.quarantined = true;
+            self.records.get_mut().insert(key, rebuilt);
+        }
+        self.load(key)?.dirty = true;
+        self.counts.quarantined += 1;
+        self.quarantine.push((key, place, part.encode()));
+        Ok(())
+    }
+
+    /// Vault values that came with a transaction. They are stored at the end if something names them then.
+    pub(super) fn arrive(&mut self, values: impl IntoIterator<Item = VaultValue>) {
+        self.arrived.extend(values.into_iter().map(|value| (value.id(), value)));
+    }
+
+    /// Merges a cell; one past its expiry changes nothing.
+    pub(super) fn merge_cell(&mut self, cell: Cell, now_ms: u64) -> Result<(), ReadError> {
+        if !cell.is_live(now_ms) {
+            return Ok(());
+        }
+        let key = layout::cell_key(cell.kind, &cell.key, cell.slot);
+        let known = match self.cells.get(&key) {
+            Some(cell) => Some(cell.clone()),
+            // A damaged cell is worth no more than none.
+            None => self.disk.get(Family::Cells, &key)?.and_then(|value| records::decode_cell(&value).ok()),
+        };
+        let merged = match known {
+            Some(known) => known.merge(cell),
+            None => cell,
+        };
+        self.cells.insert(key, merged);
+        Ok(())
+    }
+
+    /// A whole transaction whose body cannot be read.
+    pub(super) fn hold_body(&mut self, place: u64, body: &[u8]) {
+        self.counts.quarantined += 1;
+        self.quarantine.push((RecordKey::from_bytes([0; 16]), place, body.to_vec()));
+    }
+
+    /// Writes down how everything stands.
+    pub(super) fn finish(mut self, batch: &mut Batch) -> Result<Counts, ReadError> {
+        let dirty: BTreeSet<RecordKey> =
+            self.records.get_mut().iter().filter(|(_, loaded)| loaded.dirty).map(|(key, _)| *key).collect();
+        let mut touched = dirty.clone();
+        for account in dirty.iter().filter_map(RecordKey::account) {
+            // Cancelling takes the name off every address of the account, wherever the claims came from.
+            let before = self.before_account(account)?.is_some_and(|view| view.cancelled);
+            if self.cancelled(account)? && !before {
+                touched.extend(self.emails_of(account)?.into_iter().map(RecordKey::from));
+            }
+        }
+        for key in touched {
+            self.finish_record(key, batch)?;
+        }
+        for (key, cell) in &self.cells {
+            batch.put(Family::Cells, key.clone(), layout::seal(&cell.encode()));
+        }
+        for (record, place, bytes) in &self.quarantine {
+            batch.put(Family::Quarantine, layout::quarantine_key(*record, *place), layout::seal(bytes));
+        }
+        Ok(self.counts)
+    }
+
+    fn finish_record(&mut self, key: RecordKey, batch: &mut Batch) -> Result<(), ReadError> {
+        let bytes = key.as_bytes();
+        let names_before = self.names_before(key)?;
+        let accounts_before: BTreeSet<AccountId> =
+            self.before_email(key)?.map(|view| view.accounts().collect()).unwrap_or_default();
+        self.load(key)?;
+        let records = self.records.borrow();
+        let Some(loaded) = records.get(&key) else { return Ok(()) };
+        let Some((document, view)) = &loaded.document else {
+            if loaded.dirty {
+                batch.put(Family::Views, bytes, layout::seal_quarantined());
+            }
+            return Ok(());
+        };
+        let names = match view {
+            View::Account(account) => account.names().to_vec(),
+            View::Email(email) => email.names(|account| self.cancelled(account))?,
+            View::Cluster(_) => Vec::new(),
+        };
+        if !loaded.quarantined {
+            for gone in names_before.iter().filter(|id| names.binary_search(id).is_err()) {
+                batch.delete(Family::Vault, layout::vault_key(*gone));
+            }
+        }
+        let mut present = Vec::with_capacity(names.len());
+        for id in names {
+            if let Some(value) = self.arrived.get(&id) {
+                batch.put(Family::Vault, layout::vault_key(id), layout::seal(&value.encode()));
+            } else if self.disk.get(Family::Vault, id.as_bytes())?.is_none() {
+                self.counts.missing_values += 1;
+                continue;
+            }
+            present.push(id);
+        }
+        batch.put(Family::Digests, bytes, layout::seal(&crdt::state_digest(&document.heads(), &present)));
+        if !loaded.dirty {
+            return Ok(());
+        }
+        batch.put(Family::Documents, bytes, layout::seal(&document.save()));
+        if loaded.quarantined {
+            batch.put(Family::Views, bytes, layout::seal_quarantined());
+        } else {
+            batch.put(Family::Views, bytes, layout::seal(&encode_view(view)));
+        }
+        if let (View::Email(email), Some(id)) = (view, key.email()) {
+            let accounts_now: BTreeSet<AccountId> = email.accounts().collect();
+            if !loaded.quarantined {
+                for account in accounts_before.difference(&accounts_now) {
+                    batch.delete(Family::Index, layout::index_key(*account, id));
+                }
+            }
+            for account in accounts_now.difference(&accounts_before) {
+                batch.put(Family::Index, layout::index_key(*account, id), layout::seal(&[]));
+            }
+        }
+        Ok(())
+    }
+
+    /// The vault ids that the record named before this group.
+    fn names_before(&self, key: RecordKey) -> Result<Vec<VaultId>, ReadError> {
+        if let Some(account) = key.account() {
+            return Ok(self.before_account(account)?.map(|view| view.names().to_vec()).unwrap_or_default());
+        }
+        match self.before_email(key)? {
+            Some(view) => view.names(|account| Ok(self.before_account(account)?.is_some_and(|view| view.cancelled))),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    fn before_account(&self, id: AccountId) -> Result<Option<AccountView>, ReadError> {
+        legible(records::read_view(self.disk, id.into(), AccountView::decode))
+    }
+
+    fn before_email(&self, key: RecordKey) -> Result<Option<EmailView>, ReadError> {
+        if key.kind() != Some(RecordKind::Email) {
+            return Ok(None);
+        }
+        legible(records::read_view(self.disk, key, EmailView::decode))
+    }
+
+    fn cancelled(&self, account: AccountId) -> Result<bool, ReadError> {
+        let view = match self.records.borrow().get(&account.into()).and_then(|loaded| loaded.document.as_ref()) {
+            Some((_, View::Account(view))) => Some(view.clone()),
+            _ => self.before_account(account)?,
+        };
+        Ok(standing_of(view.as_ref()).cancelled)
+    }
+
+    /// The record, loaded; a new document if there is none yet.
+    fn load(&mut self, key: RecordKey) -> Result<&mut Loaded, ReadError> {
+        match self.records.get_mut().entry(key) {
+            Entry::Occupied(entry) => Ok(entry.into_mut()),
+            Entry::Vacant(entry) => Ok(entry.insert(load(self.disk, key)?)),
+        }
+    }
+
+    /// What the record says after the transactions before this one.
+    fn view<T>(
+        &self,
+        key: RecordKey,
+        pick: impl FnOnce(&View) -> Option<T>,
+        decode: impl FnOnce(&[u8]) -> Result<T, crdt::DecodeError>,
+    ) -> Result<Option<T>, ReadError> {
+        match self.records.borrow().get(&key) {
+            Some(loaded) if loaded.quarantined => Err(ReadError::Quarantined { key }),
+            Some(Loaded { document: Some((document, view)), .. }) if document.changes() > 0 => Ok(pick(view)),
+            _ => records::read_view(self.disk, key, decode),
+        }
+    }
+}
+
+impl Loaded {
+    fn whole(&self) -> Option<&Document> {
+        self.document.as_ref().filter(|_| !self.quarantined).map(|(document, _)| document)
+    }
+}
+
+impl Records for Group<'_> {
+    fn account(&self, id: AccountId) -> Result<Option<AccountView>, ReadError> {
+        let pick = |view: &View| if let View::Account(view) = view { Some(view.clone()) } else { None };
+        self.view(id.into(), pick, AccountView::decode)
+    }
+
+    fn email(&self, id: EmailId) -> Result<Option<EmailView>, ReadError> {
+        let pick = |view: &View| if let View::Email(view) = view { Some(view.clone()) } else { None };
+        self.view(id.into(), pick, EmailView::decode)
+    }
+
+    fn cluster(&self) -> Result<ClusterView, ReadError> {
+        let pick = |view: &View| if let View::Cluster(view) = view { Some(view.clone()) } else { None };
+        Ok(self.view(RecordKey::CLUSTER, pick, ClusterView::decode)?.unwrap_or_default())
+    }
+
+    fn vault(&self, id: VaultId) -> Result<Option<Vec<u8>>, ReadError> {
+        match self.arrived.get(&id) {
+            Some(value) => Ok(Some(value.data.clone())),
+            None => Ok(records::read_vault(self.disk, id)?.map(|value| value.data)),
+        }
+    }
+
+    fn emails_of(&self, id: AccountId) -> Result<Vec<EmailId>, ReadError> {
+        let mut emails: BTreeSet<EmailId> = records::read_index(self.disk, id)?.into_iter().collect();
+        for (key, loaded) in self.records.borrow().iter().filter(|(_, loaded)| loaded.dirty) {
+            if let (Some(email), Some((_, View::Email(view)))) = (key.email(), &loaded.document) {
+                if view.accounts().any(|account| account == id) {
+                    emails.insert(email);
+                } else {
+                    emails.remove(&email);
+                }
+            }
+        }
+        Ok(emails.into_iter().collect())
+    }
+
+    fn cells(&self, kind: CellKind, key: &[u8]) -> Result<Vec<Cell>, ReadError> {
+        let mut cells = records::read_cells(self.disk, kind, key)?;
+        let prefix = layout::cell_prefix(kind, key);
+        for (_, cell) in self.cells.range(prefix.clone()..).take_while(|(key, _)| key.starts_with(&prefix)) {
+            cells.retain(|known| known.slot != cell.slot);
+            cells.push(cell.clone());
+        }
+        Ok(cells)
+    }
+}
+
+/// Loads a record from the disk. Damaged bytes are no reason to fail the group: the record is as in quarantine.
+fn load(disk: &dyn DiskRead, key: RecordKey) -> Result<Loaded, ReadError> {
+    let spoiled = Loaded { document: None, changes: Vec::new(), quarantined: true, dirty: false };
+    let Some(kind) = key.kind() else { return Ok(spoiled) };
+    let document = match disk.get(Family::Documents, key.as_bytes())? {
+        None => Document::new(kind),
+        Some(bytes) => {
+            let stored = layout::unseal(&bytes).ok().and_then(|bytes| Document::load(kind, bytes).ok());
+            let Some(document) = stored else { return Ok(spoiled) };
+            document
+        }
+    };
+    let marked = match disk.get(Family::Views, key.as_bytes())? {
+        Some(bytes) => matches!(layout::unseal_view(&bytes), Ok(None)),
+        None => false,
+    };
+    Ok(Loaded { document: Some(with_view(document)), changes: Vec::new(), quarantined: marked, dirty: false })
+}
+
+fn with_view(document: Document) -> (Document, View) {
+    let view = document.view();
+    (document, view)
+}
+
+fn encode_view(view: &View) -> Vec<u8> {
+    match view {
+        View::Account(view) => view.encode(),
+        View::Email(view) => view.encode(),
+        View::Cluster(view) => view.encode(),
+    }
+}
+
+/// A view that is in quarantine or damaged says nothing; a group must not fail for it.
+fn legible<T>(read: Result<Option<T>, ReadError>) -> Result<Option<T>, ReadError> {
+    match read {
+        Err(ReadError::Quarantined { .. } | ReadError::Corrupt(_)) => Ok(None),
+        other => other,
+    }
+}

@@ -1,0 +1,480 @@
+//! The commit logic: from a group of transactions to one batch, without threads, clocks or a particular disk.
+//!
+//! Promise: what [`Ledger::commit`] reports is synced. After an error of the disk the ledger is of no more use: its
+//! writer has ended, and whoever drives it reopens the disk and opens a new one, so nothing in memory survives.
+
+use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
+
+use crdt::{Actor, Cell, Clock, Hlc, Transaction};
+use gossip::{Dot, Envelope, Received, ReplicaId, Tip, Vector, Writer, transaction_hash};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+
+use super::{
+    disk::{Batch, Disk, DiskError, DiskRead, Family},
+    group::{Counts, Group},
+    layout::{self, meta},
+    records::{self, ReadError},
+    space::Space,
+    txn::{Staged, TransactError, Txn},
+};
+
+/// Bytes of a transaction's body that a local write may fill: what is left of a transaction is for its envelope.
+const BODY_BYTES_MAX: usize = crdt::TRANSACTION_BYTES_MAX - 4096;
+/// A change of one field, roughly and from above, with the record's key around it.
+const WRITE_BYTES_ROUGHLY: usize = 480;
+/// Log entries trimmed in one batch.
+const TRIM_ENTRIES_MAX: usize = 4096;
+/// Cells looked at in one sweep.
+const SWEEP_CELLS_MAX: usize = 65_536;
+
+/// Something to commit.
+pub(super) enum Work {
+    /// A write of this replica.
+    Local(LocalWork),
+    /// A transaction from elsewhere. The caller keeps causal order; the ledger checks it.
+    Remote(Received),
+    /// Every member has what this vector covers: the log may forget it.
+    Trim(Vector),
+    /// Every active member knows these writers whole, and the log has forgotten them: one floor remains.
+    Fold(ReplicaId, u32),
+    /// Remove cells past their expiry.
+    Sweep,
+}
+
+/// Runs a local write, and says what becomes of it.
+pub(super) type LocalWork = Box<dyn FnOnce(&mut Txn<'_>) -> Verdict + Send>;
+/// Tells the one who waits.
+pub(super) type Finish = Box<dyn FnOnce(Result<Done, TransactError>) + Send>;
+
+/// What a local write's closure came to.
+pub(super) struct Verdict {
+    /// False: a refusal of the domain; nothing of it is written.
+    pub(super) keep: bool,
+    pub(super) finish: Finish,
+}
+
+/// A local write that is durable here.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Done {
+    pub(super) dot: Option<Dot>,
+    pub(super) hlc: Hlc,
+}
+
+/// What a group came to.
+#[derive(Default)]
+pub struct Committed {
+    /// Vector entries that moved.
+    pub moved: Vec<(Writer, Tip)>,
+    /// Transactions of this replica, synced and ready to be pushed.
+    pub local: Vec<(Dot, Arc<[u8]>)>,
+    /// Transactions of others that are visible now.
+    pub remote: Vec<Dot>,
+    /// Transactions of others that were not next in causal order: whoever delivered them is mistaken.
+    pub rejected: Vec<Dot>,
+    /// Transactions of others stamped by a clock far ahead of ours.
+    pub from_future: u64,
+    /// What was trimmed from the log, if anything was.
+    pub trimmed: Option<Vector>,
+    /// What went to quarantine or is missing.
+    pub counts: Counts,
+}
+
+/// A replica's commit logic over its disk.
+pub struct Ledger {
+    disk: Arc<dyn Disk>,
+    start: Writer,
+    own_starts: Vec<Writer>,
+    vector: Vector,
+    trimmed: Vector,
+    /// Vector entries that moved since this writer's previous transaction: what the next one follows.
+    follows: BTreeMap<Writer, Tip>,
+    clock: Clock,
+    next_place: u64,
+    sweep_from: Vec<u8>,
+    random: StdRng,
+}
+
+/// Why a replica could not be opened.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LedgerError {
+    /// The disk does not answer.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// What the replica knows of itself is damaged; restore a backup, or empty the directory and let it catch up.
+    #[error("what this replica knows of itself is damaged on the disk: {0}")]
+    Damaged(String),
+}
+
+impl From<ReadError> for LedgerError {
+    fn from(error: ReadError) -> LedgerError {
+        match error {
+            ReadError::Disk(error) => LedgerError::Disk(error),
+            other => LedgerError::Damaged(other.to_string()),
+        }
+    }
+}
+
+/// How a ledger begins its start.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Beginning {
+    /// A start of this member that peers know and this disk may not: ours must be later.
+    pub past_epoch: u32,
+    /// Draw a new replica id: this directory met a start of its id that it did not make.
+    pub new_replica: bool,
+}
+
+impl Ledger {
+    /// Begins a new start of the replica on this disk. The start is synced before anything is written under it.
+    pub fn open(disk: Arc<dyn Disk>, beginning: Beginning, seed: [u8; 32]) -> Result<Ledger, LedgerError> {
+        let mut random = StdRng::from_seed(seed);
+        let mut found = Err(LedgerError::Disk(DiskError::Closed));
+        disk.read(&mut |disk| found = Found::read(disk))?;
+        let found = found?;
+        let replica = match found.replica {
+            Some(replica) if !beginning.new_replica => replica,
+            _ => ReplicaId(random.random()),
+        };
+        let epoch = found.own_starts.iter().map(|start| start.epoch).max().unwrap_or(0).max(beginning.past_epoch);
+        let start = Writer { replica, epoch: epoch.saturating_add(1), nonce: random.random() };
+        let mut own_starts = found.own_starts;
+        own_starts.push(start);
+        let place = u32::try_from(own_starts.len()).unwrap_or(u32::MAX);
+        let mut batch = Batch::new();
+        batch.put(Family::Meta, meta::REPLICA, layout::seal(&replica.0));
+        batch.put(Family::Meta, layout::join(meta::START, &place.to_be_bytes()), layout::seal(&start.to_bytes()));
+        disk.write(&batch)?;
+        Ok(Ledger {
+            disk,
+            start,
+            own_starts,
+            follows: found.vector.iter().collect(),
+            vector: found.vector,
+            trimmed: found.trimmed,
+            clock: Clock::new(found.clock),
+            next_place: found.next_place,
+            sweep_from: Vec::new(),
+            random,
+        })
+    }
+
+    /// The writer of this start.
+    pub fn start(&self) -> Writer {
+        self.start
+    }
+
+    /// Every start that this disk has seen, newest last.
+    pub fn own_starts(&self) -> &[Writer] {
+        &self.own_starts
+    }
+
+    /// What has been applied, all of it synced.
+    pub fn vector(&self) -> &Vector {
+        &self.vector
+    }
+
+    /// What the log no longer holds.
+    pub fn trimmed(&self) -> &Vector {
+        &self.trimmed
+    }
+
+    /// Commits a group as one batch. On an error nobody was told of success, and the outcome is unknown.
+    pub(super) fn commit(
+        &mut self,
+        now_ms: u64,
+        space: Space,
+        works: impl IntoIterator<Item = Work>,
+    ) -> Result<Committed, LedgerError> {
+        let disk = self.disk.clone();
+        let mut finishes: Vec<(Finish, Result<Done, TransactError>)> = Vec::new();
+        let mut works = Some(works);
+        let mut outcome = Err(LedgerError::Disk(DiskError::Closed));
+        let read = disk.read(&mut |disk| {
+            if let Some(works) = works.take() {
+                outcome = self.stage(disk, now_ms, space, works, &mut finishes);
+            }
+        });
+        let written = read.map_err(LedgerError::from).and(outcome).and_then(|(batch, committed)| {
+            if !batch.is_empty() {
+                disk.write(&batch)?;
+            }
+            Ok(committed)
+        });
+        let failure = written.as_ref().err().map(|error| match error {
+            LedgerError::Disk(error) => TransactError::from(error.clone()),
+            damaged => TransactError::NotWritable(damaged.to_string()),
+        });
+        for (finish, result) in finishes {
+            finish(match &failure {
+                Some(error) => result.and(Err(error.clone())),
+                None => result,
+            });
+        }
+        written
+    }
+
+    fn stage(
+        &mut self,
+        disk: &dyn DiskRead,
+        now_ms: u64,
+        space: Space,
+        works: impl IntoIterator<Item = Work>,
+        finishes: &mut Vec<(Finish, Result<Done, TransactError>)>,
+    ) -> Result<(Batch, Committed), LedgerError> {
+        let mut group = Group::new(disk);
+        let mut batch = Batch::new();
+        let mut committed = Committed::default();
+        let mut moved = BTreeMap::new();
+        for work in works {
+            match work {
+                Work::Local(work) => {
+                    let mut txn =
+                        Txn::new(&group, &mut self.clock, &mut self.random, now_ms, self.start.replica.0);
+                    let Verdict { keep, finish } = work(&mut txn);
+                    let hlc = txn.stamp();
+                    let staged = std::mem::take(&mut txn.staged);
+                    let admitted = admit(&mut group, space, &staged);
+                    let mut done = Done { dot: None, hlc };
+                    if keep && admitted.is_ok() && !staged.is_empty() {
+                        let (dot, bytes) = self.append(&mut group, &mut batch, now_ms, hlc, staged)?;
+                        moved.insert(dot.writer, Tip { number: dot.number, hash: transaction_hash(&bytes) });
+                        committed.local.push((dot, bytes));
+                        done.dot = Some(dot);
+                    }
+                    finishes.push((finish, admitted.map(|()| done)));
+                }
+                Work::Remote(received) => {
+                    let dot = received.envelope.dot;
+                    if self.vector.covers(&dot) {
+                        continue;
+                    }
+                    if !self.is_next(&received.envelope) {
+                        committed.rejected.push(dot);
+                        continue;
+                    }
+                    let future = self.take_over(&mut group, &mut batch, now_ms, &received)?;
+                    committed.from_future += u64::from(future);
+                    moved.insert(dot.writer, Tip { number: dot.number, hash: received.hash });
+                    committed.remote.push(dot);
+                }
+                Work::Trim(stable) => self.trim(disk, &stable, &mut batch, &mut committed)?,
+                Work::Fold(replica, epoch) => {
+                    for writer in self.vector.fold(replica, epoch) {
+                        batch.delete(Family::Meta, layout::join(meta::VECTOR, &writer.to_bytes()));
+                        batch.delete(Family::Meta, layout::join(meta::TRIMMED, &writer.to_bytes()));
+                        self.follows.remove(&writer);
+                    }
+                    let key = layout::join(meta::FLOOR, &replica.0);
+                    batch.put(Family::Meta, key, layout::seal(&epoch.to_be_bytes()));
+                }
+                Work::Sweep => self.sweep(disk, now_ms, &mut batch)?,
+            }
+        }
+        committed.counts = group.finish(&mut batch)?;
+        for (writer, tip) in &moved {
+            let key = layout::join(meta::VECTOR, &writer.to_bytes());
+            batch.put(Family::Meta, key, layout::seal(&layout::tip_payload(*tip)));
+        }
+        if !moved.is_empty() {
+            let clock = self.clock.last().to_u64();
+            batch.put(Family::Meta, meta::CLOCK, layout::seal(&layout::number_key(clock)));
+            batch.put(Family::Meta, meta::PLACE, layout::seal(&layout::number_key(self.next_place)));
+        }
+        committed.moved = moved.into_iter().collect();
+        Ok((batch, committed))
+    }
+
+    /// Turns what a local write staged, and was admitted for, into this writer's next transaction.
+    fn append(
+        &mut self,
+        group: &mut Group<'_>,
+        batch: &mut Batch,
+        now_ms: u64,
+        hlc: Hlc,
+        staged: Staged,
+    ) -> Result<(Dot, Arc<[u8]>), LedgerError> {
+        let records = group.write(Actor(self.start.nonce), staged.writes)?;
+        group.arrive(staged.vault.iter().cloned());
+        for cell in &staged.cells {
+            group.merge_cell(cell.clone(), now_ms)?;
+        }
+        let body = Transaction { hlc, records, vault: staged.vault, cells: staged.cells }.encode();
+        let last = self.vector.get(&self.start);
+        let dot = Dot { writer: self.start, number: last.map_or(0, |tip| tip.number) + 1 };
+        let envelope = Envelope {
+            dot,
+            predecessor: last.map_or([0; 8], |tip| tip.hash),
+            follows: std::mem::take(&mut self.follows).into_iter().collect(),
+            body,
+        };
+        let bytes: Arc<[u8]> = envelope.encode().into();
+        self.log(batch, dot, &bytes);
+        self.vector.advance(dot.writer, Tip { number: dot.number, hash: transaction_hash(&bytes) });
+        Ok((dot, bytes))
+    }
+
+    fn is_next(&self, envelope: &Envelope) -> bool {
+        let last = self.vector.get(&envelope.dot.writer);
+        envelope.dot.number == last.map_or(0, |tip| tip.number) + 1
+            && envelope.predecessor == last.map_or([0; 8], |tip| tip.hash)
+            && envelope
+                .follows
+                .iter()
+                .all(|(writer, tip)| self.vector.covers(&Dot { writer: *writer, number: tip.number }))
+    }
+
+    /// Applies a transaction from elsewhere; true if its clock is far ahead.
+    fn take_over(
+        &mut self,
+        group: &mut Group<'_>,
+        batch: &mut Batch,
+        now_ms: u64,
+        received: &Received,
+    ) -> Result<bool, ReadError> {
+        let dot = received.envelope.dot;
+        let place = self.next_place;
+        self.log(batch, dot, &received.bytes);
+        let tip = Tip { number: dot.number, hash: received.hash };
+        self.vector.advance(dot.writer, tip);
+        self.follows.insert(dot.writer, tip);
+        let Ok(transaction) = Transaction::decode(&received.envelope.body) else {
+            group.hold_body(place, &received.envelope.body);
+            return Ok(false);
+        };
+        group.arrive(transaction.vault);
+        for part in &transaction.records {
+            group.merge(place, part)?;
+        }
+        for cell in transaction.cells {
+            group.merge_cell(cell, now_ms)?;
+        }
+        Ok(self.clock.observe(transaction.hlc, now_ms))
+    }
+
+    fn log(&mut self, batch: &mut Batch, dot: Dot, bytes: &[u8]) {
+        let place = layout::number_key(self.next_place);
+        self.next_place += 1;
+        batch.put(Family::Log, place, layout::seal(&layout::log_payload(&dot, bytes)));
+        batch.put(Family::Dots, layout::dot_key(&dot), layout::seal(&place));
+    }
+
+    /// Removes from the front of the log what everyone has, as far as it goes.
+    fn trim(
+        &mut self,
+        disk: &dyn DiskRead,
+        stable: &Vector,
+        batch: &mut Batch,
+        committed: &mut Committed,
+    ) -> Result<(), ReadError> {
+        let mut trimmed: BTreeMap<Writer, u64> = BTreeMap::new();
+        let mut seen = 0;
+        disk.scan(Family::Log, &[], &mut |key, value| {
+            // A damaged entry stays, and what is behind it: trimming can wait, a group cannot.
+            let entry = layout::unseal(value).and_then(layout::log_entry);
+            let Ok((dot, _)) = entry else { return ControlFlow::Break(()) };
+            if seen == TRIM_ENTRIES_MAX || !stable.covers(&dot) {
+                return ControlFlow::Break(());
+            }
+            seen += 1;
+            batch.delete(Family::Log, key);
+            batch.delete(Family::Dots, layout::dot_key(&dot));
+            trimmed.insert(dot.writer, dot.number);
+            ControlFlow::Continue(())
+        })?;
+        for (writer, number) in trimmed {
+            let tip = Tip { number, hash: [0; 8] };
+            self.trimmed.advance(writer, tip);
+            let key = layout::join(meta::TRIMMED, &writer.to_bytes());
+            batch.put(Family::Meta, key, layout::seal(&layout::tip_payload(tip)));
+            committed.trimmed = Some(self.trimmed.clone());
+        }
+        Ok(())
+    }
+
+    /// Removes cells past their expiry, a stretch of the family at a time.
+    fn sweep(&mut self, disk: &dyn DiskRead, now_ms: u64, batch: &mut Batch) -> Result<(), ReadError> {
+        let mut seen = 0;
+        let mut next = Vec::new();
+        disk.scan(Family::Cells, &self.sweep_from, &mut |key, value| {
+            if seen == SWEEP_CELLS_MAX {
+                next = key.to_vec();
+                return ControlFlow::Break(());
+            }
+            seen += 1;
+            // A damaged cell is worth no more than an expired one: both go.
+            if !records::decode_cell(value).is_ok_and(|cell: Cell| cell.is_live(now_ms)) {
+                batch.delete(Family::Cells, key);
+            }
+            ControlFlow::Continue(())
+        })?;
+        self.sweep_from = next;
+        Ok(())
+    }
+}
+
+/// Whether a local write goes on. Everything that may refuse it is asked here, before anything of it is done.
+fn admit(group: &mut Group<'_>, space: Space, staged: &Staged) -> Result<(), TransactError> {
+    if staged.is_empty() {
+        return Ok(());
+    }
+    space.admits(staged.sign_up, staged.urgent)?;
+    let bytes = staged.writes.len() * WRITE_BYTES_ROUGHLY
+        + staged.vault.iter().map(|value| value.data.len() + 64).sum::<usize>()
+        + staged.cells.iter().map(|cell| cell.value.len() + 96).sum::<usize>();
+    if bytes > BODY_BYTES_MAX {
+        return Err(TransactError::TooLarge { bytes });
+    }
+    group.admit(&staged.writes, staged.urgent)
+}
+
+/// What a disk holds of the replica itself.
+struct Found {
+    replica: Option<ReplicaId>,
+    own_starts: Vec<Writer>,
+    vector: Vector,
+    trimmed: Vector,
+    clock: Hlc,
+    next_place: u64,
+}
+
+impl Found {
+    fn read(disk: &dyn DiskRead) -> Result<Found, LedgerError> {
+        let mut found = Found {
+            replica: None,
+            own_starts: Vec::new(),
+            vector: Vector::new(),
+            trimmed: Vector::new(),
+            clock: Hlc::ZERO,
+            // Place 0 is never used: it stands for "before the log".
+            next_place: 1,
+        };
+        let shape = |_| ReadError::from(layout::Unsealed::Shape);
+        if let Some(bytes) = disk.get(Family::Meta, meta::REPLICA)? {
+            let bytes = layout::unseal(&bytes).map_err(ReadError::from)?;
+            found.replica = Some(ReplicaId(bytes.try_into().map_err(shape)?));
+        }
+        if let Some(bytes) = disk.get(Family::Meta, meta::CLOCK)? {
+            let number = layout::unseal(&bytes).and_then(layout::number).map_err(ReadError::from)?;
+            found.clock = Hlc::from_u64(number);
+        }
+        records::try_scan(disk, Family::Meta, meta::START, |_, value| {
+            found.own_starts.push(layout::writer(layout::unseal(value)?)?);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        records::try_scan(disk, Family::Meta, meta::FLOOR, |key, value| {
+            let replica = key[meta::FLOOR.len()..].try_into().map_err(shape)?;
+            let epoch = layout::unseal(value)?.try_into().map_err(shape)?;
+            found.vector.fold(ReplicaId(replica), u32::from_be_bytes(epoch));
+            Ok(ControlFlow::Continue(()))
+        })?;
+        for (prefix, vector) in [(meta::VECTOR, &mut found.vector), (meta::TRIMMED, &mut found.trimmed)] {
+            records::try_scan(disk, Family::Meta, prefix, |key, value| {
+                vector.set(layout::writer(&key[prefix.len()..])?, layout::tip(layout::unseal(value)?)?);
+                Ok(ControlFlow::Continue(()))
+            })?;
+        }
+        if let Some(bytes) = disk.get(Family::Meta, meta::PLACE)? {
+            found.next_place = layout::unseal(&bytes).and_then(layout::number).map_err(ReadError::from)?;
+        }
+        Ok(found)
+    }
+}

@@ -1,0 +1,494 @@
+//! The store: every account and email of the world, on this replica's disk.
+//!
+//! Reads go through one snapshot and never wait for writes. Writes, local ones and those that arrive from other
+//! replicas, go to one committer, which makes a group of them durable as one batch before anyone is told.
+//! `STORAGE.md` beside this file says how it lies on the disk.
+//!
+//! - [`disk`]: the narrow waist; RocksDB below it, or a model of a disk.
+//! - [`Ledger`](ledger): the commit logic. [`committer`]: its thread. [`group`]: one group of transactions.
+//! - [`Records`]: reading. [`Txn`]: a local write under way.
+//! - [`log`]: transactions for peers who lack them. [`space`]: what happens when the disk fills up.
+
+mod committer;
+mod directory;
+pub mod disk;
+mod group;
+mod layout;
+mod ledger;
+mod log;
+mod records;
+mod space;
+mod txn;
+
+use std::{
+    ops::ControlFlow,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use arc_swap::ArcSwap;
+use gossip::{Dot, LogChunk, Received, ReplicaId, Vector, Writer};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use tokio::sync::oneshot;
+
+pub use self::{
+    directory::DirectoryError,
+    ledger::{Beginning, Committed as CommittedGroup, Ledger, LedgerError},
+    records::{ReadError, Records, Snapshot, standing_of},
+    space::{Space, free_bytes},
+    txn::{CHANGES_MAX, TransactError, Txn},
+};
+use self::{
+    committer::{Committer, Queue},
+    disk::{Disk, DiskError, DiskRead, Family, memory::MemoryDisk, rocks::RocksDisk},
+    layout::STORE_FORMAT,
+    ledger::{Done, Verdict, Work},
+    space::Reserve,
+};
+
+/// Where a store lies and how it keeps its log.
+#[derive(Clone, Debug)]
+pub struct StoreConfig {
+    /// The replica's data directory.
+    pub directory: PathBuf,
+    /// Whether the log forgets what every member has.
+    pub keep_log: KeepLog,
+    /// Set aside on the disk, so that it can still erase and compact when it is full.
+    pub reserve_bytes: u64,
+    /// With less room than this no new people are taken.
+    pub free_bytes_min: u64,
+}
+
+/// What the log keeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeepLog {
+    /// Every transaction: a wiped site comes back from the log's beginning.
+    #[default]
+    Everything,
+    /// Only what some member still lacks.
+    Unstable,
+}
+
+/// Why a store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The directory is not ours to open.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// The disk or what is on it.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The committer's thread could not be started.
+    #[error("could not start the committer's thread: {0}")]
+    Thread(std::io::Error),
+}
+
+impl From<DiskError> for OpenError {
+    fn from(error: DiskError) -> OpenError {
+        OpenError::Ledger(error.into())
+    }
+}
+
+/// Told of every commit, from the committer's thread: must be quick, and must not call back into the store.
+pub trait Listener: Send + Sync + 'static {
+    /// A group is synced and visible.
+    fn committed(&self, group: &CommittedGroup);
+    /// The writer has ended and a new start began: what was delivered and not committed is forgotten.
+    fn restarted(&self, start: Writer, own_starts: &[Writer], vector: &Vector);
+}
+
+/// A local write that is durable on this replica's disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Committed<T> {
+    /// What the closure gave.
+    pub value: T,
+    /// The transaction's dot; `None` if nothing was written.
+    pub dot: Option<Dot>,
+    /// The transaction's HLC.
+    pub hlc: crdt::Hlc,
+}
+
+/// A replica's store. Cloning gives another handle.
+#[derive(Clone)]
+pub struct Store {
+    shared: Arc<Shared>,
+    disk: Arc<dyn Disk>,
+    keep_log: KeepLog,
+    thread: Arc<CommitterThread>,
+}
+
+/// Ends the committer when the last handle goes.
+struct CommitterThread {
+    shared: Arc<Shared>,
+    handle: Mutex<Option<JoinHandle<()>>>,
+    _directory: Option<directory::Directory>,
+}
+
+/// What the committer's thread and the handles share.
+struct Shared {
+    queue: Queue,
+    state: ArcSwap<State>,
+    listener: OnceLock<Arc<dyn Listener>>,
+    clock: Box<dyn Fn() -> u64 + Send + Sync>,
+    random: Mutex<StdRng>,
+    space: ArcSwap<Space>,
+    counters: Counters,
+}
+
+/// Where the replica stands, after the latest commit.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// The writer of the present start.
+    pub start: Writer,
+    /// Every start that this disk has seen, newest last.
+    pub own_starts: Vec<Writer>,
+    /// What has been applied.
+    pub vector: Vector,
+    /// What the log no longer holds.
+    pub trimmed: Vector,
+}
+
+#[derive(Default)]
+struct Counters {
+    groups: AtomicU64,
+    local: AtomicU64,
+    remote: AtomicU64,
+    rejected: AtomicU64,
+    quarantined: AtomicU64,
+    missing_values: AtomicU64,
+    from_future: AtomicU64,
+    failed_batches: AtomicU64,
+}
+
+/// What the store has done since it was opened, for people to read.
+#[derive(Clone, Copy, Debug, Default, serde::Serialize)]
+pub struct StoreCounters {
+    /// Batches synced.
+    pub commits: u64,
+    /// Transactions of this replica.
+    pub transactions_local: u64,
+    /// Transactions of others.
+    pub transactions_remote: u64,
+    /// Transactions delivered out of order, and so not applied.
+    pub transactions_rejected: u64,
+    /// Parts of transactions that could not be merged.
+    pub quarantined: u64,
+    /// Vault values that a record names and nobody brought.
+    pub missing_values: u64,
+    /// Transactions stamped by a clock far ahead.
+    pub from_future: u64,
+    /// Batches that failed; each ended a writer.
+    pub failed_batches: u64,
+}
+
+impl Store {
+    /// Opens the replica in a directory, making it if there is none, and begins a new start.
+    pub fn open(config: &StoreConfig) -> Result<Store, OpenError> {
+        let directory = directory::Directory::open(&config.directory, STORE_FORMAT)?;
+        let reserve = Reserve::set_aside(&config.directory, config.reserve_bytes, config.free_bytes_min);
+        let disk = Arc::new(RocksDisk::open(&config.directory.join("store"))?);
+        let clock = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+        Store::begin(disk, config.keep_log, Some(directory), Some(reserve), Box::new(clock), rand::rng().random())
+    }
+
+    /// Opens a replica over any disk, with a clock and a seed of the caller's: for tests and simulations.
+    pub fn open_on(
+        disk: Arc<dyn Disk>,
+        keep_log: KeepLog,
+        clock: impl Fn() -> u64 + Send + Sync + 'static,
+        seed: [u8; 32],
+    ) -> Result<Store, OpenError> {
+        Store::begin(disk, keep_log, None, None, Box::new(clock), seed)
+    }
+
+    /// Opens a replica in memory.
+    pub fn open_memory(
+        disk: MemoryDisk,
+        clock: impl Fn() -> u64 + Send + Sync + 'static,
+        seed: [u8; 32],
+    ) -> Result<Store, OpenError> {
+        Store::open_on(Arc::new(disk), KeepLog::Everything, clock, seed)
+    }
+
+    fn begin(
+        disk: Arc<dyn Disk>,
+        keep_log: KeepLog,
+        directory: Option<directory::Directory>,
+        reserve: Option<Reserve>,
+        clock: Box<dyn Fn() -> u64 + Send + Sync>,
+        seed: [u8; 32],
+    ) -> Result<Store, OpenError> {
+        let mut random = StdRng::from_seed(seed);
+        let ledger = Ledger::open(disk.clone(), Beginning::default(), random.random())?;
+        let shared = Arc::new(Shared {
+            queue: Queue::default(),
+            state: ArcSwap::from_pointee(State::of(&ledger)),
+            listener: OnceLock::new(),
+            clock,
+            random: Mutex::new(random),
+            space: ArcSwap::from_pointee(Space::Enough),
+            counters: Counters::default(),
+        });
+        let committer = Committer { disk: disk.clone(), shared: shared.clone(), reserve, ledger };
+        let handle = thread::Builder::new()
+            .name("committer".into())
+            .spawn(move || committer.run())
+            .map_err(OpenError::Thread)?;
+        let thread = CommitterThread {
+            shared: shared.clone(),
+            handle: Mutex::new(Some(handle)),
+            _directory: directory,
+        };
+        Ok(Store { shared, disk, keep_log, thread: Arc::new(thread) })
+    }
+
+    /// Names who is told of commits. Only the first call counts.
+    pub fn listen(&self, listener: Arc<dyn Listener>) {
+        let _ = self.shared.listener.set(listener);
+    }
+
+    /// Reads through one snapshot.
+    pub fn read<T>(&self, read: impl FnOnce(&Snapshot<'_>) -> T) -> Result<T, ReadError> {
+        let mut read = Some(read);
+        let mut value = None;
+        self.disk.read(&mut |disk| {
+            value = read.take().map(|read| read(&Snapshot::new(disk)));
+        })?;
+        value.ok_or(ReadError::Disk(DiskError::Closed))
+    }
+
+    /// Writes: runs `write` on the committer's thread over the state of the moment; it refuses with an error of its
+    /// own and no effect, or stages changes that are durable here when this returns.
+    pub async fn transact<T, E>(
+        &self,
+        write: impl FnOnce(&mut Txn<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<Committed<T>, E>
+    where
+        T: Send + 'static,
+        E: From<TransactError> + Send + 'static,
+    {
+        let (tell, told) = oneshot::channel::<Result<Committed<T>, E>>();
+        let work = Work::Local(Box::new(move |txn| {
+            match catch_unwind(AssertUnwindSafe(|| write(txn))) {
+                Ok(Ok(value)) => {
+                    let finish = move |done: Result<Done, TransactError>| {
+                        let _ = tell.send(
+                            done.map(|Done { dot, hlc }| Committed { value, dot, hlc }).map_err(E::from),
+                        );
+                    };
+                    Verdict { keep: true, finish: Box::new(finish) }
+                }
+                Ok(Err(refusal)) => Verdict {
+                    keep: false,
+                    finish: Box::new(move |_| {
+                        let _ = tell.send(Err(refusal));
+                    }),
+                },
+                Err(_) => Verdict {
+                    keep: false,
+                    finish: Box::new(move |_| {
+                        let _ = tell.send(Err(TransactError::NotWritable("the write panicked".into()).into()));
+                    }),
+                },
+            }
+        }));
+        self.shared.queue.push(work)?;
+        told.await.unwrap_or_else(|_| Err(TransactError::NotWritable("the disk failed".into()).into()))
+    }
+
+    /// Queues transactions from elsewhere, in causal order. What becomes of them the [`Listener`] learns.
+    pub fn apply(&self, transactions: impl IntoIterator<Item = Received>) {
+        for received in transactions {
+            // A closed store needs none: what was not committed is asked for again after the next start.
+            let _ = self.shared.queue.push(Work::Remote(received));
+        }
+    }
+
+    /// Every member has what `stable` covers: the log may forget it, if it is to forget at all.
+    pub fn trim(&self, stable: Vector) {
+        if self.keep_log == KeepLog::Unstable {
+            let _ = self.shared.queue.push(Work::Trim(stable));
+        }
+    }
+
+    /// Writers of `replica` up to `epoch` are known whole to every active member and trimmed: one floor remains.
+    pub fn fold(&self, replica: ReplicaId, epoch: u32) {
+        if self.keep_log == KeepLog::Unstable {
+            let _ = self.shared.queue.push(Work::Fold(replica, epoch));
+        }
+    }
+
+    /// Ends the present writer and begins a new start, because peers know one that this disk does not.
+    pub fn begin_again(&self, beginning: Beginning) {
+        self.shared.queue.begin_again(beginning);
+    }
+
+    /// What lies beyond a peer's vector, in local commit order. Blocks on the disk.
+    pub fn read_log(
+        &self,
+        beyond: &Vector,
+        position: Option<u64>,
+        bytes_max: usize,
+    ) -> Result<LogChunk, ReadError> {
+        self.read(|snapshot| log::read(snapshot.disk(), beyond, position, bytes_max))?
+    }
+
+    /// A hash over all records' digests, and their number: equal on two replicas that hold the same. Reads every
+    /// digest; for tests and people.
+    pub fn digest(&self) -> Result<(u64, [u8; 16]), ReadError> {
+        self.read(|snapshot| {
+            let mut hasher = blake3::Hasher::new();
+            let mut records = 0;
+            records::try_scan(snapshot.disk(), Family::Digests, &[], |key, value| {
+                hasher.update(key);
+                hasher.update(layout::unseal(value)?);
+                records += 1;
+                Ok(ControlFlow::Continue(()))
+            })?;
+            let mut digest = [0; 16];
+            digest.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+            Ok((records, digest))
+        })?
+    }
+
+    /// Calls `visit` with every stored key and value, family by family: what a replica really holds, for tests that
+    /// check it and scans that search it.
+    pub fn scan_everything(&self, mut visit: impl FnMut(Family, &[u8], &[u8])) -> Result<(), ReadError> {
+        self.disk.read(&mut |disk: &dyn DiskRead| {
+            for family in Family::ALL {
+                let scanned = disk.scan(family, &[], &mut |key, value| {
+                    visit(family, key, value);
+                    ControlFlow::Continue(())
+                });
+                if let Err(error) = scanned {
+                    tracing::warn!(%error, family = family.name(), "a family could not be scanned");
+                }
+            }
+        })?;
+        Ok(())
+    }
+
+    /// Where the replica stands.
+    pub fn state(&self) -> Arc<State> {
+        self.shared.state.load_full()
+    }
+
+    /// What the disk has room for.
+    pub fn space(&self) -> Space {
+        self.shared.space()
+    }
+
+    /// Bytes on the disk, roughly.
+    pub fn bytes_used(&self) -> u64 {
+        self.disk.bytes_used()
+    }
+
+    /// What it has done since it was opened.
+    pub fn counters(&self) -> StoreCounters {
+        let counters = &self.shared.counters;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        StoreCounters {
+            commits: read(&counters.groups),
+            transactions_local: read(&counters.local),
+            transactions_remote: read(&counters.remote),
+            transactions_rejected: read(&counters.rejected),
+            quarantined: read(&counters.quarantined),
+            missing_values: read(&counters.missing_values),
+            from_future: read(&counters.from_future),
+            failed_batches: read(&counters.failed_batches),
+        }
+    }
+
+    /// Commits what waits, then closes. Other handles refuse to write from then on.
+    pub fn close(&self) {
+        self.thread.end();
+    }
+}
+
+impl CommitterThread {
+    fn end(&self) {
+        self.shared.queue.close();
+        let handle = self.handle.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(handle) = handle
+            && handle.join().is_err()
+        {
+            tracing::error!("the committer's thread panicked");
+        }
+    }
+}
+
+impl Drop for CommitterThread {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl State {
+    fn of(ledger: &Ledger) -> State {
+        State {
+            start: ledger.start(),
+            own_starts: ledger.own_starts().to_vec(),
+            vector: ledger.vector().clone(),
+            trimmed: ledger.trimmed().clone(),
+        }
+    }
+}
+
+/// Listens to nothing: a store that is alone.
+struct Nobody;
+
+impl Listener for Nobody {
+    fn committed(&self, _: &CommittedGroup) {}
+    fn restarted(&self, _: Writer, _: &[Writer], _: &Vector) {}
+}
+
+impl Shared {
+    fn now_ms(&self) -> u64 {
+        (self.clock)()
+    }
+
+    fn seed(&self) -> [u8; 32] {
+        self.random.lock().unwrap_or_else(PoisonError::into_inner).random()
+    }
+
+    fn listener(&self) -> &dyn Listener {
+        self.listener.get().map_or(&Nobody, |listener| &**listener)
+    }
+
+    fn space(&self) -> Space {
+        **self.space.load()
+    }
+
+    fn set_space(&self, space: Space) {
+        if self.space() != space {
+            tracing::warn!(?space, "the room on the disk has changed");
+            self.space.store(Arc::new(space));
+        }
+    }
+
+    fn publish(&self, ledger: &Ledger) {
+        self.state.store(Arc::new(State::of(ledger)));
+    }
+
+    fn count(&self, committed: &CommittedGroup) {
+        let add = |counter: &AtomicU64, count: u64| counter.fetch_add(count, Ordering::Relaxed);
+        add(&self.counters.groups, 1);
+        add(&self.counters.local, committed.local.len() as u64);
+        add(&self.counters.remote, committed.remote.len() as u64);
+        add(&self.counters.rejected, committed.rejected.len() as u64);
+        add(&self.counters.quarantined, committed.counts.quarantined);
+        add(&self.counters.missing_values, committed.counts.missing_values);
+        add(&self.counters.from_future, committed.from_future);
+    }
+
+    fn count_failed_batch(&self) {
+        self.counters.failed_batches.fetch_add(1, Ordering::Relaxed);
+    }
+}

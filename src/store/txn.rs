@@ -1,0 +1,195 @@
+//! A local write under way: what it may read, and what it asks to change.
+
+use crdt::{
+    AccountId, AccountView, AccountWrite, Cell, CellKind, Clock, ClusterView, ClusterWrite, EmailId, EmailView,
+    EmailWrite, Hlc, RecordKey, VaultId, VaultValue, Write,
+};
+use rand::{Rng, rngs::StdRng};
+
+use super::{
+    disk::DiskError,
+    group::Group,
+    records::{ReadError, Records},
+};
+
+/// Why a local write was refused. In every case nothing was written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TransactError {
+    /// Something that it had to read cannot be read here.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The disk is nearly full: no new people until there is space again.
+    #[error("the disk is nearly full; sign-ups are refused here until space is freed")]
+    NearlyFull,
+    /// The disk is full: only what frees or protects is still written.
+    #[error("the disk is full; writes are refused here until space is freed")]
+    Full,
+    /// The record has been changed so often that loading it would slow everyone down.
+    #[error("record {key} was changed over {CHANGES_MAX} times; it takes no more ordinary changes")]
+    TooManyChanges {
+        /// Which record.
+        key: RecordKey,
+    },
+    /// More than one transaction may carry.
+    #[error("the write is too large for one transaction ({bytes} bytes, about)")]
+    TooLarge {
+        /// Bytes, estimated from above.
+        bytes: usize,
+    },
+    /// Too many writes wait already.
+    #[error("too many writes wait here")]
+    Busy,
+    /// The replica does not write now.
+    #[error("this replica does not write now: {0}")]
+    NotWritable(String),
+}
+
+impl From<DiskError> for TransactError {
+    fn from(error: DiskError) -> TransactError {
+        match error {
+            DiskError::Full => TransactError::Full,
+            other => TransactError::NotWritable(other.to_string()),
+        }
+    }
+}
+
+/// Changes in one record after which ordinary local writes to it are refused. (10,000 take 41 ms to load.)
+pub const CHANGES_MAX: u32 = 1_000;
+
+/// What a local write sees and stages. Reads see the state before this write, also where it has staged a change.
+pub struct Txn<'g> {
+    group: &'g Group<'g>,
+    clock: &'g mut Clock,
+    random: &'g mut StdRng,
+    now_ms: u64,
+    stamp: Hlc,
+    slot: [u8; 8],
+    pub(super) staged: Staged,
+}
+
+/// What a local write asks for.
+#[derive(Default)]
+pub(super) struct Staged {
+    pub(super) writes: Vec<(RecordKey, Write)>,
+    pub(super) vault: Vec<VaultValue>,
+    pub(super) cells: Vec<Cell>,
+    pub(super) urgent: bool,
+    pub(super) sign_up: bool,
+}
+
+impl Staged {
+    pub(super) fn is_empty(&self) -> bool {
+        self.writes.is_empty() && self.vault.is_empty() && self.cells.is_empty()
+    }
+}
+
+impl<'g> Txn<'g> {
+    pub(super) fn new(
+        group: &'g Group<'g>,
+        clock: &'g mut Clock,
+        random: &'g mut StdRng,
+        now_ms: u64,
+        slot: [u8; 8],
+    ) -> Txn<'g> {
+        let stamp = clock.tick(now_ms);
+        Txn { group, clock, random, now_ms, stamp, slot, staged: Staged::default() }
+    }
+
+    /// The wall clock, in milliseconds since 1970: for expiry only.
+    pub fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    /// The HLC of this transaction.
+    pub fn stamp(&self) -> Hlc {
+        self.stamp
+    }
+
+    /// An HLC for a value that replaces one stamped `beat`: greater, however far in the future that lies.
+    pub fn stamp_past(&mut self, beat: Hlc) -> Hlc {
+        if beat < self.stamp { self.stamp } else { self.clock.stamp_past(self.now_ms, beat) }
+    }
+
+    /// The slot of this replica's cells.
+    pub fn slot(&self) -> [u8; 8] {
+        self.slot
+    }
+
+    /// 32 random bytes.
+    pub fn random(&mut self) -> [u8; 32] {
+        self.random.random()
+    }
+
+    /// Changes an account.
+    pub fn write_account(&mut self, id: AccountId, write: AccountWrite) {
+        self.staged.writes.push((id.into(), Write::Account(write)));
+    }
+
+    /// Changes an email.
+    pub fn write_email(&mut self, id: EmailId, write: EmailWrite) {
+        self.staged.writes.push((id.into(), Write::Email(write)));
+    }
+
+    /// Changes the cluster record.
+    pub fn write_cluster(&mut self, write: ClusterWrite) {
+        self.staged.writes.push((RecordKey::CLUSTER, Write::Cluster(write)));
+    }
+
+    /// Puts personal data into the vault under an id of its own. It stays only if a record, changed in this same
+    /// write, names it.
+    pub fn put_vault(&mut self, data: Vec<u8>) -> VaultId {
+        let salt = self.random.random();
+        self.put_vault_salted(salt, data)
+    }
+
+    /// As [`put_vault`](Self::put_vault), with a salt that follows from something else: a completion repeated at
+    /// another site must name the same value.
+    pub fn put_vault_salted(&mut self, salt: [u8; 16], data: Vec<u8>) -> VaultId {
+        let value = VaultValue::new(salt, data);
+        let id = value.id();
+        self.staged.vault.push(value);
+        id
+    }
+
+    /// Merges a cell into what is known of its kind, key and slot.
+    pub fn put_cell(&mut self, cell: Cell) {
+        self.staged.cells.push(cell);
+    }
+
+    /// This write frees or protects (a cancellation, a reset): it is allowed on a record changed too often, and
+    /// while the disk is full.
+    pub fn urgent(&mut self) {
+        self.staged.urgent = true;
+    }
+
+    /// This write makes a new record for a person: it is refused while the disk is nearly full.
+    pub fn new_record_of_person(&mut self) {
+        self.staged.sign_up = true;
+    }
+}
+
+impl Records for Txn<'_> {
+    fn account(&self, id: AccountId) -> Result<Option<AccountView>, ReadError> {
+        self.group.account(id)
+    }
+
+    fn email(&self, id: EmailId) -> Result<Option<EmailView>, ReadError> {
+        self.group.email(id)
+    }
+
+    fn cluster(&self) -> Result<ClusterView, ReadError> {
+        self.group.cluster()
+    }
+
+    fn vault(&self, id: VaultId) -> Result<Option<Vec<u8>>, ReadError> {
+        self.group.vault(id)
+    }
+
+    fn emails_of(&self, id: AccountId) -> Result<Vec<EmailId>, ReadError> {
+        self.group.emails_of(id)
+    }
+
+    fn cells(&self, kind: CellKind, key: &[u8]) -> Result<Vec<Cell>, ReadError> {
+        self.group.cells(kind, key)
+    }
+}

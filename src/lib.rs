@@ -1,1 +1,26 @@
+//! Persona: a person proves to a web site that they own an email address.
+//!
+//! Ten data centers, each with a full replica. Reads and writes are local; replicas gossip. The map:
+//!
+//! | where | what |
+//! | --- | --- |
+//! | `crdt/` | what an account is, and how two copies become one: pure |
+//! | `gossip/` | who has which transactions, and how peers come to agree: a pure core, and a QUIC driver |
+//! | [`store`] | every record on this replica's disk: commit logic, committer, RocksDB |
+//! | [`identity`] | what people do: accounts, addresses, passwords. Knows no HTTP and no disk |
+//! | [`replication`] | where `crdt`'s store and `gossip` meet, and nowhere else |
+//! | [`members`] | who belongs to the cluster, and by which key |
+//! | [`site`] | one data center in one process: starts everything, drains, stops |
+//! | [`admin`] | the operator's API on a Unix socket |
+//! | [`config`] | a site's configuration file |
+//! | `world` | the laboratory: ten sites on one machine, to break and watch (feature `lab`) |
+//!
+//! The binary (`src/main.rs`, `src/cli/`) is a thin command line over this library.
 
+pub mod admin;
+pub mod config;
+pub mod identity;
+pub mod members;
+pub mod replication;
+pub mod site;
+pub mod store;

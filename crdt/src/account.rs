@@ -162,7 +162,7 @@ pub(crate) struct Surviving {
 /// Settles every field. What cannot be read is left out and counted.
 pub(crate) fn resolve(surviving: &Surviving, changes: u32) -> AccountView {
     let mut unreadable = 0;
-    let created: Vec<Hlc> = readable(&surviving.created, Reader::hlc, &mut unreadable);
+    let created: Vec<Hlc> = readable(&surviving.created, |reader| reader.hlc(), &mut unreadable);
     let passwords: Vec<Password> = readable(&surviving.password, Password::read, &mut unreadable);
     let epochs: Vec<Epoch> = readable(&surviving.session_epoch, Epoch::read, &mut unreadable);
     // Whether a value can be read or not: an account that anyone cancelled is cancelled.

@@ -49,7 +49,6 @@ pub(crate) struct PutOutline {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct DocumentOutline {
     pub(crate) changes: u32,
-    pub(crate) op_max: u64,
 }
 
 impl ChangeOutline {
@@ -210,7 +209,7 @@ impl DocumentOutline {
             data(&ops, VALUE),
             op_count,
         )?;
-        Ok(DocumentOutline { changes: u32::try_from(change_count).unwrap_or(u32::MAX), op_max })
+        Ok(DocumentOutline { changes: u32::try_from(change_count).unwrap_or(u32::MAX) })
     }
 }
 

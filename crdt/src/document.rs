@@ -2,20 +2,24 @@
 //!
 //! Automerge's version is pinned and its types stay in here. What a peer or a disk gives is looked through
 //! before it is decoded, and decoded inside `catch_unwind`; a document that saw an error is thrown away.
-//! Promise: whatever bytes are applied, the result is an `Err`, or a document that saves, loads again, and
-//! has every change that it was given, with none waiting for another.
+//! Promise: whatever bytes are applied, the result is an `Err`, or a document that has every change that it
+//! was given, with none waiting for another, and that saves and loads again.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use automerge::transaction::{CommitOptions, Transactable};
-use automerge::{ActorId, Automerge, Change, ChangeHash, ExpandedChange, ReadDoc, ROOT, ScalarValue, Value};
+use automerge::{
+    ActorId, Automerge, AutomergeError, Change, ChangeHash, ExpandedChange, ObjId, ROOT, ReadDoc, ScalarValue,
+    Value,
+};
 
-use crate::account::{self, AccountWrite};
-use crate::chunk::{ChangeOutline, DocumentOutline, OpId};
+use crate::account::{self, AccountView, AccountWrite};
+use crate::chunk::{ChangeOutline, DOCUMENT_OPS_MAX, DocumentOutline, OpId};
 pub use crate::chunk::DOCUMENT_BYTES_MAX;
-use crate::cluster::{self, ClusterWrite};
-use crate::email::{self, ClaimValue, EmailWrite};
+use crate::cluster::{self, ClusterView, ClusterWrite};
+use crate::email::{self, ClaimValue, EmailView, EmailWrite};
 use crate::format::DecodeError;
 use crate::id::RecordKind;
 use crate::view::View;
@@ -109,14 +113,12 @@ pub struct Document {
     kind: RecordKind,
     automerge: Automerge,
     changes: u32,
-    /// The greatest number of an operation.
-    op_max: u64,
 }
 
 impl Document {
     /// A record that nobody has written to. Two that were born apart under one key merge like any others.
     pub fn new(kind: RecordKind) -> Document {
-        Document { kind, automerge: Automerge::new().with_actor(reader()), changes: 0, op_max: 0 }
+        Document { kind, automerge: Automerge::new().with_actor(reader()), changes: 0 }
     }
 
     /// A record from what [`save`](Self::save) gave. Over [`DOCUMENT_BYTES_MAX`] it is refused.
@@ -125,8 +127,7 @@ impl Document {
         let automerge = quietly(|| Automerge::load(bytes))
             .ok_or(DecodeError::Panicked)?
             .map_err(|error| DecodeError::malformed("document", error))?;
-        let DocumentOutline { changes, op_max } = outline;
-        Ok(Document { kind, automerge: automerge.with_actor(reader()), changes, op_max })
+        Ok(Document { kind, automerge: automerge.with_actor(reader()), changes: outline.changes })
     }
 
     /// The form that is stored. Not compressed, so that loading cannot inflate; documents with equal heads may
@@ -139,14 +140,12 @@ impl Document {
     /// that are seen here.
     pub fn write(&mut self, actor: Actor, writes: &[Write]) -> Result<Vec<u8>, WriteError> {
         let change = quietly(|| self.commit(actor, writes)).ok_or(WriteError::Panicked)??;
-        let outline = ChangeOutline::parse(change.raw_bytes())?;
         self.changes = self.changes.saturating_add(1);
-        self.op_max = outline.last_op();
         Ok(change.raw_bytes().to_vec())
     }
 
     fn commit(&mut self, actor: Actor, writes: &[Write]) -> Result<Change, WriteError> {
-        let refused = |error: automerge::AutomergeError| WriteError::Automerge(error.to_string());
+        let refused = |error: AutomergeError| WriteError::Automerge(error.to_string());
         self.automerge.set_actor(ActorId::from(actor.0));
         let mut transaction = self.automerge.transaction();
         for write in writes {
@@ -162,62 +161,234 @@ impl Document {
     /// Applies changes, each after those that it follows; those that are here already are passed over. By
     /// value: after an error there is no document.
     pub fn apply(mut self, changes: &[impl AsRef<[u8]>]) -> Result<Document, ApplyError> {
-        let mut suspect = None;
         for (index, bytes) in changes.iter().enumerate() {
             let bytes = bytes.as_ref();
-            let decode = |source| ApplyError::Decode { index, source };
-            let outline = ChangeOutline::parse(bytes).map_err(decode)?;
-            let plain = quietly(|| self.apply_one(index, bytes, &outline)).ok_or(ApplyError::Panicked)??;
-            if !plain {
-                suspect = Some(index);
-            }
+            let outline =
+                ChangeOutline::parse(bytes).map_err(|source| ApplyError::Decode { index, source })?;
+            quietly(|| self.apply_one(index, bytes, &outline)).ok_or(ApplyError::Panicked)??;
         }
-        match suspect {
-            Some(index) => self.proven(index),
-            None => Ok(self),
+        Ok(self)
+    }
+
+    /// The hashes of the changes that no other here follows, sorted: documents of equal heads hold the same.
+    pub fn heads(&self) -> Vec<[u8; 32]> {
+        self.automerge.get_heads().into_iter().map(|hash| hash.0).collect()
+    }
+
+    /// How many changes it has had.
+    pub fn changes(&self) -> u32 {
+        self.changes
+    }
+
+    /// Whether a change of this hash is here.
+    pub fn has_change(&self, hash: &[u8; 32]) -> bool {
+        self.has(ChangeHash(*hash))
+    }
+
+    /// What the record says. It never fails: what cannot be read is left out, and counted in
+    /// [`View::unreadable`].
+    pub fn view(&self) -> View {
+        quietly(|| self.resolve()).unwrap_or_else(|| match self.kind {
+            RecordKind::Account => View::Account(AccountView { unreadable: 1, ..Default::default() }),
+            RecordKind::Email => View::Email(EmailView { unreadable: 1, ..Default::default() }),
+            RecordKind::Cluster => View::Cluster(ClusterView { unreadable: 1, ..Default::default() }),
+        })
+    }
+
+    fn resolve(&self) -> View {
+        let values = |field: &str| surviving(&self.automerge, field);
+        match self.kind {
+            RecordKind::Account => {
+                let surviving = account::Surviving {
+                    created: values(account::CREATED),
+                    password: values(account::PASSWORD),
+                    session_epoch: values(account::SESSION_EPOCH),
+                    cancelled: values(account::CANCELLED),
+                };
+                View::Account(account::resolve(&surviving, self.changes))
+            }
+            RecordKind::Email => {
+                View::Email(email::resolve(&values(email::CLAIM), &values(email::USED_AS), self.changes))
+            }
+            RecordKind::Cluster => {
+                let fields: Vec<(String, Vec<Vec<u8>>)> = self
+                    .automerge
+                    .keys(ROOT)
+                    .map(|field| {
+                        let values = values(&field);
+                        (field, values)
+                    })
+                    .collect();
+                View::Cluster(cluster::resolve(&fields, self.changes))
+            }
         }
     }
 
-    /// Applies one change. True if it is beyond doubt that the document will save and load: the change is what
-    /// [`write`](Self::write) would have made here. Others need [`proven`](Self::proven).
-    fn apply_one(&mut self, index: usize, bytes: &[u8], outline: &ChangeOutline) -> Result<bool, ApplyError> {
-        let unfit = |reason: &str| ApplyError::Unfit { index, reason: reason.to_owned() };
-        let change = Change::try_from(bytes).map_err(|error| ApplyError::Decode {
+    /// Applies one change, if it is exactly what [`write`](Self::write) would have made where it was made.
+    /// Anything else could leave a document that does not load again, or that differs from replica to replica.
+    fn apply_one(&mut self, index: usize, bytes: &[u8], outline: &ChangeOutline) -> Result<(), ApplyError> {
+        let decode = |error: &dyn std::fmt::Display| ApplyError::Decode {
             index,
             source: DecodeError::malformed("change", error),
-        })?;
+        };
+        let unfit = |reason: &str| ApplyError::Unfit { index, reason: reason.to_owned() };
+        let change = Change::try_from(bytes).map_err(|error| decode(&error))?;
         let hash = change.hash();
-        // Automerge does not look at the checksum of a lone change. The hash must be that of the bytes, and
-        // the bytes those that a document gives back, or it would not load again.
+        // Automerge does not compare the checksum of a change that comes alone.
         if bytes.get(4..8) != hash.0.get(..4) {
-            return Err(ApplyError::Decode { index, source: DecodeError::malformed("change", "bad checksum") });
+            return Err(decode(&"its checksum is wrong"));
         }
         if self.has(hash) {
-            return Ok(true);
+            return Ok(());
         }
+        // A saved document gives changes back in the usual encoding only; any other would change its hash.
         if Change::from(ExpandedChange::from(&change)).raw_bytes() != bytes {
             return Err(unfit("its encoding is not the usual one"));
         }
-        if let Some(missing) = outline.deps.iter().find(|dep| !self.has(ChangeHash(**dep))) {
-            return Err(ApplyError::MissingDependency { index, hash: *missing });
-        }
-        let plain = self.is_plain(outline);
-        if !plain && !self.continues_its_actor(outline) {
-            return Err(unfit("it does not follow its own writer's last change"));
-        }
-        if self.changes == u32::MAX || outline.last_op() > crate::chunk::DOCUMENT_OPS_MAX as u64 {
+        self.check_place(index, outline)?;
+        if self.changes == u32::MAX || outline.last_op() > DOCUMENT_OPS_MAX as u64 {
             return Err(ApplyError::TooLarge);
         }
         match self.automerge.apply_changes([change]) {
             Ok(()) => {}
-            Err(automerge::AutomergeError::DuplicateSeqNumber(..)) => return Err(ApplyError::Forked { index }),
+            Err(AutomergeError::DuplicateSeqNumber(..)) => return Err(ApplyError::Forked { index }),
             Err(error) => return Err(unfit(&error.to_string())),
         }
         if !self.has(hash) {
             return Err(unfit("automerge did not take it"));
         }
         self.changes += 1;
-        self.op_max = self.op_max.max(outline.last_op());
-        Ok(plain)
+        Ok(())
     }
+
+    /// Checks a change's numbers, and what it replaces, against the changes that it follows.
+    fn check_place(&self, index: usize, outline: &ChangeOutline) -> Result<(), ApplyError> {
+        let unfit = |reason: &str| ApplyError::Unfit { index, reason: reason.to_owned() };
+        let mut op_max = 0;
+        let mut own_seq = 0;
+        let mut deps = Vec::with_capacity(outline.deps.len());
+        for hash in &outline.deps {
+            let dep = ChangeHash(*hash);
+            let missing = ApplyError::MissingDependency { index, hash: *hash };
+            let meta = self.automerge.get_change_meta_by_hash(&dep).ok_or(missing)?;
+            op_max = op_max.max(meta.max_op);
+            if meta.actor.to_bytes() == outline.actor {
+                own_seq = own_seq.max(meta.seq);
+            }
+            deps.push(dep);
+        }
+        if deps.iter().zip(deps.iter().skip(1)).any(|(left, right)| left >= right) {
+            return Err(unfit("what it follows is out of order"));
+        }
+        if outline.seq != own_seq + 1 {
+            return Err(unfit("it does not follow its own writer's last change"));
+        }
+        if outline.start_op != op_max + 1 {
+            return Err(unfit("its operations are misnumbered"));
+        }
+        // Where it follows all that is here, what it saw is what survives; else history must be asked.
+        let is_latest = self.automerge.get_heads().iter().all(|head| deps.contains(head));
+        let mut own: BTreeMap<&str, OpId> = BTreeMap::new();
+        for (number, put) in (outline.start_op..).zip(&outline.puts) {
+            let mut seen = match own.get(put.field.as_str()) {
+                Some(op) => vec![*op],
+                None if is_latest => op_ids(self.automerge.get_all(ROOT, put.field.as_str())),
+                None => op_ids(self.automerge.get_all_at(ROOT, put.field.as_str(), &deps)),
+            };
+            let mut replaces = put.replaces.clone();
+            seen.sort_unstable();
+            replaces.sort_unstable();
+            if seen != replaces {
+                return Err(unfit("it does not replace what its writer saw"));
+            }
+            own.insert(&put.field, (number, outline.actor));
+        }
+        Ok(())
+    }
+
+    fn has(&self, hash: ChangeHash) -> bool {
+        self.automerge.get_missing_deps(&[hash]).is_empty()
+    }
+}
+
+impl std::fmt::Debug for Document {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Document({:?}, {} changes)", self.kind, self.changes)
+    }
+}
+
+/// The field's name, and the bytes to put there: for a claim or a release, with what it carries on.
+fn settled(kind: RecordKind, write: &Write, document: &impl ReadDoc) -> Result<(String, Vec<u8>), WriteError> {
+    let seen = || {
+        let values = surviving(document, email::CLAIM);
+        values.iter().map(|bytes| ClaimValue::decode(bytes)).collect::<Result<Vec<_>, _>>()
+    };
+    match (kind, write) {
+        (RecordKind::Account, Write::Account(write)) => Ok((write.field().to_owned(), write.encode())),
+        (RecordKind::Email, Write::Email(write)) => match write {
+            EmailWrite::Claim(claim) => {
+                Ok((email::CLAIM.to_owned(), email::claim_over(claim, &seen()?).encode()))
+            }
+            EmailWrite::Release { account, at } => {
+                Ok((email::CLAIM.to_owned(), email::release_over(*account, *at, &seen()?).encode()))
+            }
+            EmailWrite::UsedAs(used_as, at) => {
+                Ok((email::USED_AS.to_owned(), email::encode_used_as(*used_as, *at)))
+            }
+        },
+        (RecordKind::Cluster, Write::Cluster(write)) => {
+            let (field, value) = (write.field()?, write.encode()?);
+            if cluster::only_forward(&field) {
+                let seen = surviving(document, &field);
+                let furthest = seen.iter().filter_map(|bytes| cluster::stored_rank(bytes)).max();
+                if furthest > cluster::stored_rank(&value) {
+                    return Err(WriteError::Backward { field });
+                }
+            }
+            Ok((field, value))
+        }
+        _ => Err(WriteError::WrongKind),
+    }
+}
+
+/// The values of a field that no later one replaced. What is not bytes comes out as none, and is unreadable.
+fn surviving(document: &impl ReadDoc, field: &str) -> Vec<Vec<u8>> {
+    let values = document.get_all(ROOT, field).unwrap_or_default();
+    let bytes = values.into_iter().map(|(value, _)| match value {
+        Value::Scalar(scalar) => scalar.as_bytes().map(<[u8]>::to_vec).unwrap_or_default(),
+        Value::Object(_) => Vec::new(),
+    });
+    bytes.collect()
+}
+
+/// The operations that made these values.
+fn op_ids(values: Result<Vec<(Value<'_>, ObjId)>, AutomergeError>) -> Vec<OpId> {
+    let ids = values.unwrap_or_default().into_iter().filter_map(|(_, id)| match id {
+        ObjId::Id(number, actor, _) => Some((number, actor.to_bytes().try_into().ok()?)),
+        ObjId::Root => None,
+    });
+    ids.collect()
+}
+
+/// The actor of a document that nobody writes to. Automerge's own default is random.
+fn reader() -> ActorId {
+    ActorId::from([0; 8])
+}
+
+/// Runs what handles foreign bytes. `None` if it panicked; whatever it worked on must then be thrown away.
+fn quietly<T>(run: impl FnOnce() -> T) -> Option<T> {
+    let before = DECODING.replace(true);
+    let outcome = catch_unwind(AssertUnwindSafe(run));
+    DECODING.set(before);
+    outcome.ok()
+}
+
+/// True while this thread runs code whose panics are caught and turned into errors, so that the program's
+/// panic hook can stay quiet.
+pub fn decoding() -> bool {
+    DECODING.get()
+}
+
+thread_local! {
+    static DECODING: Cell<bool> = const { Cell::new(false) };
 }

@@ -135,30 +135,33 @@ impl EmailView {
     /// that matter here.
     ///
     /// Verified claims come first, then the greatest proof. If the winner is cancelled the address is free: a
-    /// claim that lost does not return, nor does one that is no newer than what a cancelled account let go
-    /// (the release may not have seen it).
+    /// claim that lost does not return, nor does one that comes after what a cancelled account let go (the
+    /// release may not have seen it).
     pub fn owner<E>(
         &self,
         mut standing: impl FnMut(AccountId) -> Result<Standing, E>,
     ) -> Result<Ownership<'_>, E> {
-        let Some(oldest) = self.claims.iter().map(|claim| claim.proof).min() else {
+        let Some(last) = self.claims.last().map(|claim| place(claim.proof, claim.account)) else {
             return Ok(Ownership::Free);
         };
+        // The first place that a cancelled account let go; only a claim before it counts.
         let mut gone = None;
-        for released in self.released.iter().filter(|released| released.proof >= oldest) {
-            if gone < Some(released.proof) && standing(released.account)?.cancelled {
-                gone = Some(released.proof);
+        for released in &self.released {
+            let place = place(released.proof, released.account);
+            if place <= gone.unwrap_or(last) && standing(released.account)?.cancelled {
+                gone = Some(place);
             }
         }
         // `claims` is in order already, so the first verified one wins, else the first.
+        let counts = |claim: &&Claim| gone.is_none_or(|gone| place(claim.proof, claim.account) < gone);
         let mut first: Option<(&Claim, Standing)> = None;
-        let mut last: Option<(AccountId, Standing)> = None;
-        for claim in self.claims.iter().filter(|claim| Some(claim.proof) > gone) {
-            let its = match last {
+        let mut asked: Option<(AccountId, Standing)> = None;
+        for claim in self.claims.iter().filter(counts) {
+            let its = match asked {
                 Some((account, its)) if account == claim.account => its,
                 _ => standing(claim.account)?,
             };
-            last = Some((claim.account, its));
+            asked = Some((claim.account, its));
             if claim.resets == its.resets {
                 return Ok(Ownership::of(claim, its));
             }
@@ -214,6 +217,11 @@ impl<'a> Ownership<'a> {
         }
         Ownership::Held { claim, verified: claim.resets == its.resets }
     }
+}
+
+/// Where a claim comes in the record's own order: greatest proof, then smaller account.
+fn place(proof: Hlc, account: AccountId) -> (Reverse<Hlc>, AccountId) {
+    (Reverse(proof), account)
 }
 
 pub(crate) const CLAIM: &str = "claim";

@@ -75,7 +75,7 @@ mod tests {
         assert_eq!(copy.id(), value.id());
         assert_ne!(VaultValue::new([4; 16], value.data.clone()).id(), value.id());
         assert!(!format!("{value:?}").contains("ada"));
-        assert_eq!(value.id().to_string(), "ID_FIXTURE");
+        assert_eq!(value.id().to_string(), "8b82c8bc7b4fb8610a224d1b48a5a6a8");
     }
 
     #[test]

@@ -184,7 +184,7 @@ impl ClusterView {
             member.state = MemberState::from_rank(reader.u8()?)?;
             member.name = reader.short_string()?;
             member.site = reader.short_string()?;
-            member.addresses = read_list(reader, 2, Reader::short_string)?;
+            member.addresses = read_list(reader, 2, |reader| reader.short_string())?;
             member.keys = read_list(reader, 2, |reader| reader.short_bytes().map(<[u8]>::to_vec))?;
             Ok((member.id, member))
         })?;

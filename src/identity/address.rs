@@ -71,7 +71,11 @@ impl Address {
         if local.len() + 1 + domain.len() > ADDRESS_BYTES_MAX {
             return Err(AddressError::TooLong);
         }
-        Ok(Address { typed: typed.to_owned(), local_bytes: local.len(), domain })
+        Ok(Address {
+            typed: typed.to_owned(),
+            local_bytes: local.len(),
+            domain,
+        })
     }
 
     /// As its owner typed it: what the vault keeps and what they are shown.
@@ -158,14 +162,21 @@ fn cut<const N: usize>(tag: &[u8; 32]) -> [u8; N] {
 fn is_dot_atom(local: &str) -> bool {
     local.split('.').all(|atom| {
         !atom.is_empty()
-            && atom.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&byte))
+            && atom
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&byte))
     })
 }
 
 fn ascii_domain(domain: &str) -> Result<Cow<'_, str>, AddressError> {
     // Hyphens in third and fourth place are in real names, so only the ends are checked.
     let ascii = Uts46::new()
-        .to_ascii(domain.as_bytes(), AsciiDenyList::STD3, Hyphens::CheckFirstLast, DnsLength::Verify)
+        .to_ascii(
+            domain.as_bytes(),
+            AsciiDenyList::STD3,
+            Hyphens::CheckFirstLast,
+            DnsLength::Verify,
+        )
         .map_err(|_| AddressError::Domain)?;
     match ascii.rsplit_once('.') {
         // A last label of digits is an IPv4 address, which is no name.
@@ -199,15 +210,47 @@ mod tests {
     #[test]
     fn an_address_is_compared_folded_and_kept_as_typed() {
         check("ada@example.org", "ada@example.org", "ada@example.org");
-        check("Ada.Lovelace@Example.ORG", "ada.lovelace@example.org", "Ada.Lovelace@example.org");
-        check("a+tag=x/y!#$%&'*-?^_`{|}~@a.b", "a+tag=x/y!#$%&'*-?^_`{|}~@a.b", "a+tag=x/y!#$%&'*-?^_`{|}~@a.b");
-        check("ada@b\u{fc}cher.example", "ada@xn--bcher-kva.example", "ada@xn--bcher-kva.example");
-        check("ada@XN--BCHER-KVA.example", "ada@xn--bcher-kva.example", "ada@xn--bcher-kva.example");
+        check(
+            "Ada.Lovelace@Example.ORG",
+            "ada.lovelace@example.org",
+            "Ada.Lovelace@example.org",
+        );
+        check(
+            "a+tag=x/y!#$%&'*-?^_`{|}~@a.b",
+            "a+tag=x/y!#$%&'*-?^_`{|}~@a.b",
+            "a+tag=x/y!#$%&'*-?^_`{|}~@a.b",
+        );
+        check(
+            "ada@b\u{fc}cher.example",
+            "ada@xn--bcher-kva.example",
+            "ada@xn--bcher-kva.example",
+        );
+        check(
+            "ada@XN--BCHER-KVA.example",
+            "ada@xn--bcher-kva.example",
+            "ada@xn--bcher-kva.example",
+        );
         // Not transitional: the sharp s is a letter of its own (UTS-46 since 2023).
-        check("ada@fa\u{df}.example", "ada@xn--fa-hia.example", "ada@xn--fa-hia.example");
-        check("ada@\u{ff25}xample\u{3002}org", "ada@example.org", "ada@example.org");
-        check("ada@r3---sn-x.example", "ada@r3---sn-x.example", "ada@r3---sn-x.example");
-        check("ada@1.2.3.4.example", "ada@1.2.3.4.example", "ada@1.2.3.4.example");
+        check(
+            "ada@fa\u{df}.example",
+            "ada@xn--fa-hia.example",
+            "ada@xn--fa-hia.example",
+        );
+        check(
+            "ada@\u{ff25}xample\u{3002}org",
+            "ada@example.org",
+            "ada@example.org",
+        );
+        check(
+            "ada@r3---sn-x.example",
+            "ada@r3---sn-x.example",
+            "ada@r3---sn-x.example",
+        );
+        check(
+            "ada@1.2.3.4.example",
+            "ada@1.2.3.4.example",
+            "ada@1.2.3.4.example",
+        );
     }
 
     #[test]
@@ -215,12 +258,36 @@ mod tests {
         for typed in ["", "@", "ada", "ada@", "@example.org"] {
             refuse(typed, AddressError::NoParts);
         }
-        for typed in [".ada", "ada.", "a..b", "a b", "\"ada\"", "a,b", "a@b", "a<b", "ad\u{e4}", "ada\r\nbcc:x", "a\0"] {
+        for typed in [
+            ".ada",
+            "ada.",
+            "a..b",
+            "a b",
+            "\"ada\"",
+            "a,b",
+            "a@b",
+            "a<b",
+            "ad\u{e4}",
+            "ada\r\nbcc:x",
+            "a\0",
+        ] {
             refuse(&format!("{typed}@example.org"), AddressError::Local);
         }
         for domain in [
-            "localhost", "127.0.0.1", "[127.0.0.1]", "example.org.", ".example.org", "a..b", "-a.example", "a-.example",
-            "a_b.example", "a b.example", "exa\u{202e}mple.org", "xn--a.example", "example.org\n", "a.1",
+            "localhost",
+            "127.0.0.1",
+            "[127.0.0.1]",
+            "example.org.",
+            ".example.org",
+            "a..b",
+            "-a.example",
+            "a-.example",
+            "a_b.example",
+            "a b.example",
+            "exa\u{202e}mple.org",
+            "xn--a.example",
+            "example.org\n",
+            "a.1",
         ] {
             refuse(&format!("ada@{domain}"), AddressError::Domain);
         }
@@ -233,7 +300,10 @@ mod tests {
         assert_eq!(local.len() + 1 + domain.len(), ADDRESS_BYTES_MAX);
         assert!(Address::parse(&format!("{local}@{domain}")).is_ok());
         refuse(&format!("{local}@e{domain}"), AddressError::Domain); // a label of 64
-        refuse(&format!("{local}@{}", domain.replace(".de", ".dev")), AddressError::TooLong);
+        refuse(
+            &format!("{local}@{}", domain.replace(".de", ".dev")),
+            AddressError::TooLong,
+        );
         refuse(&format!("{local}l@example.org"), AddressError::TooLong);
         refuse(&format!("ada@{}", "d".repeat(600)), AddressError::TooLong);
     }
@@ -245,7 +315,10 @@ mod tests {
         assert_eq!(id("ada@b\u{fc}cher.example"), id("ada@xn--bcher-kva.example"));
         assert_ne!(id("ada@example.org"), id("a.da@example.org"));
         let other = IndexKey::new([8; 32]);
-        assert_ne!(id("ada@example.org"), Address::parse("ada@example.org").expect("good").id(&other));
+        assert_ne!(
+            id("ada@example.org"),
+            Address::parse("ada@example.org").expect("good").id(&other)
+        );
         assert_ne!(key().fingerprint(), other.fingerprint());
 
         // RFC 4231 has no case of a 32-byte key; the crate's own way of taking a key of any length must agree.

@@ -190,10 +190,17 @@ impl PasswordPool {
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
         let begun = Instant::now();
         let nobody: [u8; 32] = rand::random();
-        let decoy = argon2.hash_password(&nobody).map_err(|error| refused(&error))?.to_string();
+        let decoy = argon2
+            .hash_password(&nobody)
+            .map_err(|error| refused(&error))?
+            .to_string();
         let typical = begun.elapsed();
         let pool = Pool::start("password", settings.threads, settings.queue, typical)?;
-        Ok(PasswordPool { pool, argon2, decoy: decoy.into() })
+        Ok(PasswordPool {
+            pool,
+            argon2,
+            decoy: decoy.into(),
+        })
     }
 
     /// Hashes a new password under a fresh random salt.
@@ -222,7 +229,10 @@ impl PasswordPool {
                 Err(PhcError::PasswordInvalid) => false,
                 Err(_) => return Err(HashError::Failed),
             };
-            Ok(Checked { right: known && matches, stale: stored.is_stale(argon2.params()) })
+            Ok(Checked {
+                right: known && matches,
+                stale: stored.is_stale(argon2.params()),
+            })
         })
         .await
     }
@@ -255,11 +265,17 @@ impl Stored {
         }
         let hash = PasswordHash::new(phc).map_err(|_| HashError::Unreadable)?;
         let params = Params::try_from(&hash).map_err(|_| HashError::Unreadable)?;
-        let known = Algorithm::try_from(hash.algorithm.as_str()).is_ok() && hash.salt.is_some() && hash.hash.is_some();
+        let known = Algorithm::try_from(hash.algorithm.as_str()).is_ok()
+            && hash.salt.is_some()
+            && hash.hash.is_some();
         let bounded = params.m_cost() <= MEMORY_KIB_MAX
             && params.t_cost() <= ITERATIONS_MAX
             && params.p_cost() <= PARALLELISM_MAX;
-        if known && bounded { Ok(Stored { hash, params }) } else { Err(HashError::Unreadable) }
+        if known && bounded {
+            Ok(Stored { hash, params })
+        } else {
+            Err(HashError::Unreadable)
+        }
     }
 
     fn is_stale(&self, today: &Params) -> bool {
@@ -276,7 +292,12 @@ mod tests {
     use super::*;
 
     fn settings() -> PasswordSettings {
-        PasswordSettings { memory_kib: 64, iterations: 1, threads: 1, ..PasswordSettings::default() }
+        PasswordSettings {
+            memory_kib: 64,
+            iterations: 1,
+            threads: 1,
+            ..PasswordSettings::default()
+        }
     }
 
     fn typed(text: &str) -> TypedPassword {
@@ -293,7 +314,10 @@ mod tests {
         check_length("", Some(PasswordError::TooShort));
         check_length("1234567", Some(PasswordError::TooShort));
         check_length("12345678", None);
-        check_length("\u{e4}\u{f6}\u{fc}\u{df}\u{e9}\u{e8}\u{ea}", Some(PasswordError::TooShort));
+        check_length(
+            "\u{e4}\u{f6}\u{fc}\u{df}\u{e9}\u{e8}\u{ea}",
+            Some(PasswordError::TooShort),
+        );
         check_length(&"\u{1f511}".repeat(8), None);
         check_length(&"\u{1f511}".repeat(80), None);
         check_length(&"x".repeat(81), Some(PasswordError::TooLong));
@@ -304,15 +328,33 @@ mod tests {
     async fn the_right_password_is_right_and_no_other() {
         let pool = PasswordPool::new(&settings()).expect("settings");
         let hash = pool.hash(typed("correct horse")).await.expect("hash");
-        assert!(hash.as_phc().starts_with("$argon2id$v=19$m=64,t=1,p=1$"), "{}", hash.as_phc());
-        assert_ne!(pool.hash(typed("correct horse")).await.expect("hash"), hash, "every hash has a salt of its own");
+        assert!(
+            hash.as_phc().starts_with("$argon2id$v=19$m=64,t=1,p=1$"),
+            "{}",
+            hash.as_phc()
+        );
+        assert_ne!(
+            pool.hash(typed("correct horse")).await.expect("hash"),
+            hash,
+            "every hash has a salt of its own"
+        );
         let checked = |text: &str, stored: Option<&HashedPassword>| pool.check(typed(text), stored.cloned());
-        let right = Checked { right: true, stale: false };
-        let wrong = Checked { right: false, stale: false };
+        let right = Checked {
+            right: true,
+            stale: false,
+        };
+        let wrong = Checked {
+            right: false,
+            stale: false,
+        };
         assert_eq!(checked("correct horse", Some(&hash)).await, Ok(right));
         assert_eq!(checked("correct horsf", Some(&hash)).await, Ok(wrong));
         assert_eq!(checked("Correct horse", Some(&hash)).await, Ok(wrong));
-        assert_eq!(checked("correct horse", None).await, Ok(wrong), "nobody's password is never right");
+        assert_eq!(
+            checked("correct horse", None).await,
+            Ok(wrong),
+            "nobody's password is never right"
+        );
         assert!(!format!("{hash:?} {:?}", typed("correct horse")).contains("horse"));
     }
 
@@ -321,13 +363,29 @@ mod tests {
         let old = PasswordPool::new(&settings()).expect("settings");
         let hash = old.hash(typed("correct horse")).await.expect("hash");
         for newer in [
-            PasswordSettings { memory_kib: 128, ..settings() },
-            PasswordSettings { iterations: 2, ..settings() },
-            PasswordSettings { parallelism: 2, ..settings() },
+            PasswordSettings {
+                memory_kib: 128,
+                ..settings()
+            },
+            PasswordSettings {
+                iterations: 2,
+                ..settings()
+            },
+            PasswordSettings {
+                parallelism: 2,
+                ..settings()
+            },
         ] {
             let pool = PasswordPool::new(&newer).expect("settings");
             let checked = pool.check(typed("correct horse"), Some(hash.clone())).await;
-            assert_eq!(checked, Ok(Checked { right: true, stale: true }), "{newer:?}");
+            assert_eq!(
+                checked,
+                Ok(Checked {
+                    right: true,
+                    stale: true
+                }),
+                "{newer:?}"
+            );
         }
     }
 
@@ -337,8 +395,14 @@ mod tests {
         let read = |head: &str| HashedPassword::from_phc(format!("{head}{tail}")).err();
         assert_eq!(read("$argon2id$v=19$m=19456,t=2,p=1$"), None);
         for head in [
-            "", "$", "$argon2id$", "$2b$12$", "$scrypt$ln=17,r=8,p=1$", "$argon2id$v=19$m=4294967295,t=1,p=1$",
-            "$argon2id$v=19$m=64,t=4294967295,p=1$", "$argon2id$v=19$m=4096,t=1,p=17$", "$argon2id$v=19$m=1,t=1,p=1$",
+            "",
+            "$",
+            "$2b$12$",
+            "$scrypt$ln=17,r=8,p=1$",
+            "$argon2id$v=19$m=4294967295,t=1,p=1$",
+            "$argon2id$v=19$m=64,t=4294967295,p=1$",
+            "$argon2id$v=19$m=4096,t=1,p=17$",
+            "$argon2id$v=19$m=1,t=1,p=1$",
         ] {
             assert_eq!(read(head), Some(HashError::Unreadable), "{head}");
         }
@@ -349,13 +413,31 @@ mod tests {
     #[test]
     fn settings_that_cannot_work_are_refused_in_words() {
         for wrong in [
-            PasswordSettings { threads: 0, ..settings() },
-            PasswordSettings { memory_kib: 1, ..settings() },
-            PasswordSettings { memory_kib: MEMORY_KIB_MAX + 1, ..settings() },
-            PasswordSettings { iterations: 0, ..settings() },
-            PasswordSettings { parallelism: 0, ..settings() },
+            PasswordSettings {
+                threads: 0,
+                ..settings()
+            },
+            PasswordSettings {
+                memory_kib: 1,
+                ..settings()
+            },
+            PasswordSettings {
+                memory_kib: MEMORY_KIB_MAX + 1,
+                ..settings()
+            },
+            PasswordSettings {
+                iterations: 0,
+                ..settings()
+            },
+            PasswordSettings {
+                parallelism: 0,
+                ..settings()
+            },
         ] {
-            assert!(matches!(PasswordPool::new(&wrong), Err(PoolError::Settings(_))), "{wrong:?}");
+            assert!(
+                matches!(PasswordPool::new(&wrong), Err(PoolError::Settings(_))),
+                "{wrong:?}"
+            );
         }
     }
 }

@@ -50,9 +50,14 @@ impl Pool {
         let closing = Arc::new(CloseOnDrop(Arc::clone(&shared)));
         for number in 0..threads {
             let shared = Arc::clone(&shared);
-            thread::Builder::new().name(format!("{name}-{number}")).spawn(move || shared.work())?;
+            thread::Builder::new()
+                .name(format!("{name}-{number}"))
+                .spawn(move || shared.work())?;
         }
-        Ok(Pool { shared, _closing: closing })
+        Ok(Pool {
+            shared,
+            _closing: closing,
+        })
     }
 
     /// Runs `work` on a thread of the pool. Work whose caller has gone before it began is not done at all.
@@ -153,7 +158,13 @@ struct Admission {
 
 impl Admission {
     fn new(threads: usize, budget: Duration, typical: Duration) -> Admission {
-        Admission { threads: threads.max(1), budget, typical, waiting: 0, running: 0 }
+        Admission {
+            threads: threads.max(1),
+            budget,
+            typical,
+            waiting: 0,
+            running: 0,
+        }
     }
 
     /// How long one more would wait, taking all that runs for just begun.
@@ -166,7 +177,9 @@ impl Admission {
     fn admit(&mut self) -> Result<(), Undone> {
         let wait = self.expected_wait();
         if wait > self.budget || self.waiting >= WAITING_MAX {
-            return Err(Undone::Busy { retry_after: wait.max(self.typical) });
+            return Err(Undone::Busy {
+                retry_after: wait.max(self.typical),
+            });
         }
         self.waiting += 1;
         Ok(())
@@ -227,9 +240,17 @@ mod tests {
             assert_eq!(admission.admit(), Ok(())); // two run, one waits 50 ms
         }
         assert_eq!(admission.admit(), Ok(())); // 100 ms: exactly the budget
-        assert_eq!(admission.admit(), Err(Undone::Busy { retry_after: Duration::from_millis(150) }));
+        assert_eq!(
+            admission.admit(),
+            Err(Undone::Busy {
+                retry_after: Duration::from_millis(150)
+            })
+        );
         admission.begin();
-        assert!(admission.admit().is_err(), "beginning one makes nobody's wait shorter");
+        assert!(
+            admission.admit().is_err(),
+            "beginning one makes nobody's wait shorter"
+        );
         admission.finish(None);
         assert_eq!(admission.admit(), Ok(()));
     }
@@ -260,11 +281,18 @@ mod tests {
         }
         assert!(admission.typical > Duration::from_millis(250), "{admission:?}");
         assert!(admission.admit().is_ok());
-        assert!(admission.admit().is_err(), "what now takes 300 ms does not fit a budget of 150");
+        assert!(
+            admission.admit().is_err(),
+            "what now takes 300 ms does not fit a budget of 150"
+        );
     }
 
     /// A piece of work that says when it has begun, and ends when it is told.
-    fn held() -> (impl FnOnce() -> u32 + Send + 'static, oneshot::Receiver<()>, mpsc::Sender<u32>) {
+    fn held() -> (
+        impl FnOnce() -> u32 + Send + 'static,
+        oneshot::Receiver<()>,
+        mpsc::Sender<u32>,
+    ) {
         let (begun, has_begun) = oneshot::channel();
         let (end, ended) = mpsc::channel();
         let work = move || {
@@ -276,7 +304,9 @@ mod tests {
 
     /// Polls once, which is enough to come into the queue, or to be refused.
     fn is_pending(work: &mut Pin<Box<impl Future>>) -> bool {
-        work.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending()
+        work.as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()))
+            .is_pending()
     }
 
     fn pool(budget_ms: u64) -> Pool {
@@ -296,7 +326,12 @@ mod tests {
         // The second is in the queue; nothing takes it out before the first ends.
         assert!(is_pending(&mut second));
         assert_eq!(pool.load(), (1, 1));
-        assert_eq!(pool.run(|| 3).await, Err(Undone::Busy { retry_after: Duration::from_millis(200) }));
+        assert_eq!(
+            pool.run(|| 3).await,
+            Err(Undone::Busy {
+                retry_after: Duration::from_millis(200)
+            })
+        );
         end.send(1).expect("the first listens");
         assert_eq!(first.await.expect("no panic"), Ok(1));
         assert_eq!(second.await, Ok(2));
@@ -324,8 +359,13 @@ mod tests {
     #[tokio::test]
     async fn work_that_panics_costs_itself_and_not_the_thread() {
         let pool = pool(1000);
-        let lost: Result<(), _> = pool.run(|| std::panic::resume_unwind(Box::new("on purpose"))).await;
+        let lost: Result<(), _> = pool
+            .run(|| std::panic::resume_unwind(Box::new("on purpose")))
+            .await;
         assert_eq!(lost, Err(Undone::Lost));
-        assert_eq!(pool.run(|| thread::current().name().map(str::to_owned)).await, Ok(Some("test-0".to_owned())));
+        assert_eq!(
+            pool.run(|| thread::current().name().map(str::to_owned)).await,
+            Ok(Some("test-0".to_owned()))
+        );
     }
 }

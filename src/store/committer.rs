@@ -81,6 +81,11 @@ impl Queue {
         self.wake.notify_one();
     }
 
+    /// Why local writes are refused now, if they are.
+    pub(super) fn refuses(&self) -> Option<String> {
+        self.waiting().refused.clone()
+    }
+
     /// What waits is still committed; nothing more is taken.
     pub(super) fn close(&self) {
         self.waiting().closed = true;

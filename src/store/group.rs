@@ -9,8 +9,8 @@ use std::{
 };
 
 use crdt::{
-    AccountId, AccountView, Actor, Cell, CellKind, ClusterView, Document, EmailId, EmailView, RecordChange,
-    RecordKey, RecordKind, VaultId, VaultValue, View, Write,
+    AccountId, AccountView, Actor, Cell, CellKind, ClusterView, Document, EmailId, EmailView, Hlc, RecordChange,
+    RecordKey, RecordKind, Transaction, VaultId, VaultValue, View, Write,
 };
 
 use super::{
@@ -127,7 +127,7 @@ impl<'d> Group<'d> {
         }
         self.load(key)?.dirty = true;
         self.counts.quarantined += 1;
-        self.quarantine.push((key, place, part.encode()));
+        self.quarantine.push((key, place, quarantined(part)));
         Ok(())
     }
 
@@ -159,6 +159,11 @@ impl<'d> Group<'d> {
     pub(super) fn hold_body(&mut self, place: u64, body: &[u8]) {
         self.counts.quarantined += 1;
         self.quarantine.push((RecordKey::from_bytes([0; 16]), place, body.to_vec()));
+    }
+
+    /// Whether the group changes a record.
+    pub(super) fn changes(&self, key: RecordKey) -> bool {
+        self.records.borrow().get(&key).is_some_and(|loaded| loaded.dirty)
     }
 
     /// Writes down how everything stands.
@@ -367,6 +372,11 @@ fn load(disk: &dyn DiskRead, key: RecordKey) -> Result<Loaded, ReadError> {
         None => false,
     };
     Ok(Loaded { document: Some(with_view(document)), changes: Vec::new(), quarantined: marked, dirty: false })
+}
+
+/// A part of a transaction as it lies in quarantine: a transaction of that part alone.
+fn quarantined(part: &RecordChange) -> Vec<u8> {
+    Transaction { hlc: Hlc::ZERO, records: vec![part.clone()], vault: Vec::new(), cells: Vec::new() }.encode()
 }
 
 fn with_view(document: Document) -> (Document, View) {

@@ -5,7 +5,7 @@
 //! operator did to it on the way.
 
 use crdt::{AccountId, CellKind, EmailId, RecordKey, VaultId};
-use gossip::{Dot, Tip, Writer};
+use gossip::{Dot, Floor, Tip, Writer};
 
 /// The format of the data directory as a whole. A newer one is refused, an older one is converted when opened.
 pub const STORE_FORMAT: u32 = 1;
@@ -86,7 +86,7 @@ pub mod meta {
     pub const START: &[u8] = b"start/";
     /// Prefix of the version vector: `vector/` · writer → tip.
     pub const VECTOR: &[u8] = b"vector/";
-    /// Prefix of the vector's floors: `floor/` · replica → epoch, 4 bytes big-endian.
+    /// Prefix of the vector's floors: `floor/` · replica → epoch, transactions, digest.
     pub const FLOOR: &[u8] = b"floor/";
     /// Prefix of what has been trimmed from the log: `trimmed/` · writer → tip.
     pub const TRIMMED: &[u8] = b"trimmed/";
@@ -113,6 +113,22 @@ pub fn tip(payload: &[u8]) -> Result<Tip, Unsealed> {
     let (number, rest) = payload.split_first_chunk::<8>().ok_or(Unsealed::Shape)?;
     let hash = rest.try_into().map_err(|_| Unsealed::Shape)?;
     Ok(Tip { number: u64::from_be_bytes(*number), hash })
+}
+
+/// What is left of a replica's older writers, as a payload.
+pub fn floor_payload(floor: Floor) -> Vec<u8> {
+    [&floor.epoch.to_be_bytes()[..], &floor.transactions.to_be_bytes(), &floor.digest].concat()
+}
+
+/// The reverse of [`floor_payload`].
+pub fn floor(payload: &[u8]) -> Result<Floor, Unsealed> {
+    let (epoch, rest) = payload.split_first_chunk::<4>().ok_or(Unsealed::Shape)?;
+    let (transactions, rest) = rest.split_first_chunk::<8>().ok_or(Unsealed::Shape)?;
+    Ok(Floor {
+        epoch: u32::from_be_bytes(*epoch),
+        transactions: u64::from_be_bytes(*transactions),
+        digest: rest.try_into().map_err(|_| Unsealed::Shape)?,
+    })
 }
 
 /// A writer from the end of a key.

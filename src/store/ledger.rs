@@ -5,8 +5,8 @@
 
 use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
 
-use crdt::{Actor, Cell, Clock, Hlc, Transaction};
-use gossip::{Dot, Envelope, Received, ReplicaId, Tip, Vector, Writer, transaction_hash};
+use crdt::{Actor, Cell, Clock, Hlc, RecordKey, Transaction};
+use gossip::{Dot, Envelope, Floor, Received, ReplicaId, Tip, Vector, Writer, transaction_hash};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use super::{
@@ -33,10 +33,8 @@ pub(super) enum Work {
     Local(LocalWork),
     /// A transaction from elsewhere. The caller keeps causal order; the ledger checks it.
     Remote(Received),
-    /// Every member has what this vector covers: the log may forget it.
+    /// Every member has what this vector covers: the log may forget it. Writers under its floors may be folded.
     Trim(Vector),
-    /// Every active member knows these writers whole, and the log has forgotten them: one floor remains.
-    Fold(ReplicaId, u32),
     /// Remove cells past their expiry.
     Sweep,
 }
@@ -77,6 +75,8 @@ pub struct Committed {
     pub trimmed: Option<Vector>,
     /// What went to quarantine or is missing.
     pub counts: Counts,
+    /// The cluster record is among what changed.
+    pub cluster_changed: bool,
 }
 
 /// A replica's commit logic over its disk.
@@ -257,18 +257,10 @@ impl Ledger {
                     committed.remote.push(dot);
                 }
                 Work::Trim(stable) => self.trim(disk, &stable, &mut batch, &mut committed)?,
-                Work::Fold(replica, epoch) => {
-                    for writer in self.vector.fold(replica, epoch) {
-                        batch.delete(Family::Meta, layout::join(meta::VECTOR, &writer.to_bytes()));
-                        batch.delete(Family::Meta, layout::join(meta::TRIMMED, &writer.to_bytes()));
-                        self.follows.remove(&writer);
-                    }
-                    let key = layout::join(meta::FLOOR, &replica.0);
-                    batch.put(Family::Meta, key, layout::seal(&epoch.to_be_bytes()));
-                }
                 Work::Sweep => self.sweep(disk, now_ms, &mut batch)?,
             }
         }
+        committed.cluster_changed = group.changes(RecordKey::CLUSTER);
         committed.counts = group.finish(&mut batch)?;
         for (writer, tip) in &moved {
             let key = layout::join(meta::VECTOR, &writer.to_bytes());
@@ -385,9 +377,33 @@ impl Ledger {
             self.trimmed.advance(writer, tip);
             let key = layout::join(meta::TRIMMED, &writer.to_bytes());
             batch.put(Family::Meta, key, layout::seal(&layout::tip_payload(tip)));
-            committed.trimmed = Some(self.trimmed.clone());
         }
+        for (replica, floor) in stable.floors() {
+            self.fold(replica, floor, batch);
+        }
+        committed.trimmed = Some(self.trimmed.clone());
         Ok(())
+    }
+
+    /// Folds the older writers of a replica into one floor, once the log holds nothing of them.
+    fn fold(&mut self, replica: ReplicaId, floor: Floor, batch: &mut Batch) {
+        let ended: Vec<(Writer, Tip)> =
+            self.vector.of_replica(replica).take_while(|(writer, _)| writer.epoch <= floor.epoch).collect();
+        let gone = |(writer, tip): &(Writer, Tip)| {
+            *writer != self.start && self.trimmed.covers(&Dot { writer: *writer, number: tip.number })
+        };
+        if self.vector.floor(&replica).is_some_and(|ours| ours.epoch >= floor.epoch) || !ended.iter().all(gone) {
+            return;
+        }
+        for (writer, _) in &ended {
+            batch.delete(Family::Meta, layout::join(meta::VECTOR, &writer.to_bytes()));
+            batch.delete(Family::Meta, layout::join(meta::TRIMMED, &writer.to_bytes()));
+            self.follows.remove(writer);
+        }
+        self.vector.adopt_floor(replica, floor);
+        self.trimmed.adopt_floor(replica, floor);
+        let key = layout::join(meta::FLOOR, &replica.0);
+        batch.put(Family::Meta, key, layout::seal(&layout::floor_payload(floor)));
     }
 
     /// Removes cells past their expiry, a stretch of the family at a time.
@@ -460,12 +476,10 @@ impl Found {
             found.own_starts.push(layout::writer(layout::unseal(value)?)?);
             Ok(ControlFlow::Continue(()))
         })?;
-        records::try_scan(disk, Family::Meta, meta::FLOOR, |key, value| {
-            let replica = key[meta::FLOOR.len()..].try_into().map_err(shape)?;
-            let epoch = layout::unseal(value)?.try_into().map_err(shape)?;
-            found.vector.fold(ReplicaId(replica), u32::from_be_bytes(epoch));
-            Ok(ControlFlow::Continue(()))
-        })?;
+        for (replica, floor) in records::read_floors(disk)? {
+            found.vector.adopt_floor(replica, floor);
+            found.trimmed.adopt_floor(replica, floor);
+        }
         for (prefix, vector) in [(meta::VECTOR, &mut found.vector), (meta::TRIMMED, &mut found.trimmed)] {
             records::try_scan(disk, Family::Meta, prefix, |key, value| {
                 vector.set(layout::writer(&key[prefix.len()..])?, layout::tip(layout::unseal(value)?)?);

@@ -4,7 +4,7 @@
 
 use std::{ops::ControlFlow, sync::Arc};
 
-use gossip::{Dot, LogChunk, Tip, Vector};
+use gossip::{Dot, Tip, Vector, quic::LogChunk};
 
 use super::{
     disk::{DiskRead, Family},
@@ -53,12 +53,11 @@ enum Start {
 }
 
 fn first_missing(disk: &dyn DiskRead, beyond: &Vector) -> Result<Start, ReadError> {
-    let mut trimmed = false;
-    records::try_scan(disk, Family::Meta, meta::FLOOR, |key, _| {
-        let known = |writer: &gossip::Writer| key.ends_with(&writer.replica.0);
-        trimmed |= !beyond.iter().any(|(writer, _)| known(&writer)) && !beyond.has_floor(&key[meta::FLOOR.len()..]);
-        Ok(ControlFlow::Continue(()))
-    })?;
+    let mut folded = Vector::new();
+    for (replica, floor) in records::read_floors(disk)? {
+        folded.adopt_floor(replica, floor);
+    }
+    let mut trimmed = !beyond.covers_floors(&folded);
     records::try_scan(disk, Family::Meta, meta::TRIMMED, |key, value| {
         let writer = layout::writer(&key[meta::TRIMMED.len()..])?;
         let Tip { number, .. } = layout::tip(layout::unseal(value)?)?;

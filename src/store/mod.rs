@@ -33,7 +33,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use gossip::{Dot, LogChunk, Received, ReplicaId, Vector, Writer};
+use gossip::{Dot, Received, Vector, Writer, quic::LogChunk};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use tokio::sync::oneshot;
 
@@ -311,17 +311,11 @@ impl Store {
         }
     }
 
-    /// Every member has what `stable` covers: the log may forget it, if it is to forget at all.
+    /// Every member has what `stable` covers: the log may forget it, if it is to forget at all, and writers under
+    /// its floors are folded.
     pub fn trim(&self, stable: Vector) {
         if self.keep_log == KeepLog::Unstable {
             let _ = self.shared.queue.push(Work::Trim(stable));
-        }
-    }
-
-    /// Writers of `replica` up to `epoch` are known whole to every active member and trimmed: one floor remains.
-    pub fn fold(&self, replica: ReplicaId, epoch: u32) {
-        if self.keep_log == KeepLog::Unstable {
-            let _ = self.shared.queue.push(Work::Fold(replica, epoch));
         }
     }
 
@@ -378,6 +372,14 @@ impl Store {
     /// Where the replica stands.
     pub fn state(&self) -> Arc<State> {
         self.shared.state.load_full()
+    }
+
+    /// Why local writes are refused now, if they are.
+    pub fn refuses(&self) -> Option<String> {
+        match self.space() {
+            Space::Full => Some("it is full".to_owned()),
+            Space::Enough | Space::NearlyFull => self.shared.queue.refuses(),
+        }
     }
 
     /// What the disk has room for.

@@ -9,10 +9,11 @@ use crdt::{
     AccountId, AccountView, Cell, CellKind, ClusterView, EmailId, EmailView, Ownership, RecordKey, Standing,
     VaultId, VaultValue,
 };
+use gossip::{Floor, ReplicaId};
 
 use super::{
     disk::{DiskError, DiskRead, Family},
-    layout::{self, Unsealed},
+    layout::{self, Unsealed, meta},
 };
 
 /// Cells read for one kind and key at most: one slot per replica that ever wrote it, while it lives.
@@ -168,6 +169,17 @@ pub(super) fn read_cells(disk: &dyn DiskRead, kind: CellKind, key: &[u8]) -> Res
         Ok(if cells.len() < CELL_SLOTS_MAX { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
     })?;
     Ok(cells)
+}
+
+/// The floors of this replica's vector.
+pub(super) fn read_floors(disk: &dyn DiskRead) -> Result<Vec<(ReplicaId, Floor)>, ReadError> {
+    let mut floors = Vec::new();
+    try_scan(disk, Family::Meta, meta::FLOOR, |key, value| {
+        let replica = key[meta::FLOOR.len()..].try_into().map_err(|_| Unsealed::Shape)?;
+        floors.push((ReplicaId(replica), layout::floor(layout::unseal(value)?)?));
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(floors)
 }
 
 /// A stored cell.

@@ -28,6 +28,7 @@ mod settle;
 mod state;
 mod timeline;
 mod verdict;
+mod writes;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -237,7 +238,7 @@ pub async fn run(args: WorldArgs) -> Result<ExitCode, WorldError> {
     let world = Arc::new(World {
         sites: plan.sites.iter().map(|site| Arc::new(Site::new(site))).collect(),
         network: Mutex::new(Network::new(&plan)),
-        people: Mutex::new(People::default()),
+        people: Mutex::new(People::new(format!("{:x}", wall_us() / 1_000_000))),
         ledger: Mutex::new(Ledger::new(running.is_some())),
         gauges: Mutex::new(Gauges::new(plan.sites.len())),
         monitor: Monitor::new(plan.sites.len()),

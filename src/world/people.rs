@@ -21,8 +21,8 @@ pub(crate) struct Person {
     pub(crate) cancelled: bool,
     /// The latest write; every earlier one is in its past, as each was made where the one before was visible.
     pub(crate) latest: Dot,
-    /// Refused sign-ins since the account was cancelled: addresses that nobody has lock, too.
-    pub(crate) refused: u32,
+    /// Sign-ins tried with an address that is no longer theirs: ten such lock the address.
+    pub(crate) knocks: u32,
     /// Something was asked for and never answered: what is true of this person is unknown.
     pub(crate) unsure: bool,
 }
@@ -34,8 +34,9 @@ pub(crate) struct Lease {
 }
 
 /// Everybody.
-#[derive(Default)]
 pub(crate) struct People {
+    /// In every address, so that a world that is started again makes up other people.
+    tag: String,
     slots: Vec<Option<Person>>,
     /// Addresses once given up, with the write that freed them: somebody else may sign up with one.
     freed: Vec<(String, Dot)>,
@@ -43,12 +44,17 @@ pub(crate) struct People {
 }
 
 impl People {
+    pub(crate) fn new(tag: String) -> People {
+        People { tag, slots: Vec::new(), freed: Vec::new(), serial: 0 }
+    }
+
     /// A new address that nobody has had.
     pub(crate) fn fresh_address(&mut self) -> String {
         self.serial += 1;
         let given = GIVEN.get(self.serial as usize % GIVEN.len()).copied().unwrap_or("ada");
         let family = self.serial / GIVEN.len() as u64;
-        format!("{given}.{family}@{}", DOMAINS.get(family as usize % DOMAINS.len()).copied().unwrap_or("example.org"))
+        let domain = DOMAINS.get(family as usize % DOMAINS.len()).copied().unwrap_or("example.org");
+        format!("{given}.{family}.{}@{domain}", self.tag)
     }
 
     /// An address that somebody gave up, if its release is visible at the site.
@@ -135,7 +141,7 @@ mod tests {
 
     #[test]
     fn addresses_are_never_given_twice() {
-        let mut people = People::default();
+        let mut people = People::new("t".into());
         let addresses: HashSet<_> = (0..5_000).map(|_| people.fresh_address()).collect();
         assert_eq!(addresses.len(), 5_000);
     }
@@ -143,7 +149,7 @@ mod tests {
     #[test]
     fn a_person_on_an_errand_cannot_be_sent_on_another() {
         let mut random = StdRng::seed_from_u64(1);
-        let mut people = People::default();
+        let mut people = People::new("t".into());
         people.add(Person {
             account: "a".into(),
             addresses: vec!["ada@example.org".into()],
@@ -152,7 +158,7 @@ mod tests {
             address_before: None,
             cancelled: false,
             latest: Dot { writer: "w".into(), number: 1 },
-            refused: 0,
+            knocks: 0,
             unsure: false,
         });
         let lease = people.lease(&mut random, |_| true).unwrap();

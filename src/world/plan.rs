@@ -9,11 +9,13 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 
 use super::WorldError;
 use super::network::Link;
-use crate::config::SiteConfig;
+use crate::config::{SiteConfig, hex};
 
 /// A world's directory, locked, and the sites in it.
 pub(crate) struct Plan {
@@ -131,10 +133,12 @@ impl Plan {
             match secrets.sites.get_mut(index) {
                 Some(known) => known.port = port,
                 None => {
-                    let made = crate::members::make_identity(&name);
+                    let made = crate::members::make_identity(&name).map_err(|error| {
+                        WorldError::Site { site: name.clone(), words: error.to_string() }
+                    })?;
                     write_private(&identity, made.pem.as_bytes())?;
                     let member = hex(&rand::random::<[u8; 8]>());
-                    let public_key = base64(&made.public_key);
+                    let public_key = BASE64.encode(&made.public_key);
                     secrets.sites.push(SecretSite { member, public_key, port });
                 }
             }
@@ -144,8 +148,8 @@ impl Plan {
             let planned = PlannedSite {
                 index,
                 city: region.city,
-                latitude: f64::from(region.latitude),
-                longitude: f64::from(region.longitude),
+                latitude: region.latitude,
+                longitude: region.longitude,
                 member: known.member.clone(),
                 public_key: known.public_key.clone(),
                 gossip: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
@@ -402,25 +406,6 @@ fn write_private(path: &Path, bytes: &[u8]) -> Result<(), WorldError> {
     file.write_all(bytes).map_err(at("write", path))
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// RFC 4648, section 4, with padding.
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let word = chunk.iter().fold(0_u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
-        for place in 0..4 {
-            let digit = (word >> (18 - 6 * place)) & 63;
-            let shown = place <= chunk.len();
-            text.push(if shown { ALPHABET.get(digit as usize).map_or('=', |c| char::from(*c)) } else { '=' });
-        }
-    }
-    text
-}
-
 /// Says that a directory is a world's, and is locked by the world that runs in it.
 pub(crate) const MARKER: &str = "persona-world";
 
@@ -444,23 +429,6 @@ pub(crate) const HASHING_NOTE: &str =
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[track_caller]
-    fn encoded(bytes: &[u8], expected: &str) {
-        assert_eq!(base64(bytes), expected);
-    }
-
-    #[test]
-    fn base64_is_that_of_the_rfc() {
-        encoded(b"", "");
-        encoded(b"f", "Zg==");
-        encoded(b"fo", "Zm8=");
-        encoded(b"foo", "Zm9v");
-        encoded(b"foob", "Zm9vYg==");
-        encoded(b"fooba", "Zm9vYmE=");
-        encoded(b"foobar", "Zm9vYmFy");
-        encoded(&[0xfb, 0xff, 0xfe], "+//+");
-    }
 
     #[test]
     fn a_directory_with_somebodys_files_is_left_alone() {

@@ -27,18 +27,15 @@ pub(crate) struct Site {
     /// Counts starts: what was learned from an earlier process is not true of a later one.
     generation: AtomicU64,
     life: Mutex<Life>,
+    /// How often it ended without being told to.
+    ended_by_itself: AtomicU64,
     /// (generation, how it ended), for whoever waits for an end.
     ended: watch::Sender<(u64, Option<Ended>)>,
 }
 
-/// How a process ended.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Ended {
-    /// `None`: by a signal.
-    pub(crate) code: Option<i32>,
-    /// Nobody here asked for it.
-    pub(crate) by_itself: bool,
-}
+/// How a process ended: its exit code, or `None` when by a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ended(pub(crate) Option<i32>);
 
 enum Life {
     Down,
@@ -57,6 +54,7 @@ impl Site {
             plan: plan.clone(),
             generation: AtomicU64::new(0),
             life: Mutex::new(Life::Down),
+            ended_by_itself: AtomicU64::new(0),
             ended: watch::Sender::new((0, None)),
         }
     }
@@ -122,8 +120,11 @@ impl Site {
         let mut life = locked(&self.life);
         let told = matches!(&*life, Life::Up { told_to_end: true, .. });
         *life = Life::Down;
+        if !told {
+            self.ended_by_itself.fetch_add(1, Ordering::Relaxed);
+        }
         let code = status.and_then(|status| status.code());
-        self.ended.send_replace((generation, Some(Ended { code, by_itself: !told })));
+        self.ended.send_replace((generation, Some(Ended(code))));
     }
 
     async fn wait_answering(&self, generation: u64) -> Result<(), WorldError> {
@@ -180,9 +181,9 @@ impl Site {
         end
     }
 
-    /// How the last process ended, if none runs.
-    pub(crate) fn last_end(&self) -> Option<Ended> {
-        self.ended.borrow().1
+    /// How often it ended without being told to.
+    pub(crate) fn ends_by_itself(&self) -> u64 {
+        self.ended_by_itself.load(Ordering::Relaxed)
     }
 
     /// Empties the disk of a site that is down: its key and configuration stay, as they lie elsewhere.

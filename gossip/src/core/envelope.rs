@@ -60,21 +60,31 @@ impl Envelope {
     /// If the bytes are too many, or no transaction of a known format. Nothing of them is to be kept.
     pub fn decode(bytes: &[u8]) -> Result<Envelope, WireError> {
         if bytes.len() > TRANSACTION_BYTES_MAX {
-            return Err(WireError::TooLong { bytes: bytes.len(), bytes_max: TRANSACTION_BYTES_MAX });
+            return Err(WireError::TooLong {
+                bytes: bytes.len(),
+                bytes_max: TRANSACTION_BYTES_MAX,
+            });
         }
         let form: Form = super::wire::from_cbor(bytes)?;
         if form.format != FORMAT {
             return Err(WireError::Format(form.format));
         }
         if form.follows.len() > FOLLOWS_COUNT_MAX {
-            return Err(WireError::Malformed("a transaction follows too many entries".to_owned()));
+            return Err(WireError::Malformed(
+                "a transaction follows too many entries".to_owned(),
+            ));
         }
         let predecessor = form.predecessor.into_array();
         if form.number == 0 || (form.number == 1) != (predecessor == [0; 8]) {
-            return Err(WireError::Malformed("a transaction's number and predecessor disagree".to_owned()));
+            return Err(WireError::Malformed(
+                "a transaction's number and predecessor disagree".to_owned(),
+            ));
         }
         Ok(Envelope {
-            dot: Dot { writer: form.writer, number: form.number },
+            dot: Dot {
+                writer: form.writer,
+                number: form.number,
+            },
             predecessor,
             follows: form.follows,
             body: form.body.into_vec(),
@@ -84,7 +94,13 @@ impl Envelope {
     /// The vector entry that this transaction makes.
     #[must_use]
     pub fn tip(&self, hash: [u8; 8]) -> (Writer, Tip) {
-        (self.dot.writer, Tip { number: self.dot.number, hash })
+        (
+            self.dot.writer,
+            Tip {
+                number: self.dot.number,
+                hash,
+            },
+        )
     }
 }
 
@@ -94,7 +110,11 @@ impl Received {
     pub fn decode(bytes: Arc<[u8]>) -> Result<Received, WireError> {
         let envelope = Envelope::decode(&bytes)?;
         let hash = transaction_hash(&bytes);
-        Ok(Received { envelope, bytes, hash })
+        Ok(Received {
+            envelope,
+            bytes,
+            hash,
+        })
     }
 }
 

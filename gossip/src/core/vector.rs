@@ -70,35 +70,52 @@ impl Vector {
     /// Is `writer` folded, that is, known whole to every active member?
     #[must_use]
     pub fn folded(&self, writer: &Writer) -> bool {
-        self.floors.get(&writer.replica).is_some_and(|floor| writer.epoch <= floor.epoch)
+        self.floors
+            .get(&writer.replica)
+            .is_some_and(|floor| writer.epoch <= floor.epoch)
     }
 
     #[must_use]
     pub fn covers(&self, dot: &Dot) -> bool {
-        self.entries.get(&dot.writer).is_some_and(|tip| tip.number >= dot.number) || self.folded(&dot.writer)
+        self.entries
+            .get(&dot.writer)
+            .is_some_and(|tip| tip.number >= dot.number)
+            || self.folded(&dot.writer)
     }
 
     /// Does this vector know all that `other` knows?
     #[must_use]
     pub fn covers_vector(&self, other: &Vector) -> bool {
-        other.entries.iter().all(|(writer, tip)| self.covers(&Dot { writer: *writer, number: tip.number }))
-            && self.covers_floors(other)
+        other.entries.iter().all(|(writer, tip)| {
+            self.covers(&Dot {
+                writer: *writer,
+                number: tip.number,
+            })
+        }) && self.covers_floors(other)
     }
 
     /// Does this vector know all that `other` has folded? One who has not folded yet folds on trial and
     /// compares digests; one who has folded further needed what every active member had.
     #[must_use]
     pub fn covers_floors(&self, other: &Vector) -> bool {
-        other.floors.iter().all(|(replica, theirs)| match self.floors.get(replica) {
-            Some(ours) if ours.epoch > theirs.epoch => true,
-            Some(ours) if ours.epoch == theirs.epoch => ours.digest == theirs.digest,
-            _ => self.folded_to(*replica, theirs.epoch).digest == theirs.digest,
-        })
+        other
+            .floors
+            .iter()
+            .all(|(replica, theirs)| match self.floors.get(replica) {
+                Some(ours) if ours.epoch > theirs.epoch => true,
+                Some(ours) if ours.epoch == theirs.epoch => ours.digest == theirs.digest,
+                _ => self.folded_to(*replica, theirs.epoch).digest == theirs.digest,
+            })
     }
 
     /// Raises the entry of `writer`; says whether it moved.
     pub fn advance(&mut self, writer: Writer, tip: Tip) -> bool {
-        if tip.number == 0 || self.covers(&Dot { writer, number: tip.number }) {
+        if tip.number == 0
+            || self.covers(&Dot {
+                writer,
+                number: tip.number,
+            })
+        {
             return false;
         }
         self.entries.insert(writer, tip);
@@ -126,7 +143,9 @@ impl Vector {
     /// The entries that differ from those of `older`.
     #[must_use]
     pub fn moved_since(&self, older: &Vector) -> Vec<(Writer, Tip)> {
-        self.iter().filter(|(writer, tip)| older.entries.get(writer) != Some(tip)).collect()
+        self.iter()
+            .filter(|(writer, tip)| older.entries.get(writer) != Some(tip))
+            .collect()
     }
 
     /// First 16 bytes of BLAKE3 over all entries and floors, in order.
@@ -153,8 +172,16 @@ impl Vector {
 
     /// The entries of one replica, oldest epoch first.
     pub fn of_replica(&self, replica: ReplicaId) -> impl DoubleEndedIterator<Item = (Writer, Tip)> + '_ {
-        let first = Writer { replica, epoch: 0, nonce: [0; 8] };
-        let last = Writer { replica, epoch: u32::MAX, nonce: [0xff; 8] };
+        let first = Writer {
+            replica,
+            epoch: 0,
+            nonce: [0; 8],
+        };
+        let last = Writer {
+            replica,
+            epoch: u32::MAX,
+            nonce: [0xff; 8],
+        };
         self.entries
             .range((Bound::Included(first), Bound::Included(last)))
             .map(|(writer, tip)| (*writer, *tip))
@@ -183,7 +210,11 @@ impl Vector {
     /// Folds every writer of `replica` with at most `epoch` into one floor. The caller knows that each is
     /// ended and known whole to every active member.
     pub fn fold(&mut self, replica: ReplicaId, epoch: u32) {
-        if self.floors.get(&replica).is_some_and(|floor| floor.epoch >= epoch) {
+        if self
+            .floors
+            .get(&replica)
+            .is_some_and(|floor| floor.epoch >= epoch)
+        {
             return;
         }
         let floor = self.folded_to(replica, epoch);
@@ -192,12 +223,24 @@ impl Vector {
 
     /// Takes over a floor that somebody stated, unless ours is as high.
     pub fn adopt_floor(&mut self, replica: ReplicaId, floor: Floor) {
-        if self.floors.get(&replica).is_some_and(|ours| ours.epoch >= floor.epoch) {
+        if self
+            .floors
+            .get(&replica)
+            .is_some_and(|ours| ours.epoch >= floor.epoch)
+        {
             return;
         }
         self.floors.insert(replica, floor);
-        let last = Writer { replica, epoch: floor.epoch, nonce: [0xff; 8] };
-        let first = Writer { replica, epoch: 0, nonce: [0; 8] };
+        let last = Writer {
+            replica,
+            epoch: floor.epoch,
+            nonce: [0xff; 8],
+        };
+        let first = Writer {
+            replica,
+            epoch: 0,
+            nonce: [0; 8],
+        };
         while let Some(writer) = self.entries.range(first..=last).next().map(|(writer, _)| *writer) {
             self.entries.remove(&writer);
         }
@@ -218,7 +261,8 @@ impl Vector {
             .iter()
             .filter(|(writer, _)| !other.folded(writer))
             .map(|(writer, tip)| {
-                tip.number.saturating_sub(other.entries.get(writer).map_or(0, |their| their.number))
+                tip.number
+                    .saturating_sub(other.entries.get(writer).map_or(0, |their| their.number))
             })
             .fold(0, u64::saturating_add)
     }
@@ -226,12 +270,19 @@ impl Vector {
     /// What the floor of `replica` would be after folding up to `epoch`. Chained entry by entry, so that one
     /// fold and several in a row come to the same.
     fn folded_to(&self, replica: ReplicaId, epoch: u32) -> Floor {
-        let mut floor = Floor { epoch, transactions: 0, digest: [0; 8] };
+        let mut floor = Floor {
+            epoch,
+            transactions: 0,
+            digest: [0; 8],
+        };
         if let Some(below) = self.floors.get(&replica) {
             floor.transactions = below.transactions;
             floor.digest = below.digest;
         }
-        for (writer, tip) in self.of_replica(replica).take_while(|(writer, _)| writer.epoch <= epoch) {
+        for (writer, tip) in self
+            .of_replica(replica)
+            .take_while(|(writer, _)| writer.epoch <= epoch)
+        {
             let mut hasher = blake3::Hasher::new();
             hasher.update(&floor.digest);
             absorb(&mut hasher, &writer, &tip);
@@ -244,7 +295,10 @@ impl Vector {
 
 impl FromIterator<(Writer, Tip)> for Vector {
     fn from_iter<I: IntoIterator<Item = (Writer, Tip)>>(entries: I) -> Vector {
-        Vector { entries: entries.into_iter().collect(), floors: BTreeMap::new() }
+        Vector {
+            entries: entries.into_iter().collect(),
+            floors: BTreeMap::new(),
+        }
     }
 }
 
@@ -331,7 +385,9 @@ macro_rules! id_forms {
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<$name, D::Error> {
                 if deserializer.is_human_readable() {
-                    return String::deserialize(deserializer)?.parse().map_err(de::Error::custom);
+                    return String::deserialize(deserializer)?
+                        .parse()
+                        .map_err(de::Error::custom);
                 }
                 let $raw: [u8; $bytes] = serde_bytes::ByteArray::deserialize(deserializer)?.into_array();
                 Ok($from)
@@ -394,13 +450,21 @@ impl Serialize for Tip {
 impl<'de> Deserialize<'de> for Tip {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Tip, D::Error> {
         let (number, hash) = <(u64, serde_bytes::ByteArray<8>)>::deserialize(deserializer)?;
-        Ok(Tip { number, hash: hash.into_array() })
+        Ok(Tip {
+            number,
+            hash: hash.into_array(),
+        })
     }
 }
 
 impl Serialize for Floor {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        (self.epoch, self.transactions, serde_bytes::ByteArray::new(self.digest)).serialize(serializer)
+        (
+            self.epoch,
+            self.transactions,
+            serde_bytes::ByteArray::new(self.digest),
+        )
+            .serialize(serializer)
     }
 }
 
@@ -408,7 +472,11 @@ impl<'de> Deserialize<'de> for Floor {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Floor, D::Error> {
         let (epoch, transactions, digest) =
             <(u32, u64, serde_bytes::ByteArray<8>)>::deserialize(deserializer)?;
-        Ok(Floor { epoch, transactions, digest: digest.into_array() })
+        Ok(Floor {
+            epoch,
+            transactions,
+            digest: digest.into_array(),
+        })
     }
 }
 

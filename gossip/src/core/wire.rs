@@ -67,7 +67,12 @@ pub struct State {
     #[serde(rename = "m", default, skip_serializing_if = "Moved::is_empty")]
     pub moved: Moved,
     /// Hash of the whole vector, said when nothing moved, so that both sides notice if they lost count.
-    #[serde(rename = "h", default, skip_serializing_if = "Option::is_none", with = "serde_bytes")]
+    #[serde(
+        rename = "h",
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "serde_bytes"
+    )]
     pub hash: Option<[u8; 16]>,
     #[serde(rename = "t", default, skip_serializing_if = "Moved::is_empty")]
     pub trimmed: Moved,
@@ -245,13 +250,28 @@ impl Message {
         match self {
             Message::Hello(hello) => to_cbor(bytes, &Outer { t, b: hello }),
             Message::Refuse { code, words } => {
-                to_cbor(bytes, &Outer { t, b: Refuse { code: *code, words: words.clone() } });
+                to_cbor(
+                    bytes,
+                    &Outer {
+                        t,
+                        b: Refuse {
+                            code: *code,
+                            words: words.clone(),
+                        },
+                    },
+                );
             }
             Message::State(state) => to_cbor(bytes, &Outer { t, b: state }),
             Message::Acks(acks) => to_cbor(bytes, &Outer { t, b: acks }),
             Message::Restate | Message::Unknown { .. } => to_cbor(bytes, &Outer { t, b: Nothing {} }),
             Message::Unsupported { name } => {
-                to_cbor(bytes, &Outer { t, b: Unsupported { name: name.clone() } });
+                to_cbor(
+                    bytes,
+                    &Outer {
+                        t,
+                        b: Unsupported { name: name.clone() },
+                    },
+                );
             }
         }
     }
@@ -260,7 +280,10 @@ impl Message {
     /// If the payload is too long, or no message.
     pub fn decode(payload: &[u8]) -> Result<Message, WireError> {
         if payload.len() > FRAME_BYTES_MAX {
-            return Err(WireError::TooLong { bytes: payload.len(), bytes_max: FRAME_BYTES_MAX });
+            return Err(WireError::TooLong {
+                bytes: payload.len(),
+                bytes_max: FRAME_BYTES_MAX,
+            });
         }
         let Head { t } = from_cbor(payload)?;
         let message = match t.as_str() {
@@ -292,7 +315,11 @@ impl Message {
         let too_many = |what: &str| Err(WireError::Malformed(format!("too many {what}")));
         match self {
             Message::Hello(hello) => {
-                let texts = hello.features.iter().chain(hello.fingerprints.keys()).chain([&hello.site]);
+                let texts = hello
+                    .features
+                    .iter()
+                    .chain(hello.fingerprints.keys())
+                    .chain([&hello.site]);
                 if texts.map(String::len).any(|bytes| bytes > TEXT_BYTES_MAX)
                     || hello.features.len() + hello.fingerprints.len() > 256
                 {
@@ -343,7 +370,9 @@ impl Moved {
             return Err(WireError::Malformed("a vector has too many entries".to_owned()));
         }
         if self.entries.iter().any(|(_, tip)| tip.number == 0) {
-            return Err(WireError::Malformed("a vector has an entry without transactions".to_owned()));
+            return Err(WireError::Malformed(
+                "a vector has an entry without transactions".to_owned(),
+            ));
         }
         Ok(())
     }
@@ -351,7 +380,10 @@ impl Moved {
 
 impl From<&Vector> for Moved {
     fn from(vector: &Vector) -> Moved {
-        Moved { entries: vector.iter().collect(), floors: vector.floors().collect() }
+        Moved {
+            entries: vector.iter().collect(),
+            floors: vector.floors().collect(),
+        }
     }
 }
 
@@ -370,7 +402,10 @@ impl PullRequest {
     /// If the payload of the frame is no request.
     pub fn decode(payload: &[u8]) -> Result<PullRequest, WireError> {
         if payload.len() > FRAME_BYTES_MAX {
-            return Err(WireError::TooLong { bytes: payload.len(), bytes_max: FRAME_BYTES_MAX });
+            return Err(WireError::TooLong {
+                bytes: payload.len(),
+                bytes_max: FRAME_BYTES_MAX,
+            });
         }
         from_cbor(payload)
     }
@@ -402,9 +437,13 @@ impl FrameDecoder {
     /// If a frame is too long or no message. The stream is of no use after that.
     pub fn next_message(&mut self) -> Result<Option<Message>, WireError> {
         let rest = self.buffer.get(self.taken..).unwrap_or_default();
-        let Some((header, rest)) = rest.split_first_chunk::<4>() else { return Ok(None) };
+        let Some((header, rest)) = rest.split_first_chunk::<4>() else {
+            return Ok(None);
+        };
         let length = frame_length(*header, FRAME_BYTES_MAX)?;
-        let Some(payload) = rest.get(..length) else { return Ok(None) };
+        let Some(payload) = rest.get(..length) else {
+            return Ok(None);
+        };
         let message = Message::decode(payload)?;
         self.taken += 4 + length;
         Ok(Some(message))
@@ -417,7 +456,11 @@ impl FrameDecoder {
 /// If it is over `bytes_max`.
 pub fn frame_length(header: [u8; 4], bytes_max: usize) -> Result<usize, WireError> {
     let bytes = usize::try_from(u32::from_le_bytes(header)).unwrap_or(usize::MAX);
-    if bytes > bytes_max { Err(WireError::TooLong { bytes, bytes_max }) } else { Ok(bytes) }
+    if bytes > bytes_max {
+        Err(WireError::TooLong { bytes, bytes_max })
+    } else {
+        Ok(bytes)
+    }
 }
 
 /// One CBOR item and nothing after it.
@@ -495,6 +538,9 @@ mod fingerprint_bytes {
         deserializer: D,
     ) -> Result<BTreeMap<String, [u8; 8]>, D::Error> {
         let map = BTreeMap::<String, ByteArray<8>>::deserialize(deserializer)?;
-        Ok(map.into_iter().map(|(name, bytes)| (name, bytes.into_array())).collect())
+        Ok(map
+            .into_iter()
+            .map(|(name, bytes)| (name, bytes.into_array()))
+            .collect())
     }
 }

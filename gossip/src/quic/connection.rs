@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use quinn::{Connection, RecvStream, SendStream, VarInt};
@@ -17,13 +17,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
+use super::Replica;
 use super::pull::{self, Serving};
 use super::streams::{self, Control, FrameError, FrameReader, HEADER_BYTES, Queued, Sending, code};
 use super::tls::PinnedKeys;
 use super::traffic::Counters;
-use super::Replica;
 use crate::{
-    ConnectionId, Event, FRAME_BYTES_MAX, MemberId, Message, PullEnd, StreamClass, TRANSACTION_BYTES_MAX, Vector,
+    ConnectionId, Event, FRAME_BYTES_MAX, MemberId, Message, PullEnd, StreamClass, TRANSACTION_BYTES_MAX,
+    Vector,
 };
 
 /// Bytes of transactions between the readers and the driver, over all connections.
@@ -37,8 +38,6 @@ const ARRIVING_CONTROL_MAX: usize = 64;
 const CONTROL_QUEUE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes queued for one peer's push stream; what does not fit is dropped, and pulled.
 const PUSH_QUEUE_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// A peer must say hello within this.
-const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// After its control stream has ended a peer has this long to close the connection itself.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// How often the round trip time is reported, at most.
@@ -70,10 +69,19 @@ pub(super) struct Arrival {
 
 pub(super) enum News {
     Connected(Link),
-    Message { message: Message, round_trip: Option<Duration> },
+    Message {
+        message: Message,
+        round_trip: Option<Duration>,
+    },
     Pushed(Arc<[u8]>),
-    Pulled { pull: u64, transactions: Vec<Arc<[u8]>>, end: Option<PullEnd> },
-    Disconnected { reason: String },
+    Pulled {
+        pull: u64,
+        transactions: Vec<Arc<[u8]>>,
+        end: Option<PullEnd>,
+    },
+    Disconnected {
+        reason: String,
+    },
 }
 
 /// The driver's end of a connection.
@@ -107,7 +115,10 @@ impl Link {
     pub(super) fn close(&mut self, reason: String) {
         self.closing = true;
         self.cancel_pulls();
-        self.control.insist(Control::Close { code: code::CLOSED, reason });
+        self.control.insist(Control::Close {
+            code: code::CLOSED,
+            reason,
+        });
     }
 
     /// Closes at once.
@@ -119,8 +130,14 @@ impl Link {
 
     pub(super) fn pull(&mut self, environment: &Environment, id: ConnectionId, pull: u64, vector: Vector) {
         self.pulls.retain(|_, task| !task.is_finished());
-        let peer = Peering { id, member: self.member, connection: self.connection.clone(), environment: environment.clone() };
-        self.pulls.insert(pull, tokio::spawn(peer.pull(pull, vector)).abort_handle());
+        let peer = Peering {
+            id,
+            member: self.member,
+            connection: self.connection.clone(),
+            environment: environment.clone(),
+        };
+        self.pulls
+            .insert(pull, tokio::spawn(peer.pull(pull, vector)).abort_handle());
     }
 
     pub(super) fn cancel_pull(&mut self, pull: u64) {
@@ -139,7 +156,11 @@ impl Link {
 /// Takes a connection whose handshake is done: checks whose it is, tells the driver, starts its tasks.
 ///
 /// `expected` is who was dialed. False when the peer is somebody else, or nobody any more.
-pub(super) fn establish(environment: &Environment, connection: Connection, expected: Option<MemberId>) -> bool {
+pub(super) fn establish(
+    environment: &Environment,
+    connection: Connection,
+    expected: Option<MemberId>,
+) -> bool {
     let remote = connection.remote_address();
     // Again, though the handshake looked: the list may have changed meanwhile.
     let Some((member, public_key)) = environment.keys.member_of(&connection) else {
@@ -158,7 +179,12 @@ pub(super) fn establish(environment: &Environment, connection: Connection, expec
     environment.counters.connections.increase();
     let (control, control_queued) = streams::budgeted(CONTROL_QUEUE_BYTES_MAX);
     let (push, push_queued) = streams::budgeted(PUSH_QUEUE_BYTES_MAX);
-    let peer = Peering { id, member, connection: connection.clone(), environment: environment.clone() };
+    let peer = Peering {
+        id,
+        member,
+        connection: connection.clone(),
+        environment: environment.clone(),
+    };
     peer.tell(
         News::Connected(Link {
             connection,
@@ -186,23 +212,43 @@ struct Peering {
 }
 
 /// What the readers of one connection's streams have seen.
-#[derive(Default)]
 struct Seen {
     /// One bit per class of one-way streams.
     classes: AtomicU8,
-    hello: AtomicBool,
+    /// The first message has gone to the driver. Until then no other stream is read: what is pushed right after
+    /// a hello would otherwise overtake it now and then, and be thrown away.
+    greeted: watch::Sender<bool>,
+}
+
+impl Seen {
+    /// False when the connection ends before.
+    async fn wait_for_hello(&self) -> bool {
+        self.greeted
+            .subscribe()
+            .wait_for(|greeted| *greeted)
+            .await
+            .is_ok()
+    }
 }
 
 impl Peering {
     async fn run(self, control: Queued<Control>, push: Queued<Arc<[u8]>>) {
         let counters = &self.environment.counters;
-        let seen = Arc::new(Seen::default());
+        let seen = Arc::new(Seen {
+            classes: AtomicU8::new(0),
+            greeted: watch::Sender::new(false),
+        });
         let mut tasks = JoinSet::new();
-        tasks.spawn(streams::write_control(self.connection.clone(), control, Arc::clone(counters)));
-        tasks.spawn(streams::write_pushes(self.connection.clone(), push, Arc::clone(counters)));
-        let hello = tokio::time::sleep(HELLO_TIMEOUT);
-        tokio::pin!(hello);
-        let mut waiting = true;
+        tasks.spawn(streams::write_control(
+            self.connection.clone(),
+            control,
+            Arc::clone(counters),
+        ));
+        tasks.spawn(streams::write_pushes(
+            self.connection.clone(),
+            push,
+            Arc::clone(counters),
+        ));
         let reason = loop {
             tokio::select! {
                 stream = self.connection.accept_uni() => match stream {
@@ -210,25 +256,28 @@ impl Peering {
                     Err(error) => break error,
                 },
                 stream = self.connection.accept_bi() => match stream {
-                    Ok((send, receive)) => { tasks.spawn(self.clone().answer(send, receive)); }
+                    Ok((send, receive)) => { tasks.spawn(self.clone().answer(send, receive, Arc::clone(&seen))); }
                     Err(error) => break error,
                 },
                 Some(_) = tasks.join_next() => {}
-                () = &mut hello, if waiting => {
-                    waiting = false;
-                    if !seen.hello.load(Ordering::Relaxed) {
-                        self.connection.close(code::MALFORMED, b"no hello");
-                    }
-                }
             }
         };
         tasks.shutdown().await;
-        self.tell(News::Disconnected { reason: reason.to_string() }, None);
+        self.tell(
+            News::Disconnected {
+                reason: reason.to_string(),
+            },
+            None,
+        );
     }
 
     fn tell(&self, news: News, permit: Option<OwnedSemaphorePermit>) {
         // Without a driver there is nobody to tell: the node stops.
-        let _ = self.environment.arrivals.send(Arrival { connection: self.id, news, _permit: permit });
+        let _ = self.environment.arrivals.send(Arrival {
+            connection: self.id,
+            news,
+            _permit: permit,
+        });
     }
 
     /// The peer sent what it must not.
@@ -238,13 +287,18 @@ impl Peering {
         self.environment.counters.closes.increase();
         tracing::warn!(member = %self.member, remote = %self.connection.remote_address(), %why, "malformed frame");
         self.connection.close(code::MALFORMED, why.as_bytes());
-        self.environment.replica.event(Event::Misbehaved { member: self.member, why });
+        self.environment.replica.event(Event::Misbehaved {
+            member: self.member,
+            why,
+        });
     }
 
     /// Reads a one-way stream, once its first byte has said what it is.
     async fn read(self, stream: RecvStream, seen: Arc<Seen>) {
         let mut frames = FrameReader::new(stream);
-        let Ok(Some(byte)) = frames.byte().await else { return };
+        let Ok(Some(byte)) = frames.byte().await else {
+            return;
+        };
         let class = match StreamClass::from_byte(byte) {
             Some(class @ (StreamClass::Control | StreamClass::Push)) => class,
             _ => {
@@ -259,7 +313,7 @@ impl Peering {
         }
         let ended = match class {
             StreamClass::Control => self.read_control(&mut frames, &seen).await,
-            _ => self.read_pushes(&mut frames).await,
+            _ => self.read_pushes(&mut frames, &seen).await,
         };
         match ended {
             Ok(()) => {}
@@ -278,24 +332,37 @@ impl Peering {
         let arriving = Arc::new(Semaphore::new(ARRIVING_CONTROL_MAX));
         let mut reported: Option<Instant> = None;
         while let Some(frame) = frames.next(FRAME_BYTES_MAX).await? {
-            self.environment.counters.control_bytes_received.add(frame.len() + HEADER_BYTES);
+            self.environment
+                .counters
+                .control_bytes_received
+                .add(frame.len() + HEADER_BYTES);
             let message = Message::decode(&frame).map_err(|error| Unread::Undecodable(error.to_string()))?;
-            seen.hello.store(true, Ordering::Relaxed);
             let due = reported.is_none_or(|at| at.elapsed() >= ROUND_TRIP_INTERVAL);
             let round_trip = due.then(|| self.connection.rtt());
             if due {
                 reported = Some(Instant::now());
             }
-            let permit = Arc::clone(&arriving).acquire_owned().await.map_err(|_| Unread::Stopping)?;
+            let permit = Arc::clone(&arriving)
+                .acquire_owned()
+                .await
+                .map_err(|_| Unread::Stopping)?;
             self.tell(News::Message { message, round_trip }, Some(permit));
+            seen.greeted
+                .send_if_modified(|greeted| !std::mem::replace(greeted, true));
         }
         Ok(())
     }
 
-    async fn read_pushes(&self, frames: &mut FrameReader) -> Result<(), Unread> {
+    async fn read_pushes(&self, frames: &mut FrameReader, seen: &Seen) -> Result<(), Unread> {
+        if !seen.wait_for_hello().await {
+            return Err(Unread::Stopping);
+        }
         let mut room = self.environment.room.clone();
         while let Some(frame) = frames.next(TRANSACTION_BYTES_MAX).await? {
-            self.environment.counters.push_bytes_received.add(frame.len() + HEADER_BYTES);
+            self.environment
+                .counters
+                .push_bytes_received
+                .add(frame.len() + HEADER_BYTES);
             let permit = self.admit(&mut room, frame.len()).await.ok_or(Unread::Stopping)?;
             self.tell(News::Pushed(Arc::from(&frame[..])), Some(permit));
         }
@@ -306,19 +373,27 @@ impl Peering {
     async fn admit(&self, room: &mut watch::Receiver<bool>, bytes: usize) -> Option<OwnedSemaphorePermit> {
         room.wait_for(|room| *room).await.ok()?;
         let cost = u32::try_from(bytes.clamp(ARRIVAL_BYTES_MIN, ARRIVING_BYTES_MAX)).ok()?;
-        Arc::clone(&self.environment.arriving).acquire_many_owned(cost).await.ok()
+        Arc::clone(&self.environment.arriving)
+            .acquire_many_owned(cost)
+            .await
+            .ok()
     }
 
     /// Reads a two-way stream: a pull to be answered.
-    async fn answer(self, send: SendStream, receive: RecvStream) {
+    async fn answer(self, send: SendStream, receive: RecvStream, seen: Arc<Seen>) {
         let mut frames = FrameReader::new(receive);
-        let Ok(Some(byte)) = frames.byte().await else { return };
+        let Ok(Some(byte)) = frames.byte().await else {
+            return;
+        };
         if StreamClass::from_byte(byte) != Some(StreamClass::Pull) {
             self.environment.counters.streams_declined.increase();
             frames.decline();
             let mut send = send;
             // An error means that the stream is over already.
             let _ = send.reset(code::UNSUPPORTED);
+            return;
+        }
+        if !seen.wait_for_hello().await {
             return;
         }
         let serving = Serving {
@@ -337,14 +412,31 @@ impl Peering {
     /// Pulls from the peer until the answer ends.
     async fn pull(self, pull: u64, vector: Vector) {
         let mut room = self.environment.room.clone();
-        let mut failed = || self.tell(News::Pulled { pull, transactions: Vec::new(), end: Some(PullEnd::Failed) }, None);
-        let Some(mut asking) = pull::ask(&self.connection, vector).await else { return failed() };
+        let failed = || {
+            self.tell(
+                News::Pulled {
+                    pull,
+                    transactions: Vec::new(),
+                    end: Some(PullEnd::Failed),
+                },
+                None,
+            )
+        };
+        let Some(mut asking) = pull::ask(&self.connection, vector).await else {
+            return failed();
+        };
         loop {
             match asking.next(&self.environment.counters).await {
                 Ok(Some(piece)) => {
                     let bytes = piece.transactions.iter().map(|bytes| bytes.len()).sum();
-                    let Some(permit) = self.admit(&mut room, bytes).await else { return };
-                    let news = News::Pulled { pull, transactions: piece.transactions, end: piece.end };
+                    let Some(permit) = self.admit(&mut room, bytes).await else {
+                        return;
+                    };
+                    let news = News::Pulled {
+                        pull,
+                        transactions: piece.transactions,
+                        end: piece.end,
+                    };
                     self.tell(news, Some(permit));
                 }
                 Ok(None) => return,

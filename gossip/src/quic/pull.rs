@@ -59,7 +59,10 @@ pub(super) async fn ask(connection: &Connection, vector: Vector) -> Option<Askin
     request.extend(PullRequest { vector }.to_frame());
     send.write_all(&request).await.ok()?;
     send.finish().ok()?;
-    Some(Asking { frames: FrameReader::new(receive), ended: false })
+    Some(Asking {
+        frames: FrameReader::new(receive),
+        ended: false,
+    })
 }
 
 impl Asking {
@@ -68,9 +71,16 @@ impl Asking {
         if self.ended {
             return Ok(None);
         }
-        let mut piece = Piece { transactions: Vec::new(), end: None };
+        let mut piece = Piece {
+            transactions: Vec::new(),
+            end: None,
+        };
         let mut bytes = 0;
-        let mut frame = self.frames.next(TRANSACTION_BYTES_MAX).await?.ok_or(FrameError::Truncated)?;
+        let mut frame = self
+            .frames
+            .next(TRANSACTION_BYTES_MAX)
+            .await?
+            .ok_or(FrameError::Truncated)?;
         loop {
             bytes += frame.len() + HEADER_BYTES;
             if frame.is_empty() {

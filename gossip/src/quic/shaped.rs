@@ -82,7 +82,10 @@ impl Shape {
     #[must_use]
     pub fn new(seed: u64) -> Arc<Self> {
         Arc::new(Self {
-            state: Mutex::new(State { links: HashMap::new(), chance: StdRng::seed_from_u64(seed) }),
+            state: Mutex::new(State {
+                links: HashMap::new(),
+                chance: StdRng::seed_from_u64(seed),
+            }),
             lost: AtomicU64::new(0),
             cut: AtomicU64::new(0),
             overflowed: AtomicU64::new(0),
@@ -97,7 +100,11 @@ impl Shape {
     /// How the link to this address behaves.
     #[must_use]
     pub fn get(&self, address: SocketAddr) -> Link {
-        self.state().links.get(&canonical(address)).copied().unwrap_or_default()
+        self.state()
+            .links
+            .get(&canonical(address))
+            .copied()
+            .unwrap_or_default()
     }
 
     /// Makes the network perfect again.
@@ -121,7 +128,9 @@ impl Shape {
 
     fn fate(&self, destination: SocketAddr) -> Fate {
         let mut state = self.state();
-        let Some(link) = state.links.get(&canonical(destination)).copied() else { return Fate::Send };
+        let Some(link) = state.links.get(&canonical(destination)).copied() else {
+            return Fate::Send;
+        };
         if link.cut_out {
             self.cut.fetch_add(1, Ordering::Relaxed);
             return Fate::Drop;
@@ -148,7 +157,9 @@ impl Shape {
 
 impl fmt::Debug for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shape").field("links", &self.state().links).finish_non_exhaustive()
+        f.debug_struct("Shape")
+            .field("links", &self.state().links)
+            .finish_non_exhaustive()
     }
 }
 
@@ -169,7 +180,9 @@ impl Shaped {
     pub(super) fn new(inner: Arc<dyn AsyncUdpSocket>, shape: Arc<Shape>) -> io::Result<Self> {
         let queue = Arc::new(Queue::default());
         let (theirs, socket) = (Arc::clone(&queue), Arc::clone(&inner));
-        std::thread::Builder::new().name("shaped-socket".into()).spawn(move || theirs.run(&*socket))?;
+        std::thread::Builder::new()
+            .name("shaped-socket".into())
+            .spawn(move || theirs.run(&*socket))?;
         Ok(Self { inner, shape, queue })
     }
 }
@@ -183,7 +196,9 @@ impl Drop for Shaped {
 
 impl fmt::Debug for Shaped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shaped").field("shape", &self.shape).finish_non_exhaustive()
+        f.debug_struct("Shaped")
+            .field("shape", &self.shape)
+            .finish_non_exhaustive()
     }
 }
 
@@ -192,7 +207,7 @@ impl AsyncUdpSocket for Shaped {
         Arc::clone(&self.inner).create_io_poller()
     }
 
-    fn try_send(&self, transmit: &Transmit) -> io::Result<()> {
+    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         match self.shape.fate(transmit.destination) {
             Fate::Drop => Ok(()),
             Fate::Send => self.inner.try_send(transmit),
@@ -207,7 +222,7 @@ impl AsyncUdpSocket for Shaped {
 
     fn poll_recv(
         &self,
-        cx: &mut Context,
+        cx: &mut Context<'_>,
         bufs: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
@@ -273,14 +288,17 @@ impl Queue {
     }
 
     /// False when there is no room.
-    fn push(&self, due: Instant, transmit: &Transmit) -> bool {
+    fn push(&self, due: Instant, transmit: &Transmit<'_>) -> bool {
         let mut waiting = self.waiting();
         if waiting.heap.len() >= DELAYED_COUNT_MAX
             || waiting.bytes + transmit.contents.len() > DELAYED_BYTES_MAX
         {
             return false;
         }
-        let due = waiting.last_due.get(&transmit.destination).map_or(due, |last| due.max(*last));
+        let due = waiting
+            .last_due
+            .get(&transmit.destination)
+            .map_or(due, |last| due.max(*last));
         if waiting.last_due.len() >= LAST_DUE_MAX {
             let now = Instant::now();
             waiting.last_due.retain(|_, last| *last > now);
@@ -315,7 +333,9 @@ impl Queue {
             }
             let now = Instant::now();
             while waiting.heap.peek().is_some_and(|head| head.0.due <= now) {
-                let Some(Reverse(datagram)) = waiting.heap.pop() else { break };
+                let Some(Reverse(datagram)) = waiting.heap.pop() else {
+                    break;
+                };
                 waiting.bytes = waiting.bytes.saturating_sub(datagram.contents.len());
                 due.push(datagram);
             }

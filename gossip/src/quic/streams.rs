@@ -33,17 +33,17 @@ pub(super) mod code {
     use quinn::VarInt;
 
     /// The process ends, or has no more use for the connection.
-    pub const DONE: VarInt = VarInt::from_u32(0);
+    pub(in crate::quic) const DONE: VarInt = VarInt::from_u32(0);
     /// The peer sent what no correct peer sends.
-    pub const MALFORMED: VarInt = VarInt::from_u32(1);
+    pub(in crate::quic) const MALFORMED: VarInt = VarInt::from_u32(1);
     /// This version does not know streams of that class.
-    pub const UNSUPPORTED: VarInt = VarInt::from_u32(2);
+    pub(in crate::quic) const UNSUPPORTED: VarInt = VarInt::from_u32(2);
     /// The core asked for it; the reason is in the words.
-    pub const CLOSED: VarInt = VarInt::from_u32(3);
+    pub(in crate::quic) const CLOSED: VarInt = VarInt::from_u32(3);
     /// The peer's key is not, or no more, listed.
-    pub const UNLISTED: VarInt = VarInt::from_u32(4);
+    pub(in crate::quic) const UNLISTED: VarInt = VarInt::from_u32(4);
     /// The peer reads too slowly for its control stream.
-    pub const SLOW: VarInt = VarInt::from_u32(5);
+    pub(in crate::quic) const SLOW: VarInt = VarInt::from_u32(5);
 }
 
 /// What is read at once from a stream.
@@ -83,7 +83,10 @@ pub(super) struct FrameReader {
 
 impl FrameReader {
     pub(super) fn new(stream: RecvStream) -> Self {
-        Self { stream, buffer: BytesMut::new() }
+        Self {
+            stream,
+            buffer: BytesMut::new(),
+        }
     }
 
     /// A byte between frames: what the stream is for, or how it ended. `None` when there is no more.
@@ -103,14 +106,20 @@ impl FrameReader {
                 return Ok(Some(frame));
             }
             if !self.fill().await? {
-                return if self.buffer.is_empty() { Ok(None) } else { Err(FrameError::Truncated) };
+                return if self.buffer.is_empty() {
+                    Ok(None)
+                } else {
+                    Err(FrameError::Truncated)
+                };
             }
         }
     }
 
     /// The next frame's content, if all of it is here already.
     pub(super) fn buffered(&mut self, length_max: usize) -> Result<Option<BytesMut>, FrameError> {
-        let Some(header) = self.buffer.first_chunk::<HEADER_BYTES>() else { return Ok(None) };
+        let Some(header) = self.buffer.first_chunk::<HEADER_BYTES>() else {
+            return Ok(None);
+        };
         let length = frame_length(*header, length_max)?;
         if self.buffer.len() < HEADER_BYTES + length {
             return Ok(None);
@@ -169,7 +178,17 @@ pub(super) struct Queued<T> {
 pub(super) fn budgeted<T>(bytes_max: usize) -> (Sending<T>, Queued<T>) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let bytes = Arc::new(AtomicUsize::new(0));
-    (Sending { queue: sender, bytes: Arc::clone(&bytes), bytes_max }, Queued { queue: receiver, bytes })
+    (
+        Sending {
+            queue: sender,
+            bytes: Arc::clone(&bytes),
+            bytes_max,
+        },
+        Queued {
+            queue: receiver,
+            bytes,
+        },
+    )
 }
 
 impl<T> Sending<T> {
@@ -227,7 +246,9 @@ pub(super) async fn write_control(
     mut queued: Queued<Control>,
     counters: Arc<Counters>,
 ) {
-    let Some(mut stream) = open(&connection, StreamClass::Control).await else { return };
+    let Some(mut stream) = open(&connection, StreamClass::Control).await else {
+        return;
+    };
     let (mut items, mut buffer) = (Vec::new(), Vec::new());
     while queued.take(&mut items).await {
         let mut close = None;
@@ -265,7 +286,9 @@ pub(super) async fn write_pushes(
     mut queued: Queued<Arc<[u8]>>,
     counters: Arc<Counters>,
 ) {
-    let Some(mut stream) = open(&connection, StreamClass::Push).await else { return };
+    let Some(mut stream) = open(&connection, StreamClass::Push).await else {
+        return;
+    };
     let (mut items, mut buffer) = (Vec::new(), Vec::new());
     while queued.take(&mut items).await {
         for transaction in &items {

@@ -40,10 +40,13 @@ pub struct Identity {
 /// Why a certificate and a key are no identity. Retrying will not help: mend the files.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
+    /// Nothing in it, or damaged.
     #[error("the certificate is not PEM with a CERTIFICATE section")]
     Certificate(#[source] rustls::pki_types::pem::Error),
+    /// Nothing in it, or damaged.
     #[error("the key is not PEM with a PRIVATE KEY section")]
     Key(#[source] rustls::pki_types::pem::Error),
+    /// Most often files of two members were mixed up.
     #[error("the certificate cannot be used, or the key is not the one in it")]
     Mismatch(#[source] rustls::Error),
 }
@@ -60,10 +63,18 @@ impl Identity {
         let certificate =
             CertificateDer::from_pem_slice(certificate_pem.as_ref()).map_err(IdentityError::Certificate)?;
         let private_key = PrivateKeyDer::from_pem_slice(key_pem.as_ref()).map_err(IdentityError::Key)?;
-        CertifiedKey::from_der(vec![certificate.clone()], private_key.clone_key(), &aws_lc_rs::default_provider())
-            .map_err(IdentityError::Mismatch)?;
+        CertifiedKey::from_der(
+            vec![certificate.clone()],
+            private_key.clone_key(),
+            &aws_lc_rs::default_provider(),
+        )
+        .map_err(IdentityError::Mismatch)?;
         let public_key = public_key_of(&certificate).map_err(IdentityError::Mismatch)?;
-        Ok(Self { certificate, private_key, public_key })
+        Ok(Self {
+            certificate,
+            private_key,
+            public_key,
+        })
     }
 
     /// The public key as it is listed and pinned: SubjectPublicKeyInfo in DER.
@@ -75,7 +86,10 @@ impl Identity {
     /// A secret only this identity has, by which a restarted process can disown the connections of the one
     /// before it (a QUIC stateless reset), so that peers dial anew at once and not after the idle timeout.
     pub(super) fn reset_key(&self) -> ResetKey {
-        ResetKey(blake3::derive_key("persona gossip stateless reset 1", self.private_key.secret_der()))
+        ResetKey(blake3::derive_key(
+            "persona gossip stateless reset 1",
+            self.private_key.secret_der(),
+        ))
     }
 }
 
@@ -92,14 +106,21 @@ impl Clone for Identity {
 /// The private key stays out of every log.
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Identity").field("fingerprint", &fingerprint(&self.public_key)).finish_non_exhaustive()
+        f.debug_struct("Identity")
+            .field("fingerprint", &fingerprint(&self.public_key))
+            .finish_non_exhaustive()
     }
 }
 
 /// The first 16 bytes of BLAKE3 of a public key (SPKI DER), in hex: what logs and operators compare.
 #[must_use]
 pub fn fingerprint(public_key: &[u8]) -> String {
-    blake3::hash(public_key).to_hex().as_str().chars().take(32).collect()
+    blake3::hash(public_key)
+        .to_hex()
+        .as_str()
+        .chars()
+        .take(32)
+        .collect()
 }
 
 /// A key that no member lists. The peer may be a stranger, or a member whose new key is not known here yet.
@@ -119,19 +140,29 @@ impl PinnedKeys {
     }
 
     pub(super) fn member(&self, public_key: &[u8]) -> Option<MemberId> {
-        self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner).get(public_key).copied()
+        self.0
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .get(public_key)
+            .copied()
     }
 
     /// Whose key the certificate of an established connection carries.
     pub(super) fn member_of(&self, connection: &quinn::Connection) -> Option<(MemberId, Vec<u8>)> {
-        let certificates = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
+        let certificates = connection
+            .peer_identity()?
+            .downcast::<Vec<CertificateDer<'static>>>()
+            .ok()?;
         let key = public_key_of(certificates.first()?).ok()?;
         Some((self.member(&key)?, key))
     }
 }
 
 fn public_key_of(certificate: &CertificateDer<'_>) -> Result<Vec<u8>, rustls::Error> {
-    Ok(ParsedCertificate::try_from(certificate)?.subject_public_key_info().as_ref().to_vec())
+    Ok(ParsedCertificate::try_from(certificate)?
+        .subject_public_key_info()
+        .as_ref()
+        .to_vec())
 }
 
 #[derive(Debug)]
@@ -153,8 +184,12 @@ impl PinnedVerifier {
         if self.keys.member(&key).is_some() {
             return Ok(());
         }
-        let unlisted = UnlistedKey { fingerprint: fingerprint(&key) };
-        Err(rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(unlisted)))))
+        let unlisted = UnlistedKey {
+            fingerprint: fingerprint(&key),
+        };
+        Err(rustls::Error::InvalidCertificate(CertificateError::Other(
+            OtherError(Arc::new(unlisted)),
+        )))
     }
 
     fn verify_tls13(
@@ -176,7 +211,8 @@ impl ServerCertVerifier for PinnedVerifier {
         _ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        self.check(end_entity, intermediates).map(|()| ServerCertVerified::assertion())
+        self.check(end_entity, intermediates)
+            .map(|()| ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -213,7 +249,8 @@ impl ClientCertVerifier for PinnedVerifier {
         intermediates: &[CertificateDer<'_>],
         _now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
-        self.check(end_entity, intermediates).map(|()| ClientCertVerified::assertion())
+        self.check(end_entity, intermediates)
+            .map(|()| ClientCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -249,7 +286,10 @@ impl Tls {
     pub(super) fn new(identity: &Identity, keys: &Arc<PinnedKeys>) -> Result<Self, rustls::Error> {
         let provider: Arc<CryptoProvider> = Arc::new(aws_lc_rs::default_provider());
         let algorithms = provider.signature_verification_algorithms;
-        let verifier = Arc::new(PinnedVerifier { keys: Arc::clone(keys), algorithms });
+        let verifier = Arc::new(PinnedVerifier {
+            keys: Arc::clone(keys),
+            algorithms,
+        });
         let chain = vec![identity.certificate.clone()];
 
         let mut client = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -269,7 +309,8 @@ impl Tls {
         server.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
         server.send_tls13_tickets = 0;
 
-        let unusable = |error: quinn::crypto::rustls::NoInitialCipherSuite| rustls::Error::General(error.to_string());
+        let unusable =
+            |error: quinn::crypto::rustls::NoInitialCipherSuite| rustls::Error::General(error.to_string());
         Ok(Self {
             client: Arc::new(QuicClientConfig::try_from(client).map_err(unusable)?),
             server: Arc::new(QuicServerConfig::try_from(server).map_err(unusable)?),
@@ -291,8 +332,14 @@ impl quinn::crypto::HmacKey for ResetKey {
     }
 
     fn verify(&self, data: &[u8], signature: &[u8]) -> Result<(), quinn::crypto::CryptoError> {
-        let Ok(given) = <[u8; 32]>::try_from(signature) else { return Err(quinn::crypto::CryptoError) };
+        let Ok(given) = <[u8; 32]>::try_from(signature) else {
+            return Err(quinn::crypto::CryptoError);
+        };
         // `blake3::Hash` compares in constant time.
-        if blake3::keyed_hash(&self.0, data) == given { Ok(()) } else { Err(quinn::crypto::CryptoError) }
+        if blake3::keyed_hash(&self.0, data) == given {
+            Ok(())
+        } else {
+            Err(quinn::crypto::CryptoError)
+        }
     }
 }

@@ -25,12 +25,15 @@ macro_rules! counters {
 counters! {
     /// Bytes of frames of the control class, headers included; QUIC's own overhead is not in any of these.
     control_bytes_sent,
+    /// The same, received.
     control_bytes_received,
-    /// Bytes of transactions pushed to peers, and by them.
+    /// Bytes of transactions pushed to peers.
     push_bytes_sent,
+    /// Bytes of transactions pushed by peers.
     push_bytes_received,
-    /// Bytes of answers to pulls.
+    /// Bytes of answers to peers' pulls.
     pull_bytes_sent,
+    /// Bytes of peers' answers to our pulls.
     pull_bytes_received,
     /// Transactions not pushed because a peer's queue was full; it pulls them.
     pushes_dropped,
@@ -44,12 +47,11 @@ counters! {
     handshakes_refused,
     /// Connections established, both ways.
     connections,
-    /// Connections that this side closed on purpose.
+    /// Connections that the driver closed: malformed frames, a full control queue, an unlisted key, too many of
+    /// one member. What the core closed is counted there.
     closes,
     /// Commits whose news did not fit the queue to the driver; the whole vector was read instead.
     resyncs,
-    /// Two different transactions seen under one dot.
-    forks,
 }
 
 #[derive(Debug, Default)]

@@ -1,0 +1,11 @@
+#!/bin/sh
+# Installs what the tests need and runs them all. Arguments go to `cargo test`, to run some of them.
+set -eu
+. "$(dirname "$0")/needs.sh"
+
+echo "== Building the tests"
+# shellcheck disable=SC2086 # A list of words.
+cargo test $PERSONA_BUILD --no-run
+echo "== Running the tests"
+# shellcheck disable=SC2086
+cargo test $PERSONA_BUILD "$@"

@@ -1,0 +1,365 @@
+//! What each member has on its disk, as far as is known here; and what follows from it.
+//!
+//! An ack is (member, start, counter, vector). A later start replaces an earlier one, *also downwards*: that disk
+//! was wiped or rolled back. Within a start the greater counter counts. An ack counts only while the member
+//! does not speak to us with another start than the ack's: then it is of a disk that is no more, or a copy.
+//! Promise: nothing is called stable, or on a site's disk, that the latest ack known here does not state.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::hello::is_later;
+use super::vector::{Dot, MemberId, ReplicaId, Tip, Vector, Writer};
+use super::wire::{ACKS_COUNT_MAX, Ack, Message, Moved, State};
+use super::{ConnectionId, Gossip, Output, Peer, RELAY_WHOLE_INTERVAL, STABLE_INTERVAL};
+
+/// The latest ack of each other member.
+#[derive(Debug, Default)]
+pub(super) struct AckTable {
+    acks: BTreeMap<MemberId, Acked>,
+}
+
+#[derive(Debug)]
+struct Acked {
+    start: Writer,
+    counter: u64,
+    vector: Vector,
+    /// The counter at which each entry last moved, so that a relay says no more than it must.
+    moved: BTreeMap<Writer, u64>,
+    floors_moved: u64,
+    /// The counter at which the vector was taken over whole: nothing older can be built on.
+    whole: u64,
+}
+
+impl AckTable {
+    pub(super) fn vector(&self, member: &MemberId) -> Option<&Vector> {
+        self.acks.get(member).map(|acked| &acked.vector)
+    }
+
+    pub(super) fn start(&self, member: &MemberId) -> Option<Writer> {
+        self.acks.get(member).map(|acked| acked.start)
+    }
+
+    pub(super) fn retain(&mut self, keep: impl Fn(&MemberId) -> bool) {
+        self.acks.retain(|member, _| keep(member));
+    }
+
+    /// Takes an ack with its whole vector; says whether it was news.
+    pub(super) fn whole(
+        &mut self,
+        member: MemberId,
+        start: Writer,
+        counter: u64,
+        vector: impl FnOnce() -> Vector,
+    ) -> bool {
+        if let Some(acked) = self.acks.get(&member) {
+            let newer = if acked.start == start {
+                counter > acked.counter
+            } else {
+                is_later(&start, &acked.start)
+            };
+            if !newer {
+                return false;
+            }
+        }
+        let acked = Acked {
+            start,
+            counter,
+            vector: vector(),
+            moved: BTreeMap::new(),
+            floors_moved: 0,
+            whole: counter,
+        };
+        self.acks.insert(member, acked);
+        true
+    }
+
+    /// Takes what a member stated of itself since the last time it did; says whether it was news.
+    pub(super) fn state(&mut self, member: MemberId, start: Writer, state: &State) -> bool {
+        // Whatever its start stated before was taken here when it was stated, or was known already: see
+        // `Gossip::hello`. So this builds on all of it.
+        self.build(member, start, state.counter, &state.moved)
+    }
+
+    fn relayed(&mut self, ack: &Ack) -> bool {
+        if ack.base == 0 {
+            let mut vector = Vector::new();
+            return ack.vector.apply(&mut vector).is_ok()
+                && self.whole(ack.member, ack.start, ack.counter, || vector);
+        }
+        let known = self
+            .acks
+            .get(&ack.member)
+            .is_some_and(|acked| acked.counter >= ack.base);
+        known && self.build(ack.member, ack.start, ack.counter, &ack.vector)
+    }
+
+    fn build(&mut self, member: MemberId, start: Writer, counter: u64, moved: &Moved) -> bool {
+        let Some(acked) = self.acks.get_mut(&member) else {
+            return false;
+        };
+        if acked.start != start || counter <= acked.counter || moved.apply(&mut acked.vector).is_err() {
+            return false;
+        }
+        acked.counter = counter;
+        if !moved.floors.is_empty() {
+            acked.floors_moved = counter;
+            let vector = &acked.vector;
+            acked.moved.retain(|writer, _| !vector.folded(writer));
+        }
+        acked
+            .moved
+            .extend(moved.entries.iter().map(|(writer, _)| (*writer, counter)));
+        true
+    }
+}
+
+impl Acked {
+    fn relay(&self, member: MemberId, last: Option<(Writer, u64)>) -> Option<Ack> {
+        let base = match last {
+            Some((start, counter)) if start == self.start => {
+                if counter >= self.counter {
+                    return None;
+                }
+                if counter >= self.whole { counter } else { 0 }
+            }
+            _ => 0,
+        };
+        let vector = if base == 0 {
+            Moved::from(&self.vector)
+        } else {
+            let moved = self.moved.iter().filter(|(_, counter)| **counter > base);
+            Moved {
+                entries: moved
+                    .filter_map(|(writer, _)| Some((*writer, self.vector.get(writer)?)))
+                    .collect(),
+                floors: if self.floors_moved > base {
+                    self.vector.floors().collect()
+                } else {
+                    Vec::new()
+                },
+            }
+        };
+        Some(Ack {
+            member,
+            start: self.start,
+            counter: self.counter,
+            base,
+            vector,
+        })
+    }
+}
+
+impl Gossip {
+    /// Distinct sites that have `dot` on disk, by the acks as they are now; ours counts if this disk has it.
+    #[must_use]
+    pub fn sites_with(&self, dot: &Dot) -> usize {
+        let own = self.committed.covers(dot).then_some(self.config.site.as_str());
+        let others = self
+            .counted()
+            .filter(|peer| {
+                self.believed_vector(&peer.id)
+                    .is_some_and(|vector| vector.covers(dot))
+            })
+            .map(|peer| peer.site.as_str());
+        others.chain(own).collect::<BTreeSet<&str>>().len()
+    }
+
+    /// Does any other site have all of `vector` on disk? What a drain waits for.
+    #[must_use]
+    pub fn elsewhere(&self, vector: &Vector) -> bool {
+        self.counted().any(|peer| {
+            peer.site != self.config.site
+                && self
+                    .believed_vector(&peer.id)
+                    .is_some_and(|theirs| theirs.covers_vector(vector))
+        })
+    }
+
+    /// What every active and leaving member has on disk, this one included. Its floors are writers that may be
+    /// folded: ended, equal in every ack, and gone from our log.
+    #[must_use]
+    pub fn stable(&self) -> Vector {
+        let mut acks = vec![&self.committed];
+        for peer in self.counted() {
+            match self.believed_vector(&peer.id) {
+                Some(vector) => acks.push(vector),
+                None => return Vector::new(),
+            }
+        }
+        let mut stable = Vector::new();
+        for (replica, floor) in self.committed.floors() {
+            stable.adopt_floor(replica, floor);
+        }
+        for (writer, ours) in self.committed.iter() {
+            let least = acks
+                .iter()
+                .filter(|ack| !ack.folded(&writer))
+                .map(|ack| {
+                    ack.get(&writer).unwrap_or(Tip {
+                        number: 0,
+                        hash: [0; 8],
+                    })
+                })
+                .min_by_key(|tip| tip.number)
+                .unwrap_or(ours);
+            stable.set(writer, least);
+        }
+        for (replica, epoch) in self.foldable(&acks) {
+            // The floor states what was folded, so it is made of what the log no longer holds.
+            let mut folded = self.committed.clone();
+            folded.fold(replica, epoch);
+            if let Some(floor) = folded.floor(&replica) {
+                stable.adopt_floor(replica, floor);
+            }
+        }
+        stable
+    }
+
+    /// Up to which epoch each replica's writers may be folded.
+    fn foldable(&self, acks: &[&Vector]) -> Vec<(ReplicaId, u32)> {
+        let replicas: BTreeSet<ReplicaId> = self.committed.iter().map(|(writer, _)| writer.replica).collect();
+        replicas
+            .into_iter()
+            .filter_map(|replica| Some((replica, self.foldable_epoch(replica, acks)?)))
+            .collect()
+    }
+
+    fn foldable_epoch(&self, replica: ReplicaId, acks: &[&Vector]) -> Option<u32> {
+        let running = self.running_epoch(replica);
+        let below = |writer: &Writer| running.is_none_or(|epoch| writer.epoch < epoch);
+        let candidates: BTreeSet<Writer> = acks
+            .iter()
+            .flat_map(|ack| ack.of_replica(replica))
+            .map(|(writer, _)| writer)
+            .filter(below)
+            .collect();
+        let whole = |writer: &Writer| {
+            self.committed.get(writer).is_some_and(|ours| {
+                self.trimmed.covers(&Dot {
+                    writer: *writer,
+                    number: ours.number,
+                }) && acks
+                    .iter()
+                    .all(|ack| ack.get(writer) == Some(ours) || ack.folded(writer))
+            })
+        };
+        let mut foldable = None;
+        for writer in &candidates {
+            if !whole(writer) {
+                // Another writer of the same epoch may have been whole: that epoch is not.
+                return foldable.filter(|epoch| *epoch < writer.epoch).or_else(|| {
+                    candidates
+                        .iter()
+                        .map(|writer| writer.epoch)
+                        .rfind(|epoch| *epoch < writer.epoch)
+                });
+            }
+            foldable = Some(writer.epoch);
+        }
+        foldable
+    }
+
+    /// The epoch of the start in which `replica` runs now, if a member runs it.
+    fn running_epoch(&self, replica: ReplicaId) -> Option<u32> {
+        let talking = self
+            .connections
+            .values()
+            .filter_map(|connection| connection.theirs.as_ref());
+        let starts = self
+            .known_starts
+            .values()
+            .copied()
+            .chain(talking.map(|theirs| theirs.start));
+        starts
+            .chain(self.counted().filter_map(|peer| self.acks.start(&peer.id)))
+            .chain([self.config.start])
+            .filter(|start| start.replica == replica)
+            .map(|start| start.epoch)
+            .min()
+    }
+
+    fn counted(&self) -> impl Iterator<Item = &Peer> {
+        self.members.values().filter(|peer| peer.counts())
+    }
+
+    fn believed_vector(&self, member: &MemberId) -> Option<&Vector> {
+        self.acks.vector(member).filter(|_| self.believed(member))
+    }
+
+    /// Is the member's ack of the start in which it runs, as far as we know?
+    pub(super) fn believed(&self, member: &MemberId) -> bool {
+        let Some(start) = self.acks.start(member) else {
+            return false;
+        };
+        let talking = self.chosen.get(member).and_then(|id| self.connections.get(id));
+        let talking = talking.and_then(|connection| connection.theirs.as_ref());
+        talking.is_none_or(|theirs| theirs.start == start)
+            && self.known_starts.get(member).is_none_or(|known| *known == start)
+    }
+
+    /// Acks of third members, as a peer has them.
+    pub(super) fn relayed_acks(&mut self, acks: &[Ack]) {
+        for ack in acks {
+            if ack.member == self.config.member {
+                self.start_seen(ack.start);
+            } else if self.members.contains_key(&ack.member) {
+                self.learn_start(ack.member, ack.start);
+                if self.known_starts.get(&ack.member) == Some(&ack.start) {
+                    self.stable_dirty |= self.acks.relayed(ack);
+                }
+            }
+        }
+    }
+
+    /// Relays to a peer the acks that moved since we last did.
+    pub(super) fn relay(&mut self, id: ConnectionId) {
+        let at = self.now.at;
+        let Some(connection) = self.connections.get(&id) else {
+            return;
+        };
+        let whole = connection.relayed_whole_at + RELAY_WHOLE_INTERVAL <= at;
+        let acks: Vec<Ack> = self
+            .acks
+            .acks
+            .iter()
+            .filter(|(member, _)| **member != connection.member && self.believed(member))
+            .filter_map(|(member, acked)| {
+                let last = connection.relayed.get(member).filter(|_| !whole).copied();
+                acked.relay(*member, last)
+            })
+            .take(ACKS_COUNT_MAX)
+            .collect();
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        connection.relayed_at = at;
+        if whole {
+            connection.relayed_whole_at = at;
+        }
+        for ack in &acks {
+            connection.relayed.insert(ack.member, (ack.start, ack.counter));
+        }
+        if !acks.is_empty() {
+            self.counters.acks_relayed += acks.len() as u64;
+            self.send(id, Message::Acks(acks));
+        }
+    }
+
+    /// Says what became stable, now and then.
+    pub(super) fn settle_stable(&mut self) {
+        if self.now.at < self.stable_at + STABLE_INTERVAL {
+            return;
+        }
+        self.stable_at = self.now.at;
+        if !std::mem::take(&mut self.stable_dirty) {
+            return;
+        }
+        let stable = self.stable();
+        // It may go down, when a disk was wiped; what was trimmed stays so.
+        let news = !self.stable_told.covers_vector(&stable) || stable.floors().ne(self.stable_told.floors());
+        if news && !stable.is_empty() {
+            self.stable_told = stable.clone();
+            self.outputs.push_back(Output::Trim(stable));
+        }
+    }
+}

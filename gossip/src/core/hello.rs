@@ -1,0 +1,311 @@
+//! Who speaks: hellos, the starts of members, which of two connections stays, and readiness.
+//!
+//! Starts of one member are ordered by epoch alone, whatever the replica id: a wiped disk begins again at 1. Whoever knows
+//! a later one, or another one of the same epoch, says so (`known_start`) and believes no ack of the lower. The
+//! replica then restarts its writer after it. Copies of one disk would outbid each other for ever: so that is
+//! done a few times at most, and never for a start of our own replica id once we are ready; then it is an alarm.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::vector::{Dot, MemberId, Vector, Writer};
+use super::wire::{Hello, Moved, RefuseCode};
+use super::{ConnectionId, Event, Gossip, PeerState, READY_SETTLE, Theirs, clock};
+
+/// So often a process takes an epoch after one that it is told of.
+const LATER_STARTS_MAX: u32 = 3;
+
+/// Of two connections that else are equal, one that was silent this long goes.
+const STALE_AFTER: Duration = Duration::from_millis(1500);
+
+/// Is `start` after `other`, both of one member?
+pub(super) fn is_later(start: &Writer, other: &Writer) -> bool {
+    start.epoch > other.epoch
+}
+
+/// The latest start of `member` that is known, by hello and relay, and, for a member that speaks to us in
+/// start `theirs`, by what its replica wrote.
+pub(super) fn latest_start(
+    known: &BTreeMap<MemberId, Writer>,
+    committed: &Vector,
+    member: MemberId,
+    theirs: Option<Writer>,
+) -> Option<Writer> {
+    let known = known.get(&member).copied();
+    let wrote = theirs.and_then(|theirs| {
+        let folded = committed.floor(&theirs.replica).map(|floor| Writer {
+            replica: theirs.replica,
+            epoch: floor.epoch,
+            nonce: [0; 8],
+        });
+        let written = committed.of_replica(theirs.replica).map(|(writer, _)| writer);
+        written
+            .filter(|writer| *writer != theirs)
+            .chain(folded)
+            .max_by_key(|writer| writer.epoch)
+    });
+    match (known, wrote) {
+        (Some(known), Some(wrote)) if is_later(&wrote, &known) => Some(wrote),
+        (Some(known), _) => Some(known),
+        (None, wrote) => wrote,
+    }
+}
+
+impl Gossip {
+    pub(super) fn hello(&mut self, id: ConnectionId, hello: Hello) {
+        if let Some((code, words)) = self.mismatch(id, &hello) {
+            self.refuse(id, code, &words);
+            return;
+        }
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        let (member, rtt) = (connection.member, connection.rtt);
+        let start = hello.start;
+        let before = connection.theirs.take();
+        let same_start = before.as_ref().is_some_and(|before| before.start == start);
+        connection.theirs = Some(Theirs {
+            start,
+            counter: hello.counter,
+            vector: hello.vector,
+            trimmed: hello.trimmed,
+            ready: hello.ready,
+            pushed_after: 0,
+            heard: self.now.at,
+            ahead: BTreeMap::new(),
+            floors_ahead: false,
+            pull: before.as_ref().and_then(|before| before.pull),
+            rest_until: Duration::ZERO,
+            fruitless: 0,
+            answered_trimmed: false,
+        });
+        if !same_start {
+            self.ignored.retain(|(ignored, _)| *ignored != member);
+        }
+        self.heard_of(member);
+        self.offsets
+            .insert(member, clock::Offset::measure(self.now, hello.wall_ms, rtt));
+
+        self.learn_start(member, start);
+        if let Some(known) = hello.known_start {
+            self.start_seen(known);
+        }
+        let latest = latest_start(&self.known_starts, &self.committed, member, Some(start));
+        let believed = latest == Some(start) || latest.is_some_and(|latest| is_later(&start, &latest));
+        if !believed {
+            self.tell_start(id);
+        }
+        if !self.choose(id) {
+            return;
+        }
+        let Some(theirs) = self
+            .connections
+            .get(&id)
+            .and_then(|connection| connection.theirs.as_ref())
+        else {
+            return;
+        };
+        self.stable_dirty = true;
+        if believed {
+            self.acks
+                .whole(member, start, hello.counter, || theirs.vector.clone());
+        }
+        let active = self
+            .members
+            .get(&member)
+            .is_some_and(|peer| peer.state == PeerState::Active);
+        if active && !self.ready && !(same_start && self.targets.contains_key(&member)) {
+            self.targets.insert(member, theirs.vector.clone());
+        }
+        let said = Moved::from(&theirs.vector);
+        for (writer, tip) in &said.entries {
+            self.own_writer_seen(member, *writer, tip.number);
+        }
+        self.note_all_ahead(id);
+    }
+
+    fn mismatch(&self, id: ConnectionId, hello: &Hello) -> Option<(RefuseCode, String)> {
+        let member = self.connections.get(&id)?.member;
+        if hello.cluster != self.config.cluster {
+            return Some((RefuseCode::CLUSTER, "the peer is of another cluster".to_owned()));
+        }
+        if hello.member != member || member == self.config.member || !self.may_talk(&member) {
+            return Some((
+                RefuseCode::MEMBER,
+                format!("the key is of member {member}, the hello of {}", hello.member),
+            ));
+        }
+        let (ours, theirs) = (self.config.versions, hello.versions);
+        if ours.0.max(theirs.0) > ours.1.min(theirs.1) {
+            let words = format!(
+                "no protocol version in common: here {} to {}, there {} to {}",
+                ours.0, ours.1, theirs.0, theirs.1
+            );
+            return Some((RefuseCode::VERSIONS, words));
+        }
+        let differs = self.config.fingerprints.iter().find(|(name, ours)| {
+            hello
+                .fingerprints
+                .get(*name)
+                .is_some_and(|theirs| theirs != *ours)
+        });
+        differs.map(|(name, _)| {
+            (
+                RefuseCode::FINGERPRINT,
+                format!("the fingerprints of {name} differ"),
+            )
+        })
+    }
+
+    /// Notes a start of another member, and tells the member if it speaks to us in a lower one.
+    pub(super) fn learn_start(&mut self, member: MemberId, start: Writer) {
+        match self.known_starts.get(&member) {
+            Some(known) if !is_later(&start, known) => return,
+            _ => self.known_starts.insert(member, start),
+        };
+        self.stable_dirty = true;
+        let talking = self.chosen.get(&member).copied();
+        let talking = talking.filter(|id| {
+            let theirs = self
+                .connections
+                .get(id)
+                .and_then(|connection| connection.theirs.as_ref());
+            theirs.is_some_and(|theirs| theirs.start != start)
+        });
+        if let Some(id) = talking {
+            self.tell_start(id);
+        }
+    }
+
+    /// Says hello again if the far end does not know yet of a later start of its member.
+    fn tell_start(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get(&id) else {
+            return;
+        };
+        let theirs = connection.theirs.as_ref().map(|theirs| theirs.start);
+        let latest = latest_start(&self.known_starts, &self.committed, connection.member, theirs);
+        if latest.is_some() && latest != theirs && connection.told_start != latest {
+            self.say_hello(id);
+        }
+    }
+
+    /// Of two connections of a member that both said hello one stays. Says whether that is `id`.
+    fn choose(&mut self, id: ConnectionId) -> bool {
+        let Some(new) = self.connections.get(&id) else {
+            return false;
+        };
+        let member = new.member;
+        let rival = self.chosen.get(&member).copied().filter(|rival| *rival != id);
+        let Some((rival, old)) = rival.and_then(|rival| Some((rival, self.connections.get(&rival)?))) else {
+            self.chosen.insert(member, id);
+            return true;
+        };
+        let (Some(old_theirs), Some(new_theirs)) = (&old.theirs, &new.theirs) else {
+            return false;
+        };
+        // Both ends come to the same answer: the one that the smaller member id dialed.
+        let preferred = |dialed: bool| dialed == (self.config.member < member);
+        let keep_new = if old_theirs.start == new_theirs.start {
+            let stale = old_theirs.heard + STALE_AFTER <= self.now.at;
+            stale || preferred(new.dialed) || !preferred(old.dialed)
+        } else {
+            is_later(&new_theirs.start, &old_theirs.start)
+        };
+        let loser = if keep_new { rival } else { id };
+        self.tell_start(loser);
+        let why = if old_theirs_same(self, rival, id) {
+            "a second connection"
+        } else {
+            "an earlier start"
+        };
+        self.close(loser, why);
+        if keep_new {
+            self.chosen.insert(member, id);
+        }
+        keep_new
+    }
+
+    /// Somebody has a number of one of our writers.
+    pub(super) fn own_writer_seen(&mut self, from: MemberId, writer: Writer, number: u64) {
+        if writer.replica != self.config.start.replica {
+            return;
+        }
+        if writer != self.config.start {
+            self.start_seen(writer);
+            return;
+        }
+        let dot = Dot { writer, number };
+        if !self.committed.covers(&dot) && !self.writer_ahead {
+            self.writer_ahead = true;
+            self.emit(Event::WriterAhead { dot, from });
+        }
+    }
+
+    /// Somebody knows a start of this member, or a writer of this replica.
+    pub(super) fn start_seen(&mut self, known: Writer) {
+        let ours = self.config.start;
+        if known.epoch < ours.epoch || known == ours || self.config.own_starts.contains(&known) {
+            return;
+        }
+        if self.later_start.is_some_and(|later| later.epoch >= known.epoch) {
+            return;
+        }
+        let live = self.later_starts >= LATER_STARTS_MAX || (self.ready && known.replica == ours.replica);
+        if live {
+            if self.alarmed != Some(known) {
+                self.alarmed = Some(known);
+                self.emit(Event::LaterStart { known, live });
+            }
+        } else {
+            if self.later_start.is_none() {
+                self.later_starts += 1;
+            }
+            self.later_start = Some(known);
+            self.emit(Event::LaterStart { known, live });
+        }
+    }
+
+    /// Ready once level with what the active members in reach had when they said hello. These targets do not
+    /// move, so ten that start at once do not wait for each other's writes; and nothing makes us unready again.
+    pub(super) fn settle_readiness(&mut self) {
+        if self.ready || self.later_start.is_some() {
+            return;
+        }
+        let committed = &self.committed;
+        let level_with = &mut self.level_with;
+        self.targets.retain(|member, target| {
+            let level = committed.covers_vector(target);
+            if level {
+                level_with.insert(*member);
+            }
+            !level
+        });
+        if !self.targets.is_empty() {
+            return;
+        }
+        let age = self.now.at.saturating_sub(self.started);
+        let mut active = self
+            .members
+            .values()
+            .filter(|peer| peer.state == PeerState::Active)
+            .peekable();
+        let nobody = active.peek().is_none();
+        let everybody = active.all(|peer| self.level_with.contains(&peer.id));
+        let settled = age >= READY_SETTLE.min(self.config.startup_grace);
+        let level = !self.level_with.is_empty() && (everybody || settled);
+        let alone = self.level_with.is_empty() && (nobody || age >= self.config.startup_grace);
+        if level || alone {
+            self.ready = true;
+            self.alone = alone;
+            self.emit(Event::Ready { alone });
+        }
+    }
+}
+
+fn old_theirs_same(gossip: &Gossip, a: ConnectionId, b: ConnectionId) -> bool {
+    let start = |id| {
+        let connection = gossip.connections.get(&id)?;
+        connection.theirs.as_ref().map(|theirs| theirs.start)
+    };
+    start(a) == start(b)
+}

@@ -1,0 +1,169 @@
+//! What replicas state of their disks: to everyone now and then, to a transaction's origin at once.
+//!
+//! A statement is relative to the one before it on the same connection, so it costs what moved. When nothing did, it carries
+//! the hash of the whole vector: who finds another one has lost count, and asks for a hello.
+
+use std::time::Duration;
+
+use super::wire::{Hello, Message, Moved, State};
+use super::{
+    Connection, ConnectionId, Gossip, RELAY_INTERVAL, STATE_INTERVAL_MAX, STATE_INTERVAL_MIN, clock, hello,
+};
+
+impl Gossip {
+    /// A peer states what is on its disk, relative to what it last said here.
+    pub(super) fn state(&mut self, id: ConnectionId, state: &State) {
+        let at = self.now.at;
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        let (member, rtt) = (connection.member, connection.rtt);
+        let Some(theirs) = &mut connection.theirs else {
+            return;
+        };
+        let applied = state
+            .moved
+            .apply(&mut theirs.vector)
+            .and(state.trimmed.apply(&mut theirs.trimmed));
+        if let Err(error) = applied {
+            self.misbehaved(id, &error.to_string());
+            return;
+        }
+        theirs.counter = state.counter;
+        theirs.ready = state.ready;
+        let start = theirs.start;
+        if state.moved.is_empty() && state.hash.is_some_and(|hash| hash != theirs.vector.hash()) {
+            let due = connection
+                .restate_sent
+                .is_none_or(|last| at - last >= 5 * STATE_INTERVAL_MAX);
+            if due {
+                connection.restate_sent = Some(at);
+                self.send(id, Message::Restate);
+            }
+            return;
+        }
+        self.stable_dirty |= self.acks.state(member, start, state);
+        self.offsets
+            .insert(member, clock::Offset::measure(self.now, state.wall_ms, rtt));
+        for (writer, tip) in &state.moved.entries {
+            self.own_writer_seen(member, *writer, tip.number);
+        }
+        self.note_ahead(id, &state.moved);
+    }
+
+    /// States what is on our disk wherever that is due, and relays acks.
+    pub(super) fn speak(&mut self) {
+        let at = self.now.at;
+        let due: Vec<(ConnectionId, bool, bool)> = self
+            .connections
+            .iter()
+            .map(|(id, connection)| {
+                let relay = connection.theirs.is_some() && connection.relayed_at + RELAY_INTERVAL <= at;
+                (*id, connection.spoke_due(self.ready) <= at, relay)
+            })
+            .filter(|(_, state, relay)| *state || *relay)
+            .collect();
+        for (id, state, relay) in due {
+            if state {
+                self.say_state(id);
+            }
+            if relay {
+                self.relay(id);
+            }
+        }
+    }
+
+    fn say_state(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        let moved = Moved {
+            entries: std::mem::take(&mut connection.unsaid)
+                .into_iter()
+                .filter_map(|writer| Some((writer, self.committed.get(&writer)?)))
+                .collect(),
+            floors: if std::mem::take(&mut connection.unsaid_floors) {
+                self.committed.floors().collect()
+            } else {
+                Vec::new()
+            },
+        };
+        let trimmed = Moved {
+            entries: std::mem::take(&mut connection.unsaid_trimmed)
+                .into_iter()
+                .filter_map(|writer| Some((writer, self.trimmed.get(&writer)?)))
+                .collect(),
+            floors: if std::mem::take(&mut connection.unsaid_trimmed_floors) {
+                self.trimmed.floors().collect()
+            } else {
+                Vec::new()
+            },
+        };
+        connection.urgent = false;
+        connection.said_ready = self.ready;
+        connection.spoke = self.now.at;
+        let hash = moved
+            .is_empty()
+            .then(|| *self.committed_hash.get_or_insert_with(|| self.committed.hash()));
+        let state = State {
+            counter: self.counter,
+            moved,
+            hash,
+            trimmed,
+            ready: self.ready,
+            wall_ms: self.now.wall_ms,
+        };
+        self.counters.states_sent += 1;
+        self.send(id, Message::State(state));
+    }
+
+    pub(super) fn say_hello(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        let theirs = connection.theirs.as_ref().map(|theirs| theirs.start);
+        let known_start = hello::latest_start(&self.known_starts, &self.committed, connection.member, theirs);
+        connection.told_start = known_start;
+        connection.unsaid.clear();
+        connection.unsaid_floors = false;
+        connection.unsaid_trimmed.clear();
+        connection.unsaid_trimmed_floors = false;
+        connection.urgent = false;
+        connection.said_ready = self.ready;
+        connection.spoke = self.now.at;
+        let hello = Hello {
+            cluster: self.config.cluster,
+            member: self.config.member,
+            site: self.config.site.clone(),
+            start: self.config.start,
+            versions: self.config.versions,
+            features: self.config.features.clone(),
+            fingerprints: self.config.fingerprints.clone(),
+            known_start,
+            counter: self.counter,
+            vector: self.committed.clone(),
+            trimmed: self.trimmed.clone(),
+            ready: self.ready,
+            wall_ms: self.now.wall_ms,
+        };
+        self.send(id, Message::Hello(Box::new(hello)));
+    }
+}
+
+impl Connection {
+    /// When to state our vector here.
+    pub(super) fn spoke_due(&self, ready: bool) -> Duration {
+        let moved = !self.unsaid.is_empty()
+            || self.unsaid_floors
+            || !self.unsaid_trimmed.is_empty()
+            || self.unsaid_trimmed_floors
+            || self.said_ready != ready;
+        if self.urgent {
+            Duration::ZERO
+        } else if moved {
+            self.spoke + STATE_INTERVAL_MIN
+        } else {
+            self.spoke + STATE_INTERVAL_MAX
+        }
+    }
+}

@@ -1,0 +1,701 @@
+//! A network of replicas in virtual time, from one seed: no socket, thread or clock.
+//!
+//! Each replica is the real core, a model of a disk that keeps what was committed, and a driver like the real
+//! one: ordered control and push streams, pulls served from the log in commit order, redials for ever. Links
+//! have delays, lose pushes, and can be cut in either direction. The disks check causal order, gaps and chains
+//! themselves: the checkers know nothing of how the core came to its decisions.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use gossip::{
+    Config, ConnectionId, Dot, Envelope, Event, Gossip, Input, Limits, MemberId, Message, Now, Output, Peer,
+    PeerState, PullEnd, Received, ReplicaId, Tip, Vector, Writer, transaction_hash,
+};
+
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
+const COMMIT: Duration = Duration::from_millis(2);
+const PULL_CHUNK: usize = 64;
+
+/// SplitMix64 (Steele, Lea, Flood 2014).
+pub struct Rng(u64);
+
+impl Rng {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound.max(1)
+    }
+
+    pub fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+}
+
+/// What survives a crash.
+#[derive(Clone, Default)]
+pub struct Disk {
+    pub vector: Vector,
+    pub trimmed: Vector,
+    /// In commit order.
+    pub log: Vec<(Dot, Arc<[u8]>)>,
+    pub starts: Vec<Writer>,
+    pub replica: Option<ReplicaId>,
+}
+
+impl Disk {
+    fn apply(&mut self, received: &Received) -> bool {
+        let Envelope { dot, predecessor, follows, .. } = &received.envelope;
+        if self.vector.covers(dot) {
+            return false;
+        }
+        let tip = self.vector.get(&dot.writer).unwrap_or(Tip { number: 0, hash: [0; 8] });
+        assert_eq!(dot.number, tip.number + 1, "a gap was delivered at {dot}");
+        assert_eq!(*predecessor, tip.hash, "a broken chain was delivered at {dot}");
+        for (writer, tip) in follows {
+            let followed = Dot { writer: *writer, number: tip.number };
+            assert!(self.vector.covers(&followed), "{dot} was delivered before {followed}");
+        }
+        assert_eq!(received.hash, transaction_hash(&received.bytes));
+        self.vector.advance(dot.writer, Tip { number: dot.number, hash: received.hash });
+        self.log.push((*dot, Arc::clone(&received.bytes)));
+        true
+    }
+}
+
+struct Link {
+    ends: [(usize, ConnectionId); 2],
+    /// When the last thing in each direction and class arrives: streams keep their order.
+    arrives: [[Duration; 2]; 2],
+    cut_since: Option<Duration>,
+}
+
+enum Happening {
+    Input { site: usize, life: u64, input: Input },
+    Over { site: usize, connection: ConnectionId, class: usize, input: Carried },
+    Commit { site: usize, life: u64 },
+    Dial { from: usize, to: usize },
+    Established { from: usize, to: usize, lives: (u64, u64) },
+    Check,
+    Lost { site: usize, connection: ConnectionId },
+}
+
+enum Carried {
+    Message(Message),
+    Push(Arc<[u8]>),
+    PullRequest { pull: u64, vector: Vector },
+    PullAnswer { pull: u64, transactions: Vec<Arc<[u8]>>, end: Option<PullEnd> },
+}
+
+pub struct Site {
+    pub member: MemberId,
+    pub disk: Disk,
+    pub gossip: Option<Gossip>,
+    pub events: Vec<Event>,
+    /// Every dot of its own that reached two sites by its own table.
+    pub answered: BTreeSet<Dot>,
+    waiting: Vec<Dot>,
+    life: u64,
+    start: Option<Writer>,
+    queue: VecDeque<Received>,
+    writes: u64,
+    commit_due: bool,
+    followed: Vector,
+    redrawn: bool,
+    wakes: Option<Duration>,
+    pub held_max: usize,
+}
+
+pub struct World {
+    pub now: Duration,
+    pub rng: Rng,
+    pub sites: Vec<Site>,
+    /// Pushes dropped, in percent.
+    pub loss: u64,
+    /// Batches that fail, in per mille.
+    pub failing_commits: u64,
+    /// Do sites trim what is stable?
+    pub trims: bool,
+    pub delay: fn(usize, usize) -> Duration,
+    pub peers: Vec<Peer>,
+    cuts: BTreeSet<(usize, usize)>,
+    links: BTreeMap<u64, Link>,
+    next: u64,
+    calendar: BTreeMap<(Duration, u64), Happening>,
+    seed: u64,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let test = std::thread::current().name().unwrap_or_default().to_owned();
+            eprintln!("at {:?}; repeat with: SIM_SEED={} cargo test --release -p gossip --no-default-features --test core {test}", self.now, self.seed);
+        }
+    }
+}
+
+/// The seeds to run: one from the environment, or `count` fixed ones.
+pub fn seeds(count: u64) -> Vec<u64> {
+    match std::env::var("SIM_SEED").ok().and_then(|seed| seed.parse().ok()) {
+        Some(seed) => vec![seed],
+        None => (1..=count).collect(),
+    }
+}
+
+impl World {
+    pub fn new(seed: u64, count: usize, delay: fn(usize, usize) -> Duration) -> World {
+        let peers = (0..count)
+            .map(|index| Peer {
+                id: member(index),
+                name: format!("site-{index}"),
+                site: format!("site-{index}"),
+                state: PeerState::Active,
+            })
+            .collect();
+        let mut world = World {
+            now: Duration::ZERO,
+            rng: Rng(seed),
+            sites: Vec::new(),
+            loss: 0,
+            failing_commits: 0,
+            trims: false,
+            delay,
+            peers,
+            cuts: BTreeSet::new(),
+            links: BTreeMap::new(),
+            next: 1,
+            calendar: BTreeMap::new(),
+            seed,
+        };
+        for index in 0..count {
+            world.sites.push(Site::new(member(index), Disk::default()));
+        }
+        world.at(Duration::from_millis(100), Happening::Check);
+        world
+    }
+
+    pub fn start_all(&mut self) {
+        for site in 0..self.sites.len() {
+            self.start(site);
+        }
+    }
+
+    /// Starts the process of a site on whatever is on its disk.
+    pub fn start(&mut self, index: usize) {
+        self.restart_writer(index, 0);
+        let now = self.clock();
+        let peers = self.peers.clone();
+        let site = &mut self.sites[index];
+        site.life += 1;
+        site.queue.clear();
+        site.commit_due = false;
+        site.wakes = None;
+        let config = Config {
+            cluster: [7; 16],
+            member: site.member,
+            site: format!("site-{}", site.member.0[7]),
+            start: site.start.unwrap(),
+            own_starts: site.disk.starts.clone(),
+            versions: (1, 1),
+            features: BTreeSet::new(),
+            fingerprints: BTreeMap::new(),
+            startup_grace: Duration::from_secs(10),
+            limits: Limits { early_count_max: 256, ..Limits::default() },
+        };
+        site.gossip = Some(Gossip::new(now, config, site.disk.vector.clone(), site.disk.trimmed.clone(), peers));
+        for other in 0..self.sites.len() {
+            if self.sites[other].member != self.sites[index].member {
+                self.dial_soon(index, other);
+            }
+        }
+        self.drive(index);
+    }
+
+    /// Draws the next writer of a site, after epoch `above`.
+    fn restart_writer(&mut self, index: usize, above: u32) {
+        let fresh = self.rng.next().to_be_bytes();
+        let nonce = self.rng.next().to_be_bytes();
+        let site = &mut self.sites[index];
+        let replica = *site.disk.replica.get_or_insert(ReplicaId(fresh));
+        let last = site.disk.starts.last().map_or(0, |start| start.epoch);
+        let start = Writer { replica, epoch: last.max(above) + 1, nonce };
+        site.disk.starts.push(start);
+        site.start = Some(start);
+        site.writes = 0;
+        site.waiting.clear();
+        site.followed = Vector::new();
+    }
+
+    /// `kill -9`: what was not committed is gone; peers notice when the connection has been idle too long.
+    pub fn kill(&mut self, index: usize) {
+        let site = &mut self.sites[index];
+        site.gossip = None;
+        site.life += 1;
+        site.queue.clear();
+        let dead: Vec<u64> =
+            self.links.iter().filter(|(_, link)| link.ends.iter().any(|end| end.0 == index)).map(|(id, _)| *id).collect();
+        for id in dead {
+            let link = self.links.remove(&id).unwrap();
+            for (site, connection) in link.ends {
+                if site != index {
+                    self.at(IDLE_TIMEOUT, Happening::Lost { site, connection });
+                }
+            }
+        }
+    }
+
+    pub fn wipe(&mut self, index: usize) {
+        self.kill(index);
+        self.sites[index].disk = Disk::default();
+    }
+
+    /// Puts another process beside the others, with a disk of its own and the seat of an existing one.
+    pub fn clone_site(&mut self, index: usize) -> usize {
+        let site = Site::new(self.sites[index].member, self.sites[index].disk.clone());
+        self.sites.push(site);
+        let clone = self.sites.len() - 1;
+        self.start(clone);
+        clone
+    }
+
+    pub fn cut(&mut self, from: usize, to: usize) {
+        self.cuts.insert((from, to));
+    }
+
+    pub fn cut_off(&mut self, index: usize) {
+        for other in (0..self.sites.len()).filter(|other| *other != index) {
+            self.cut(index, other);
+            self.cut(other, index);
+        }
+    }
+
+    pub fn heal(&mut self) {
+        self.cuts.clear();
+    }
+
+    /// One local write; it is on disk a moment later.
+    pub fn write(&mut self, index: usize) {
+        if self.sites[index].gossip.is_none() {
+            return;
+        }
+        self.sites[index].writes += 1;
+        self.commit_soon(index);
+    }
+
+    pub fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(((at, _), happening)) = self.calendar.pop_first() {
+            if at > end {
+                let order = self.next;
+                self.next += 1;
+                self.calendar.insert((at, order), happening);
+                break;
+            }
+            self.now = at;
+            self.happen(happening);
+        }
+        self.now = end;
+    }
+
+    /// Runs until all running replicas hold the same; panics if that takes longer than `bound`.
+    pub fn settle(&mut self, bound: Duration) -> Duration {
+        let begun = self.now;
+        while !self.level() {
+            assert!(self.now - begun < bound, "no agreement within {bound:?}: {}", self.picture());
+            self.run(Duration::from_millis(50));
+        }
+        self.now - begun
+    }
+
+    pub fn level(&self) -> bool {
+        let mut running = self.sites.iter().filter(|site| site.gossip.is_some());
+        let Some(first) = running.next() else { return true };
+        let idle = |site: &Site| site.queue.is_empty() && site.writes == 0;
+        idle(first)
+            && running.all(|site| {
+                idle(site)
+                    && site.disk.vector.covers_vector(&first.disk.vector)
+                    && first.disk.vector.covers_vector(&site.disk.vector)
+            })
+    }
+
+    pub fn picture(&self) -> String {
+        let picture = |site: &Site| {
+            let status = site.gossip.as_ref().map(|gossip| {
+                let status = gossip.status();
+                let peers: Vec<String> = status
+                    .peers
+                    .iter()
+                    .map(|peer| {
+                        format!("{}{}{}-{}", peer.name, if peer.connected { "+" } else { "!" }, peer.behind_us, peer.behind_them)
+                    })
+                    .collect();
+                format!("ready {} early {} pulls {} {:?} {peers:?}", status.ready, status.early_count, status.pulls, status.counters)
+            });
+            format!("\n{:?} {}: {status:?} {:?}", site.start, site.disk.vector.total(), site.events)
+        };
+        self.sites.iter().map(picture).collect()
+    }
+
+    fn clock(&self) -> Now {
+        Now { at: self.now, wall_ms: 1_700_000_000_000 + u64::try_from(self.now.as_millis()).unwrap() }
+    }
+
+    fn at(&mut self, after: Duration, happening: Happening) {
+        let order = self.next;
+        self.next += 1;
+        self.calendar.insert((self.now + after, order), happening);
+    }
+
+    fn dial_soon(&mut self, from: usize, to: usize) {
+        let after = Duration::from_millis(50 + self.rng.below(500));
+        self.at(after, Happening::Dial { from, to });
+    }
+
+    fn commit_soon(&mut self, index: usize) {
+        if !std::mem::replace(&mut self.sites[index].commit_due, true) {
+            let life = self.sites[index].life;
+            self.at(COMMIT, Happening::Commit { site: index, life });
+        }
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Input { site, life, input } => {
+                if self.sites[site].life == life {
+                    if matches!(input, Input::Tick) {
+                        self.sites[site].wakes = None;
+                    }
+                    self.input(site, input);
+                }
+            }
+            Happening::Over { site, connection, class, input } => self.arrive(site, connection, class, input),
+            Happening::Commit { site, life } => {
+                if self.sites[site].life == life {
+                    self.commit(site);
+                }
+            }
+            Happening::Dial { from, to } => {
+                if self.sites[from].gossip.is_none() {
+                    return;
+                }
+                let linked = self.links.values().any(|link| {
+                    let ends = [link.ends[0].0, link.ends[1].0];
+                    ends == [from, to] || ends == [to, from]
+                });
+                let reachable = self.sites[to].gossip.is_some()
+                    && !self.cuts.contains(&(from, to))
+                    && !self.cuts.contains(&(to, from));
+                if !linked && reachable {
+                    let lives = (self.sites[from].life, self.sites[to].life);
+                    let handshake = (self.delay)(from % 10, to % 10) * 2;
+                    self.at(handshake, Happening::Established { from, to, lives });
+                }
+                self.dial_soon(from, to);
+            }
+            Happening::Established { from, to, lives } => {
+                if (self.sites[from].life, self.sites[to].life) == lives {
+                    self.establish(from, to);
+                }
+            }
+            Happening::Lost { site, connection } => {
+                if self.sites[site].gossip.is_some() {
+                    self.input(site, Input::Disconnected { connection });
+                }
+            }
+            Happening::Check => {
+                self.check_links();
+                self.at(Duration::from_millis(100), Happening::Check);
+            }
+        }
+    }
+
+    fn establish(&mut self, from: usize, to: usize) {
+        let id = self.next;
+        self.next += 2;
+        let ends = [(from, ConnectionId(id)), (to, ConnectionId(id + 1))];
+        self.links.insert(id, Link { ends, arrives: [[self.now; 2]; 2], cut_since: None });
+        let rtt = (self.delay)(from % 10, to % 10) * 2;
+        for (site, other, connection, dialed) in [(from, to, ends[0].1, true), (to, from, ends[1].1, false)] {
+            let member = self.sites[other].member;
+            self.input(site, Input::Connected { connection, member, dialed });
+            self.input(site, Input::Rtt { connection, rtt });
+        }
+    }
+
+    /// A link that is cut in either direction dies of silence at both ends.
+    fn check_links(&mut self) {
+        let mut dead = Vec::new();
+        for (id, link) in &mut self.links {
+            let [a, b] = [link.ends[0].0, link.ends[1].0];
+            if self.cuts.contains(&(a, b)) || self.cuts.contains(&(b, a)) {
+                let since = *link.cut_since.get_or_insert(self.now);
+                if self.now - since >= IDLE_TIMEOUT {
+                    dead.push(*id);
+                }
+            } else {
+                link.cut_since = None;
+            }
+        }
+        for id in dead {
+            let link = self.links.remove(&id).unwrap();
+            for (site, connection) in link.ends {
+                self.input(site, Input::Disconnected { connection });
+            }
+        }
+    }
+
+    fn input(&mut self, index: usize, input: Input) {
+        let now = self.clock();
+        if let Some(gossip) = &mut self.sites[index].gossip {
+            gossip.handle(now, input);
+            self.drive(index);
+        }
+    }
+
+    fn drive(&mut self, index: usize) {
+        while let Some(output) = self.sites[index].gossip.as_mut().and_then(Gossip::poll) {
+            self.perform(index, output);
+        }
+        let now = self.now;
+        let site = &mut self.sites[index];
+        let Some(gossip) = &site.gossip else { return };
+        site.held_max = site.held_max.max(gossip.held_bytes());
+        let reached: Vec<Dot> = site.waiting.iter().filter(|dot| gossip.sites_with(dot) >= 2).copied().collect();
+        let deadline = gossip.deadline();
+        assert!(deadline > now, "a deadline in the past");
+        site.waiting.retain(|dot| !reached.contains(dot));
+        site.answered.extend(reached.iter().copied());
+        let life = site.life;
+        if site.wakes.is_none_or(|wakes| wakes > deadline) {
+            site.wakes = Some(deadline);
+            self.at(deadline - now, Happening::Input { site: index, life, input: Input::Tick });
+        }
+        for dot in reached {
+            let holders = self.sites.iter().filter(|site| site.disk.vector.covers(&dot)).count();
+            assert!(holders >= 2, "{dot} was called durable and is on {holders} disk");
+        }
+    }
+
+    fn perform(&mut self, index: usize, output: Output) {
+        match output {
+            Output::Send { connection, message } => {
+                // Through the codec, as on a real wire.
+                let frame = message.to_frame();
+                let message = Message::decode(&frame[4..]).expect("our own frame");
+                self.carry(index, connection, 0, Carried::Message(message));
+            }
+            Output::Push { connection, bytes } => {
+                if !self.rng.chance(self.loss) {
+                    self.carry(index, connection, 1, Carried::Push(bytes));
+                }
+            }
+            Output::Pull { connection, pull, vector } => {
+                self.carry(index, connection, 1, Carried::PullRequest { pull, vector });
+            }
+            Output::CancelPull { .. } => {}
+            Output::Deliver(received) => {
+                self.sites[index].queue.extend(received);
+                self.commit_soon(index);
+            }
+            Output::Trim(stable) => self.trim(index, &stable),
+            Output::Close { connection, .. } => {
+                let link = self.links.iter().find(|(_, link)| link.ends.contains(&(index, connection)));
+                let Some(id) = link.map(|(id, _)| *id) else { return };
+                let link = self.links.remove(&id).unwrap();
+                let after = (self.delay)(link.ends[0].0 % 10, link.ends[1].0 % 10) + Duration::from_millis(5);
+                for (site, connection) in link.ends {
+                    if site != index {
+                        self.at(after, Happening::Lost { site, connection });
+                    }
+                }
+            }
+            Output::Event(event) => self.event(index, event),
+        }
+    }
+
+    fn event(&mut self, index: usize, event: Event) {
+        self.sites[index].events.push(event.clone());
+        match event {
+            Event::LaterStart { known, live } => {
+                if live {
+                    if std::mem::replace(&mut self.sites[index].redrawn, true) {
+                        return;
+                    }
+                    self.sites[index].disk.replica = None;
+                }
+                self.restarted(index, known.epoch);
+            }
+            Event::WriterAhead { .. } => self.restarted(index, 0),
+            _ => {}
+        }
+    }
+
+    /// The store was reopened: memory is lost, a new writer begins.
+    fn restarted(&mut self, index: usize, above: u32) {
+        self.restart_writer(index, above);
+        let site = &mut self.sites[index];
+        site.queue.clear();
+        let input = Input::Restarted {
+            start: site.start.unwrap(),
+            own_starts: site.disk.starts.clone(),
+            vector: site.disk.vector.clone(),
+        };
+        let life = site.life;
+        self.at(Duration::ZERO, Happening::Input { site: index, life, input });
+    }
+
+    fn commit(&mut self, index: usize) {
+        self.sites[index].commit_due = false;
+        if self.rng.below(1000) < self.failing_commits {
+            self.restarted(index, 0);
+            return;
+        }
+        let site = &mut self.sites[index];
+        let mut moved = BTreeMap::new();
+        let ready = site.gossip.as_ref().is_some_and(Gossip::is_ready);
+        while let Some(received) = site.queue.pop_front() {
+            if site.disk.apply(&received) {
+                moved.insert(received.envelope.dot.writer, Tip { number: received.envelope.dot.number, hash: received.hash });
+            }
+        }
+        let mut local = Vec::new();
+        let start = site.start.unwrap();
+        while ready && site.writes > 0 {
+            site.writes -= 1;
+            let tip = site.disk.vector.get(&start).unwrap_or(Tip { number: 0, hash: [0; 8] });
+            let mut follows = site.disk.vector.moved_since(&site.followed);
+            follows.retain(|(writer, _)| *writer != start);
+            site.followed = site.disk.vector.clone();
+            let dot = Dot { writer: start, number: tip.number + 1 };
+            let envelope = Envelope { dot, predecessor: tip.hash, follows, body: vec![site.member.0[7]; 100] };
+            let received = Received::decode(envelope.encode().into()).expect("our own transaction");
+            assert_eq!(received.envelope, envelope);
+            assert!(site.disk.apply(&received), "a dot was given out twice");
+            moved.insert(start, Tip { number: dot.number, hash: received.hash });
+            site.waiting.push(dot);
+            local.push((dot, received.bytes));
+        }
+        if site.writes > 0 {
+            self.commit_soon(index);
+        }
+        if !moved.is_empty() {
+            let moved = moved.into_iter().collect();
+            self.input(index, Input::Committed { moved, local });
+        }
+    }
+
+    fn trim(&mut self, index: usize, stable: &Vector) {
+        for (other, site) in self.sites.iter().enumerate().filter(|(_, site)| site.gossip.is_some()) {
+            assert!(site.disk.vector.covers_vector(stable), "{index} calls stable what {other} lacks");
+        }
+        if !self.trims {
+            return;
+        }
+        let disk = &mut self.sites[index].disk;
+        disk.log.retain(|(dot, _)| !stable.covers(dot));
+        disk.trimmed.merge_max(stable);
+        for (replica, floor) in stable.floors() {
+            disk.vector.fold(replica, floor.epoch);
+            assert_eq!(disk.vector.floor(&replica), Some(floor), "two ways to fold");
+        }
+        let trimmed = disk.trimmed.clone();
+        let life = self.sites[index].life;
+        self.at(Duration::ZERO, Happening::Input { site: index, life, input: Input::Trimmed(trimmed) });
+    }
+
+    fn carry(&mut self, from: usize, connection: ConnectionId, class: usize, input: Carried) {
+        let jitter = Duration::from_micros(self.rng.below(8000));
+        let Some(link) = self.links.values_mut().find(|link| link.ends.contains(&(from, connection))) else {
+            return;
+        };
+        let direction = usize::from(link.ends[1].0 == from && link.ends[1].1 == connection);
+        let (to, there) = link.ends[1 - direction];
+        let arrives = (self.now + (self.delay)(from % 10, to % 10) + jitter).max(link.arrives[direction][class]);
+        link.arrives[direction][class] = arrives;
+        let after = arrives - self.now;
+        self.at(after, Happening::Over { site: to, connection: there, class, input });
+    }
+
+    fn arrive(&mut self, site: usize, connection: ConnectionId, class: usize, input: Carried) {
+        let Some(link) = self.links.values_mut().find(|link| link.ends.contains(&(site, connection))) else {
+            return;
+        };
+        let here = usize::from(link.ends[1] == (site, connection));
+        let from = link.ends[1 - here].0;
+        let stuck = self.cuts.contains(&(from, site));
+        if stuck {
+            // Sent again until the connection dies.
+            let again = Duration::from_millis(200);
+            link.arrives[1 - here][class] = link.arrives[1 - here][class].max(self.now + again);
+            self.at(again, Happening::Over { site, connection, class, input });
+            return;
+        }
+        match input {
+            Carried::Message(message) => self.input(site, Input::Message { connection, message }),
+            Carried::Push(bytes) => self.input(site, Input::Pushed { connection, bytes }),
+            Carried::PullRequest { pull, vector } => self.serve(site, connection, pull, &vector),
+            Carried::PullAnswer { pull, transactions, end } => {
+                self.input(site, Input::Pulled { connection, pull, transactions, end });
+            }
+        }
+    }
+
+    fn serve(&mut self, site: usize, connection: ConnectionId, pull: u64, vector: &Vector) {
+        let disk = &self.sites[site].disk;
+        if !vector.covers_vector(&disk.trimmed) {
+            let answer = Carried::PullAnswer { pull, transactions: Vec::new(), end: Some(PullEnd::Trimmed) };
+            self.carry(site, connection, 1, answer);
+            return;
+        }
+        let beyond: Vec<Arc<[u8]>> =
+            disk.log.iter().filter(|(dot, _)| !vector.covers(dot)).map(|(_, bytes)| Arc::clone(bytes)).collect();
+        for chunk in beyond.chunks(PULL_CHUNK) {
+            let answer = Carried::PullAnswer { pull, transactions: chunk.to_vec(), end: None };
+            self.carry(site, connection, 1, answer);
+        }
+        let answer = Carried::PullAnswer { pull, transactions: Vec::new(), end: Some(PullEnd::Done) };
+        self.carry(site, connection, 1, answer);
+    }
+}
+
+impl Site {
+    fn new(member: MemberId, disk: Disk) -> Site {
+        Site {
+            member,
+            disk,
+            gossip: None,
+            events: Vec::new(),
+            answered: BTreeSet::new(),
+            waiting: Vec::new(),
+            life: 0,
+            start: None,
+            queue: VecDeque::new(),
+            writes: 0,
+            commit_due: false,
+            followed: Vector::new(),
+            redrawn: false,
+            wakes: None,
+            held_max: 0,
+        }
+    }
+
+    pub fn gossip(&self) -> &Gossip {
+        self.gossip.as_ref().expect("the site runs")
+    }
+
+    pub fn saw(&self, wanted: impl Fn(&Event) -> bool) -> bool {
+        self.events.iter().any(wanted)
+    }
+}
+
+pub fn member(index: usize) -> MemberId {
+    MemberId([0, 0, 0, 0, 0, 0, 0, u8::try_from(index).unwrap()])
+}

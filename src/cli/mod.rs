@@ -1,0 +1,74 @@
+//! The command line: parses, calls the library, prints what was done and what to do next.
+
+mod account;
+mod client;
+mod site;
+mod status;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+/// Persona: a person proves to a web site that they own an email address.
+#[derive(Parser)]
+#[command(name = "persona", version, about, max_term_width = 110)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run one data center in this process.
+    Site(site::SiteArgs),
+    /// Make a member's key and certificate, and print the public key for the others' configurations.
+    Identity(site::IdentityArgs),
+    /// What people do, done by an operator: create, sign in, change, reset, add, remove, cancel, show.
+    Account(account::AccountArgs),
+    /// How a running site is.
+    Status(status::StatusArgs),
+    /// Run ten sites on this machine, to break and to watch (laboratory).
+    #[cfg(feature = "lab")]
+    World(persona::world::WorldArgs),
+}
+
+/// Runs a command. Errors go to standard error as one sentence; the exit status is 1.
+pub fn run(arguments: Arguments) -> ExitCode {
+    log_to_stderr();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("persona").build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("could not start: {error}")),
+    };
+    let result = runtime.block_on(async {
+        match arguments.command {
+            Command::Site(args) => site::run(args).await,
+            Command::Identity(args) => site::make_identity(&args),
+            Command::Account(args) => account::run(args).await,
+            Command::Status(args) => status::run(args).await,
+            #[cfg(feature = "lab")]
+            Command::World(args) => persona::world::run(args).await.map_err(|error| error.to_string()),
+        }
+    });
+    // Nothing that is still running may hold the end up.
+    runtime.shutdown_background();
+    match result {
+        Ok(code) => code,
+        Err(message) => fail(&message),
+    }
+}
+
+fn fail(message: &str) -> ExitCode {
+    eprintln!("persona: {message}");
+    ExitCode::FAILURE
+}
+
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_env("PERSONA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .init();
+}

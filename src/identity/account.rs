@@ -1,0 +1,335 @@
+//! An account's life: signing up, its password, signing out everywhere, the end.
+
+use crdt::{AccountId, AccountView, AccountWrite, EmailWrite, Epoch, Hlc, Ownership, Password};
+
+use super::{
+    Address, HashedPassword, Identity, OperationError, Outcome, Pair, Refusal, TypedPassword, Word,
+    claims::{self, Completion, Seen},
+    emails::{self, HeldEmail},
+    sign_in::{self, SignedIn, Target},
+};
+use crate::store::{ReadError, Records, TransactError, Txn};
+
+/// A password to be: as typed, or hashed already when the staging was begun.
+#[derive(Clone, Debug)]
+pub enum NewPassword {
+    /// To be hashed.
+    Typed(TypedPassword),
+    /// Hashed before.
+    Hashed(HashedPassword),
+}
+
+impl From<TypedPassword> for NewPassword {
+    fn from(password: TypedPassword) -> NewPassword {
+        NewPassword::Typed(password)
+    }
+}
+
+impl From<HashedPassword> for NewPassword {
+    fn from(password: HashedPassword) -> NewPassword {
+        NewPassword::Hashed(password)
+    }
+}
+
+/// What one replica knows of an account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccountState {
+    /// When it was made.
+    pub created: Hlc,
+    /// For good.
+    pub cancelled: bool,
+    /// It has one that may be used.
+    pub has_password: bool,
+    /// Sessions that have seen less are over.
+    pub epoch: Epoch,
+    /// The addresses that it owns now; claims that lost are not among them.
+    pub emails: Vec<HeldEmail>,
+}
+
+impl Identity {
+    /// Makes an account with this address and password. Done twice on one proof, it is one account.
+    pub async fn create_account(
+        &self,
+        address: Address,
+        password: impl Into<NewPassword>,
+        word: Word,
+    ) -> Result<Outcome<AccountId>, OperationError> {
+        let email = self.email_id(&address);
+        let password = match password.into() {
+            NewPassword::Hashed(hashed) => hashed,
+            NewPassword::Typed(typed) => {
+                // A look before the hash, which costs ten thousand times as much; the rule itself is applied below.
+                if word == Word::Operator && self.is_taken(email)? {
+                    return Ok(Outcome::Refused(Refusal::AddressTaken));
+                }
+                self.passwords.hash(typed).await?
+            }
+        };
+        let sign_up = move |txn: &mut Txn<'_>| -> Result<Result<AccountId, Refusal>, OperationError> {
+            let known = txn.email(email)?.unwrap_or_default();
+            let proof = word.proof(txn, known.latest());
+            let account = proof.account();
+            let pair = Pair {
+                account: txn.account(account)?,
+                email: known,
+            };
+            match claims::sign_up(account, proof.at, &pair.seen(txn)?) {
+                Err(refusal) => return Ok(Err(refusal)),
+                Ok(Completion::Already) => return Ok(Ok(account)),
+                Ok(Completion::New) => txn.new_record_of_person(),
+            }
+            let done = txn.stamp_past(pair.latest().max(proof.at));
+            let vault = txn.put_vault_salted(proof.password_salt(), password.as_phc().as_bytes().to_vec());
+            let password = Password {
+                resets: 0,
+                changed: proof.at,
+                done,
+                rehashes: 0,
+                vault,
+            };
+            txn.write_account(account, AccountWrite::Created(done));
+            txn.write_account(account, AccountWrite::Password(password));
+            emails::claim(txn, account, 0, email, &address, &pair.email, &proof, done);
+            Ok(Ok(account))
+        };
+        Ok(Outcome::of(self.store.transact(sign_up).await?))
+    }
+
+    /// Changes the password of somebody who knows the old one. Every session ends; the new epoch is for the one
+    /// that is made in its place.
+    pub async fn change_password(
+        &self,
+        account: AccountId,
+        old: TypedPassword,
+        new: TypedPassword,
+    ) -> Result<Outcome<Epoch>, OperationError> {
+        let now_ms = (self.clock)();
+        let target = self
+            .store
+            .read(|records| Target::account(records, account, now_ms))??;
+        let target = match target {
+            Ok(target) => target,
+            Err(refusal) => return Ok(Outcome::Refused(refusal)),
+        };
+        let known = match self.try_password(target, old).await? {
+            Ok(tried) => tried.password,
+            Err(refusal) => return Ok(Outcome::Refused(refusal)),
+        };
+        let hashed = self.passwords.hash(new).await?;
+        let change = move |txn: &mut Txn<'_>| -> Result<Result<Epoch, Refusal>, OperationError> {
+            let view = match standing(txn.account(account)?) {
+                Ok(view) => view,
+                Err(refusal) => return Ok(Err(refusal)),
+            };
+            // Changed or reset while the old one was checked: what was checked is no longer the password.
+            if !view
+                .usable_password()
+                .is_some_and(|password| is_same(password, &known))
+            {
+                return Ok(Err(Refusal::WrongPassword));
+            }
+            let at = txn.stamp_past(view.latest());
+            let vault = txn.put_vault(hashed.as_phc().as_bytes().to_vec());
+            let resets = view.resets();
+            let password = Password {
+                resets,
+                changed: at,
+                done: at,
+                rehashes: 0,
+                vault,
+            };
+            let epoch = Epoch { resets, at };
+            txn.write_account(account, AccountWrite::Password(password));
+            txn.write_account(account, AccountWrite::SessionEpoch(epoch));
+            sign_in::forgive(txn, account.into())?;
+            Ok(Ok(epoch))
+        };
+        Ok(Outcome::of(self.store.transact(change).await?))
+    }
+
+    /// Sets a new password on a proof of one of the account's verified addresses. Every session ends, and every
+    /// other address of the account has to be proven again.
+    pub async fn reset_password(
+        &self,
+        address: Address,
+        password: impl Into<NewPassword>,
+        word: Word,
+    ) -> Result<Outcome<SignedIn>, OperationError> {
+        let email = self.email_id(&address);
+        let password = match password.into() {
+            NewPassword::Hashed(hashed) => hashed,
+            NewPassword::Typed(typed) => self.passwords.hash(typed).await?,
+        };
+        let reset = move |txn: &mut Txn<'_>| -> Result<Result<SignedIn, Refusal>, OperationError> {
+            let known = txn.email(email)?.unwrap_or_default();
+            let holder = match txn.owner_of(&known)? {
+                Ownership::Held { claim, .. } => Some(claim.account),
+                Ownership::Free => None,
+            };
+            let (account, begun) = match word {
+                Word::Staged {
+                    account: Some((account, resets)),
+                    ..
+                } => (account, Some(resets)),
+                Word::Staged { account: None, .. } => return Ok(Err(Refusal::NotHeld)),
+                Word::Operator => match holder {
+                    Some(account) => (account, None),
+                    None => return Ok(Err(Refusal::NotHeld)),
+                },
+            };
+            let pair = Pair {
+                account: txn.account(account)?,
+                email: known,
+            };
+            let resets = pair.account.as_ref().map_or(0, AccountView::resets);
+            let proof = word.proof(txn, pair.latest());
+            if let Err(refusal) = claims::reset(account, begun.unwrap_or(resets), proof.at, &pair.seen(txn)?)
+            {
+                return Ok(Err(refusal));
+            }
+            txn.urgent();
+            let resets = resets.saturating_add(1);
+            let done = txn.stamp_past(pair.latest().max(proof.at));
+            let vault = txn.put_vault_salted(proof.password_salt(), password.as_phc().as_bytes().to_vec());
+            let password = Password {
+                resets,
+                changed: proof.at,
+                done,
+                rehashes: 0,
+                vault,
+            };
+            let epoch = Epoch { resets, at: done };
+            txn.write_account(account, AccountWrite::Password(password));
+            txn.write_account(account, AccountWrite::SessionEpoch(epoch));
+            emails::claim(txn, account, resets, email, &address, &pair.email, &proof, done);
+            sign_in::forgive(txn, account.into())?;
+            Ok(Ok(SignedIn { account, epoch }))
+        };
+        Ok(Outcome::of(self.store.transact(reset).await?))
+    }
+
+    /// Ends every session of the account; the new epoch is for the one that asked, if it is to go on.
+    pub async fn sign_out_everywhere(&self, account: AccountId) -> Result<Outcome<Epoch>, OperationError> {
+        let sign_out = move |txn: &mut Txn<'_>| -> Result<Result<Epoch, Refusal>, OperationError> {
+            let view = match standing(txn.account(account)?) {
+                Ok(view) => view,
+                Err(refusal) => return Ok(Err(refusal)),
+            };
+            let epoch = Epoch {
+                resets: view.resets(),
+                at: txn.stamp_past(view.latest()),
+            };
+            txn.write_account(account, AccountWrite::SessionEpoch(epoch));
+            Ok(Ok(epoch))
+        };
+        Ok(Outcome::of(self.store.transact(sign_out).await?))
+    }
+
+    /// Ends the account for good: its password and addresses are erased wherever nothing else names them.
+    pub async fn cancel_account(&self, account: AccountId) -> Result<Outcome<()>, OperationError> {
+        let mut releases_max = usize::MAX;
+        loop {
+            let cancel = move |txn: &mut Txn<'_>| cancel(txn, account, releases_max);
+            match self.store.transact(cancel).await {
+                // More than one transaction can carry. The cancellation alone ends all claims too; a release lets
+                // others know even before they know of it, so as many are written as there is room for.
+                Err(OperationError::Store(TransactError::TooLarge { .. })) if releases_max > 0 => {
+                    releases_max = releases_max.min(emails::EMAILS_MAX) / 2;
+                }
+                outcome => return Ok(Outcome::of(outcome?)),
+            }
+        }
+    }
+
+    /// What is known of an account here; `None` is no proof that there is none.
+    pub fn account(&self, account: AccountId) -> Result<Option<AccountState>, OperationError> {
+        self.store.read(|records| state(records, account))?
+    }
+}
+
+fn cancel(
+    txn: &mut Txn<'_>,
+    account: AccountId,
+    releases_max: usize,
+) -> Result<Result<(), Refusal>, OperationError> {
+    let view = match standing(txn.account(account)?) {
+        Ok(view) => view,
+        Err(Refusal::Cancelled) => return Ok(Ok(())),
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    txn.urgent();
+    let mut latest = view.latest();
+    let mut released = Vec::new();
+    for email in txn.emails_of(account)? {
+        if released.len() >= releases_max {
+            break;
+        }
+        // An address that cannot be read here is left alone: a cancelled account's claim counts for nothing anyway.
+        let known = match txn.email(email) {
+            Err(ReadError::Quarantined { .. }) | Ok(None) => continue,
+            other => other?.unwrap_or_default(),
+        };
+        let owner = match txn.owner_of(&known) {
+            Err(ReadError::Quarantined { .. }) => continue,
+            other => other?,
+        };
+        if claims::releases_when_cancelled(account, &known, &owner) {
+            latest = latest.max(known.latest());
+            released.push(email);
+        }
+    }
+    let at = txn.stamp_past(latest);
+    txn.write_account(account, AccountWrite::Cancelled(at));
+    for email in released {
+        txn.write_email(email, EmailWrite::Release { account, at });
+    }
+    Ok(Ok(()))
+}
+
+fn state(records: &impl Records, account: AccountId) -> Result<Option<AccountState>, OperationError> {
+    let Some((view, created)) = records
+        .account(account)?
+        .and_then(|view| view.created.map(|at| (view, at)))
+    else {
+        return Ok(None);
+    };
+    let mut emails = Vec::new();
+    for id in if view.cancelled {
+        Vec::new()
+    } else {
+        records.emails_of(account)?
+    } {
+        let pair = Pair::read(records, account, id)?;
+        let Seen {
+            owner: Ownership::Held { claim, verified },
+            ..
+        } = pair.seen(records)?
+        else {
+            continue;
+        };
+        if claim.account == account {
+            emails.push(HeldEmail::read(records, id, claim, verified)?);
+        }
+    }
+    Ok(Some(AccountState {
+        created,
+        cancelled: view.cancelled,
+        has_password: view.usable_password().is_some(),
+        epoch: view.epoch,
+        emails,
+    }))
+}
+
+/// The account, if it may do anything.
+pub(super) fn standing(view: Option<AccountView>) -> Result<AccountView, Refusal> {
+    match view.filter(claims::exists) {
+        None => Err(Refusal::UnknownAccount),
+        Some(view) if view.cancelled => Err(Refusal::Cancelled),
+        Some(view) => Ok(view),
+    }
+}
+
+/// One and the same password, though perhaps hashed anew in between.
+fn is_same(one: &Password, other: &Password) -> bool {
+    (one.resets, one.changed, one.done) == (other.resets, other.changed, other.done)
+}

@@ -1,0 +1,387 @@
+//! A password against an account, and how many wrong ones there may be.
+//!
+//! Failed tries are cells: each replica counts in a slot of its own, and only slots that have seen the latest
+//! success add up, so spreading tries over sites gains an attacker no more than the lag between them. While a
+//! password is being checked its try is taken in memory as well, so tries at once gain nothing either.
+//!
+//! Promise: a wrong password and an address that nobody has are told apart neither by the answer, nor by the lock,
+//! nor by the time that it takes. A right one writes nothing unless there were wrong ones before it.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use crdt::{
+    AccountId, AccountView, AccountWrite, Cell, CellKind, EmailId, Epoch, Ownership, Password, RecordKey,
+    Tries,
+};
+
+use super::{
+    Address, HashError, HashedPassword, Identity, OperationError, Outcome, Refusal, TypedPassword, account,
+};
+use crate::store::{CHANGES_MAX, ReadError, Records, Txn};
+
+/// Wrong passwords after which none is checked any more, as in the original service.
+pub const TRIES_MAX: u32 = 10;
+/// How long a wrong password counts, in milliseconds: a week.
+pub const TRIES_KEEP_MS: u64 = 7 * 24 * 3600 * 1000;
+/// Accounts and addresses with tries under way at most; more passwords than this are never in the pool at once.
+const TRYING_MAX: usize = 65_536;
+/// About as long as a password takes with others before it.
+const CROWDED_RETRY: Duration = Duration::from_millis(500);
+
+/// Somebody is who they say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SignedIn {
+    /// Their account.
+    pub account: AccountId,
+    /// What a session made now has seen.
+    pub epoch: Epoch,
+}
+
+impl Identity {
+    /// Checks a password against the account that has the address, verified or not.
+    pub async fn sign_in(
+        &self,
+        address: &Address,
+        password: TypedPassword,
+    ) -> Result<Outcome<SignedIn>, OperationError> {
+        let email = self.email_id(address);
+        let now_ms = (self.clock)();
+        let target = self
+            .store
+            .read(|records| Target::email(records, email, now_ms))??;
+        let Some((account, epoch)) = target.account else {
+            return Ok(match self.try_password(target, password).await? {
+                Err(refusal) => Outcome::Refused(refusal),
+                // The decoy is nobody's password.
+                Ok(_) => Outcome::Refused(Refusal::WrongPassword),
+            });
+        };
+        let tried = match self.try_password(target, password.clone()).await? {
+            Ok(tried) => tried,
+            Err(refusal) => return Ok(Outcome::Refused(refusal)),
+        };
+        let value = SignedIn { account, epoch };
+        if tried.tries == 0 && !tried.stale {
+            return Ok(Outcome::Done { value, dot: None });
+        }
+        // Whatever becomes of this, the password was right.
+        let rehashed = if tried.stale {
+            self.passwords.hash(password).await.ok()
+        } else {
+            None
+        };
+        let welcome = move |txn: &mut Txn<'_>| -> Result<(), OperationError> {
+            if let Some(hashed) = rehashed {
+                rehash(txn, account, &tried.password, &hashed)?;
+            }
+            forgive(txn, account.into())?;
+            Ok(())
+        };
+        let dot = match self.store.transact(welcome).await {
+            Ok(committed) => committed.dot,
+            Err(error) => {
+                metrics::counter!("persona_sign_in_upkeep_failed_total").increment(1);
+                tracing::debug!(%error, "signed in, but the tries could not be forgiven or the password rehashed");
+                None
+            }
+        };
+        Ok(Outcome::Done { value, dot })
+    }
+
+    /// Checks a password, and counts it if it is wrong. The try is taken before the hash.
+    pub(super) async fn try_password(
+        &self,
+        target: Target,
+        typed: TypedPassword,
+    ) -> Result<Result<Tried, Refusal>, OperationError> {
+        if target.tries >= TRIES_MAX {
+            metrics::counter!("persona_sign_in_locked_total").increment(1);
+            return Ok(Err(Refusal::Locked));
+        }
+        let taken = self.trying.take(target.key, target.tries);
+        let taken = taken.ok_or(OperationError::Crowded {
+            retry_after: CROWDED_RETRY,
+        })?;
+        let (password, hashed) = target.password.unzip();
+        let checked = self.passwords.check(typed, hashed).await?;
+        if let Some(password) = password.filter(|_| checked.right) {
+            return Ok(Ok(Tried {
+                password,
+                stale: checked.stale,
+                tries: target.tries,
+            }));
+        }
+        metrics::counter!("persona_sign_in_wrong_total").increment(1);
+        let key = target.key;
+        let count = move |txn: &mut Txn<'_>| -> Result<(), OperationError> { Ok(fail(txn, key)?) };
+        if let Err(error) = self.store.transact(count).await {
+            // What cannot be written down is kept in mind: a replica that cannot write is no place to guess at.
+            taken.keep();
+            return Err(error);
+        }
+        Ok(Err(Refusal::WrongPassword))
+    }
+}
+
+/// A password that was right.
+#[derive(Debug)]
+pub(super) struct Tried {
+    pub(super) password: Password,
+    stale: bool,
+    /// Wrong ones before it.
+    tries: u32,
+}
+
+/// What a password is tried against.
+#[derive(Debug)]
+pub(super) struct Target {
+    /// Where tries are counted: the account, or the address that nobody has.
+    key: RecordKey,
+    account: Option<(AccountId, Epoch)>,
+    password: Option<(Password, HashedPassword)>,
+    tries: u32,
+}
+
+impl Target {
+    /// The account that has an address. One that nobody has is tried like any other.
+    fn email(records: &impl Records, email: EmailId, now_ms: u64) -> Result<Target, OperationError> {
+        let view = records.email(email)?.unwrap_or_default();
+        if let Ownership::Held { claim, .. } = records.owner_of(&view)?
+            && let Ok(target) = Target::account(records, claim.account, now_ms)?
+        {
+            return Ok(target);
+        }
+        let tries = tries(records, email.into(), now_ms)?;
+        Ok(Target {
+            key: email.into(),
+            account: None,
+            password: None,
+            tries,
+        })
+    }
+
+    /// An account by itself.
+    pub(super) fn account(
+        records: &impl Records,
+        id: AccountId,
+        now_ms: u64,
+    ) -> Result<Result<Target, Refusal>, OperationError> {
+        let view = match account::standing(records.account(id)?) {
+            Ok(view) => view,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let password = match view.usable_password() {
+            Some(password) => Some((*password, stored(records, id, password)?)),
+            None => None,
+        };
+        let tries = tries(records, id.into(), now_ms)?;
+        Ok(Ok(Target {
+            key: id.into(),
+            account: Some((id, view.epoch)),
+            password,
+            tries,
+        }))
+    }
+}
+
+fn stored(
+    records: &impl Records,
+    account: AccountId,
+    password: &Password,
+) -> Result<HashedPassword, OperationError> {
+    let missing = OperationError::Missing { key: account.into() };
+    let phc = records.vault(password.vault)?.ok_or(missing)?;
+    let phc = String::from_utf8(phc).map_err(|_| HashError::Unreadable)?;
+    Ok(HashedPassword::from_phc(phc)?)
+}
+
+/// Writes the same password hashed anew, unless it has changed. It keeps its HLCs, so it beats no change made
+/// elsewhere; and a record near its limit is left alone, since nobody asked for this.
+fn rehash(
+    txn: &mut Txn<'_>,
+    account: AccountId,
+    tried: &Password,
+    hashed: &HashedPassword,
+) -> Result<(), OperationError> {
+    let view = txn.account(account)?.filter(|view| view.changes < CHANGES_MAX);
+    if view.as_ref().and_then(AccountView::usable_password) != Some(tried) {
+        return Ok(());
+    }
+    let vault = txn.put_vault(hashed.as_phc().as_bytes().to_vec());
+    let password = Password {
+        rehashes: tried.rehashes.saturating_add(1),
+        vault,
+        ..*tried
+    };
+    txn.write_account(account, AccountWrite::Password(password));
+    Ok(())
+}
+
+/// Wrong passwords that count now.
+fn tries(records: &impl Records, key: RecordKey, now_ms: u64) -> Result<u32, ReadError> {
+    let cells = records.cells(CellKind::TRIES, key.as_bytes())?;
+    Ok(Tries::total(live(&cells, now_ms)))
+}
+
+fn live(cells: &[Cell], now_ms: u64) -> impl Iterator<Item = Tries> {
+    cells
+        .iter()
+        .filter(move |cell| cell.is_live(now_ms))
+        .filter_map(|cell| Tries::decode(&cell.value).ok())
+}
+
+/// Counts one more wrong password in this replica's slot.
+fn fail(txn: &mut Txn<'_>, key: RecordKey) -> Result<(), ReadError> {
+    let cells = txn.cells(CellKind::TRIES, key.as_bytes())?;
+    let since = live(&cells, txn.now_ms())
+        .map(|tries| tries.since)
+        .max()
+        .unwrap_or_default();
+    let own = cells.iter().find(|cell| cell.slot == txn.slot());
+    let own_tries = own
+        .and_then(|cell| Tries::decode(&cell.value).ok())
+        .unwrap_or_default();
+    let own_lives = own.is_some_and(|cell| cell.is_live(txn.now_ms()));
+    let counted = if own_tries.since < since {
+        Tries { since, count: 1 }
+    } else if own_lives {
+        Tries {
+            since,
+            count: own_tries.count.saturating_add(1),
+        }
+    } else if own_tries.count == 0 {
+        Tries {
+            since: own_tries.since,
+            count: 1,
+        }
+    } else {
+        // The slot holds a count that has expired. Merging keeps the greater count, so an era of its own begins,
+        // with what others have counted meanwhile.
+        let others = Tries::total(live(&cells, txn.now_ms()));
+        Tries {
+            since: txn.stamp_past(own_tries.since),
+            count: others.saturating_add(1),
+        }
+    };
+    put_tries(txn, key, counted);
+    Ok(())
+}
+
+/// Forgets all wrong passwords, if there are any.
+pub(super) fn forgive(txn: &mut Txn<'_>, key: RecordKey) -> Result<(), ReadError> {
+    let cells = txn.cells(CellKind::TRIES, key.as_bytes())?;
+    if Tries::total(live(&cells, txn.now_ms())) > 0 {
+        let since = live(&cells, txn.now_ms())
+            .map(|tries| tries.since)
+            .max()
+            .unwrap_or_default();
+        let since = txn.stamp_past(since);
+        put_tries(txn, key, Tries { since, count: 0 });
+    }
+    Ok(())
+}
+
+fn put_tries(txn: &mut Txn<'_>, key: RecordKey, tries: Tries) {
+    let cell = Cell {
+        kind: CellKind::TRIES,
+        key: key.as_bytes().to_vec(),
+        slot: txn.slot(),
+        stamp: txn.stamp(),
+        value: tries.encode(),
+        expires_ms: txn.now_ms().saturating_add(TRIES_KEEP_MS),
+    };
+    txn.put_cell(cell);
+}
+
+/// Tries under way in this process.
+#[derive(Default)]
+pub(super) struct Trying {
+    taken: Mutex<HashMap<RecordKey, u32>>,
+}
+
+impl Trying {
+    /// Takes one more, unless together with the `counted` ones that might be too many.
+    fn take(self: &Arc<Trying>, key: RecordKey, counted: u32) -> Option<Taken> {
+        let mut taken = self.lock();
+        if taken.len() >= TRYING_MAX && !taken.contains_key(&key) {
+            return None;
+        }
+        let here = taken.get(&key).copied().unwrap_or_default();
+        if counted.saturating_add(here) >= TRIES_MAX {
+            return None;
+        }
+        taken.insert(key, here + 1);
+        Some(Taken {
+            trying: Arc::clone(self),
+            key,
+            kept: false,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<RecordKey, u32>> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One try under way; given back when dropped.
+struct Taken {
+    trying: Arc<Trying>,
+    key: RecordKey,
+    kept: bool,
+}
+
+impl Taken {
+    /// Does not give it back, ever.
+    fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
+        let mut taken = self.trying.lock();
+        match taken.get_mut(&self.key) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => {
+                taken.remove(&self.key);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tries_under_way_count_with_those_that_failed_and_are_given_back() {
+        let trying = Arc::new(Trying::default());
+        let key = RecordKey::from(AccountId::from_bytes([1; 15]));
+        let other = RecordKey::from(AccountId::from_bytes([2; 15]));
+        let first = trying.take(key, 8).expect("8 failed, this is the 9th");
+        let second = trying.take(key, 8).expect("the 10th");
+        assert!(trying.take(key, 8).is_none());
+        assert!(trying.take(other, 9).is_some());
+        drop(first);
+        let third = trying.take(key, 8).expect("one was given back");
+        third.keep();
+        drop(second);
+        assert!(
+            trying.take(key, 9).is_none(),
+            "the one that was kept still counts"
+        );
+        assert!(trying.take(key, 8).is_some());
+        assert_eq!(
+            trying.lock().len(),
+            1,
+            "nothing is remembered of who has no try under way"
+        );
+    }
+}

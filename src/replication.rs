@@ -1,0 +1,257 @@
+//! Where the store and the gossip meet, and nowhere else.
+//!
+//! The store tells of commits; the gossip pushes them. The gossip delivers what arrives, in causal order; the store
+//! commits it. Neither knows the other: this file is the translation, and keeps what people should know of it.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use gossip::{
+    Event, Received, Vector, Writer,
+    quic::{LogChunk, Node, ReadLogError, Replica},
+};
+use tokio::sync::Notify;
+
+use crate::store::{Beginning, CommittedGroup, Listener, Store};
+
+/// Alarms kept for people to read: the latest ones.
+const ALARMS_MAX: usize = 64;
+/// Commits remembered for a laboratory that asks when they became visible.
+#[cfg(feature = "lab")]
+const SIGHTINGS_MAX: usize = 65_536;
+
+/// The store as the gossip sees it, and the gossip as the store sees it.
+pub struct Replication {
+    store: Store,
+    node: OnceLock<Node>,
+    alarms: Mutex<VecDeque<Alarm>>,
+    /// Woken when the cluster record has changed: members may have.
+    pub(crate) members_changed: Notify,
+    #[cfg(feature = "lab")]
+    sightings: Mutex<Sightings>,
+}
+
+/// Something that a person should look into.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Alarm {
+    /// When, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// What, in words.
+    pub text: String,
+    /// How often in a row.
+    pub times: u64,
+}
+
+impl Replication {
+    /// Joins a store to a node that is still to be started.
+    pub fn new(store: Store) -> Arc<Replication> {
+        let replication = Arc::new(Replication {
+            store: store.clone(),
+            node: OnceLock::new(),
+            alarms: Mutex::default(),
+            members_changed: Notify::new(),
+            #[cfg(feature = "lab")]
+            sightings: Mutex::default(),
+        });
+        store.listen(Arc::new(Commits(Arc::downgrade(&replication))));
+        replication
+    }
+
+    /// Names the node. What the store committed in between the node has from its vector.
+    pub fn attach(&self, node: Node) {
+        let state = self.store.state();
+        node.restarted(state.start, state.own_starts.clone(), state.vector.clone());
+        let _ = self.node.set(node);
+    }
+
+    /// What people should look into, the latest last.
+    pub fn alarms(&self) -> Vec<Alarm> {
+        lock(&self.alarms).iter().cloned().collect()
+    }
+
+    /// Raises an alarm: logged, counted, shown.
+    pub fn alarm(&self, text: impl fmt::Display) {
+        let text = text.to_string();
+        tracing::error!(alarm = %text);
+        let mut alarms = lock(&self.alarms);
+        if let Some(last) = alarms.iter_mut().find(|alarm| alarm.text == text) {
+            last.times += 1;
+            last.at_ms = now_us() / 1000;
+            return;
+        }
+        if alarms.len() == ALARMS_MAX {
+            alarms.pop_front();
+        }
+        alarms.push_back(Alarm { at_ms: now_us() / 1000, text, times: 1 });
+    }
+
+    /// A peer knows a start of this member that is not before ours, and that this disk did not make.
+    fn later_start(&self, known: Writer, live: bool) {
+        if live {
+            self.alarm(format_args!(
+                "another process runs as this member (its start is {known}): two copies of one data directory; \
+                 stop one of them"
+            ));
+            return;
+        }
+        let state = self.store.state();
+        let ours = state.own_starts.iter().any(|start| start.replica == known.replica);
+        if ours && !state.own_starts.contains(&known) {
+            self.alarm(format_args!(
+                "this data directory was restored or copied: peers know a start of its replica ({known}) that it \
+                 did not make; it takes a new replica id"
+            ));
+            self.store.begin_again(Beginning { past_epoch: known.epoch, new_replica: true });
+        } else {
+            tracing::warn!(%known, "peers know a later start of this member; beginning one past it");
+            self.store.begin_again(Beginning { past_epoch: known.epoch, new_replica: false });
+        }
+    }
+}
+
+impl Replica for Replication {
+    fn deliver(&self, transactions: Vec<Received>) {
+        self.store.apply(transactions);
+    }
+
+    fn read_log(
+        &self,
+        beyond: &Vector,
+        position: Option<u64>,
+        bytes_max: usize,
+    ) -> Result<LogChunk, ReadLogError> {
+        self.store.read_log(beyond, position, bytes_max).map_err(|error| ReadLogError(error.to_string()))
+    }
+
+    fn trim(&self, stable: Vector) {
+        self.store.trim(stable);
+    }
+
+    fn vector(&self) -> Vector {
+        self.store.state().vector.clone()
+    }
+
+    fn event(&self, event: Event) {
+        match event {
+            Event::Ready { alone: false } => tracing::info!("caught up with every peer in reach: ready"),
+            Event::Ready { alone: true } => tracing::warn!("ready, but alone: no peer was in reach"),
+            Event::LaterStart { known, live } => self.later_start(known, live),
+            Event::WriterAhead { dot, from } => {
+                self.alarm(format_args!(
+                    "{from} has transaction {} of this start, which this disk does not: the disk lost what it had \
+                     synced",
+                    dot.number
+                ));
+                self.store.begin_again(Beginning { past_epoch: dot.writer.epoch, new_replica: false });
+            }
+            Event::Fork { dot, from, .. } => self.alarm(format_args!(
+                "transaction {} of {} has another content at {from}: that copy is not taken",
+                dot.number, dot.writer
+            )),
+            Event::Refused { member, words } => tracing::warn!(%member, words, "refused"),
+            Event::Misbehaved { member, why } => tracing::warn!(%member, why, "a peer misbehaved"),
+            Event::NeedsSnapshot { from } => self.alarm(format_args!(
+                "what this replica lacks is in no reachable log ({from} has trimmed it): it needs a copy of a peer's \
+                 data"
+            )),
+            Event::ClockSkew { offset_ms } => {
+                self.alarm(format_args!("the clock here is {offset_ms} ms behind the median of the peers"));
+            }
+            Event::Isolated(true) => tracing::warn!("isolated: no other site was heard for a minute"),
+            Event::Isolated(false) => tracing::info!("no longer isolated"),
+        }
+    }
+}
+
+/// The store's listener. It holds the replication weakly: the store must not keep itself alive through it.
+struct Commits(std::sync::Weak<Replication>);
+
+impl Listener for Commits {
+    fn committed(&self, group: &CommittedGroup) {
+        let Some(replication) = self.0.upgrade() else { return };
+        #[cfg(feature = "lab")]
+        lock(&replication.sightings).add(group);
+        if group.cluster_changed {
+            replication.members_changed.notify_one();
+        }
+        if group.counts.quarantined > 0 {
+            replication.alarm("a part of a transaction could not be merged and lies in quarantine");
+        }
+        let Some(node) = replication.node.get() else { return };
+        node.committed(group.moved.clone(), group.local.clone());
+        if let Some(trimmed) = &group.trimmed {
+            node.trimmed(trimmed.clone());
+        }
+        if !group.rejected.is_empty() {
+            tracing::error!(count = group.rejected.len(), "transactions were delivered out of order");
+            node.rejected(group.rejected.clone());
+        }
+    }
+
+    fn restarted(&self, start: Writer, own_starts: &[Writer], vector: &Vector) {
+        let Some(replication) = self.0.upgrade() else { return };
+        if let Some(node) = replication.node.get() {
+            node.restarted(start, own_starts.to_vec(), vector.clone());
+        }
+    }
+}
+
+/// When a transaction became visible here.
+#[cfg(feature = "lab")]
+#[derive(Clone, Copy, Debug)]
+pub struct Sighting {
+    /// Counts sightings since the process began.
+    pub sequence: u64,
+    /// Which transaction.
+    pub dot: gossip::Dot,
+    /// The wall clock, in microseconds since 1970.
+    pub at_us: u64,
+    /// Written here.
+    pub local: bool,
+}
+
+#[cfg(feature = "lab")]
+#[derive(Default)]
+struct Sightings {
+    next: u64,
+    latest: VecDeque<Sighting>,
+}
+
+#[cfg(feature = "lab")]
+impl Sightings {
+    fn add(&mut self, group: &CommittedGroup) {
+        let at_us = now_us();
+        let local = group.local.iter().map(|(dot, _)| (*dot, true));
+        for (dot, local) in local.chain(group.remote.iter().map(|dot| (*dot, false))) {
+            if self.latest.len() == SIGHTINGS_MAX {
+                self.latest.pop_front();
+            }
+            self.latest.push_back(Sighting { sequence: self.next, dot, at_us, local });
+            self.next += 1;
+        }
+    }
+}
+
+#[cfg(feature = "lab")]
+impl Replication {
+    /// Transactions that became visible here, from a sequence number on, and the next number to ask for.
+    pub fn sightings(&self, after: u64) -> (u64, Vec<Sighting>) {
+        let sightings = lock(&self.sightings);
+        let found = sightings.latest.iter().filter(|sighting| sighting.sequence >= after).copied().collect();
+        (sightings.next, found)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The wall clock: for people and measurements only.
+fn now_us() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
+}
+

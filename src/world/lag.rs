@@ -1,0 +1,193 @@
+//! `--measure lag`: how long after the answer at one site a write is visible at each other.
+//!
+//! One write after the other at every site, durability `local`, so that the answer is the origin's own sync.
+//! The shaped one-way delay is taken off: what is left is what this program adds. Two clocks start it: the
+//! client's, when the answer is in (the promise), and the origin's own note of its commit (stricter).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde_json::json;
+
+use super::client::Dot;
+use super::monitor::Sighting;
+use super::network::{micros, one_way};
+use super::verdict::Verdict;
+use super::writes::{Writes, accounts};
+use super::{World, WorldError, locked, settle};
+
+/// Writes for so long, and gives the figures.
+pub(crate) async fn measure(world: &Arc<World>, length: Duration) -> Result<Verdict, WorldError> {
+    let mut verdict = Verdict::new("measure-lag");
+    let say = |words: &str| world.timeline.say(words);
+    let sites = world.sites.len();
+    say(&format!("idle for {} s", IDLE.as_secs()));
+    let idle = traffic(world).await;
+    tokio::time::sleep(IDLE).await;
+    let resident: Vec<Option<u64>> = world.sites.iter().map(|site| site.resident_kib()).collect();
+    let idle = traffic(world).await.zip(idle).map(|(after, before)| after.saturating_sub(before));
+    verdict.detail("resident KiB of each idle site", &resident);
+    verdict.detail("bytes sent by all sites a second when idle", idle.map(|bytes| bytes / IDLE.as_secs()));
+
+    let mut pools = Vec::new();
+    for site in 0..sites {
+        pools.push((site, accounts(world, site, ACCOUNTS_PER_SITE).await?));
+    }
+    settle::agree(world, AGREE_WITHIN).await.map_err(|words| WorldError::Unsettled(words.join("; ")))?;
+    let before = locked(&world.ledger).entries().len();
+
+    say(&format!("{} writes a second over {sites} sites, for {} s", world.load.rate(), length.as_secs()));
+    let bytes_before = traffic(world).await;
+    world.monitor.begin_sightings();
+    let writes = Writes::start(world, pools, world.load.rate() / sites as f64);
+    tokio::time::sleep(length).await;
+    let failed = writes.stop().await;
+    tokio::time::sleep(ARRIVE).await;
+    let bytes_after = traffic(world).await;
+    let agreed = settle::agree(world, AGREE_WITHIN).await;
+    verdict.check("all sites hold the same", "yes", if agreed.is_ok() { "yes" } else { "no" }, agreed.is_ok());
+    verdict.check("writes that failed", "0", failed.to_string(), failed == 0);
+
+    // (dot) → origin and when it was answered.
+    let answered: HashMap<Dot, (usize, u64)> = locked(&world.ledger)
+        .entries()
+        .iter()
+        .skip(before)
+        .map(|entry| (entry.dot.clone(), (entry.site, entry.answered_us)))
+        .collect();
+    let sightings = world.monitor.end_sightings();
+    let expected = answered.len() * (sites - 1);
+    let figures = Figures::of(sites, &answered, &sightings);
+    verdict.enough("writes answered", answered.len() as u64, (world.load.rate() * length.as_secs_f64() * 0.9) as u64);
+    verdict.check(
+        "of every write, sightings at the other sites",
+        expected.to_string(),
+        figures.samples.to_string(),
+        figures.samples as usize == expected && expected > 0,
+    );
+    let (p50, p99) = (figures.overall.value_at_quantile(0.5), figures.overall.value_at_quantile(0.99));
+    verdict.check("lag after the answer, p50", "under 2 ms", ms(p50), p50 < 2_000);
+    verdict.check("lag after the answer, p99", "under 10 ms", ms(p99), p99 < 10_000);
+    let strict = &figures.after_commit;
+    say(&format!(
+        "after the origin's own commit: p50 {}, p99 {}, max {}",
+        ms(strict.value_at_quantile(0.5)),
+        ms(strict.value_at_quantile(0.99)),
+        ms(strict.max())
+    ));
+    verdict.detail("after the commit, us", json!({"p50": strict.value_at_quantile(0.5), "p99": strict.value_at_quantile(0.99), "max": strict.max()}));
+    verdict.detail("pairs", figures.pairs(world));
+
+    let sent = bytes_after.zip(bytes_before).map(|(after, before)| after.saturating_sub(before));
+    if let Some(sent) = sent
+        && expected > 0
+    {
+        let quiet = idle.unwrap_or(0) * (length + ARRIVE).as_secs() / IDLE.as_secs();
+        let each = sent / expected as u64;
+        let net = sent.saturating_sub(quiet) / expected as u64;
+        say(&format!("on the wire: {each} bytes a transaction and peer; {net} without what an idle world says"));
+        verdict.detail("bytes on the wire per transaction and peer", json!({"all": each, "less idle": net}));
+    } else {
+        say("on the wire: the sites do not tell their bytes_sent");
+    }
+    let resident_max = resident.iter().flatten().max().copied();
+    if let Some(kib) = resident_max {
+        say(&format!("an idle site holds {} MB in memory at most", kib / 1_024));
+    }
+    let words = resident_max.map_or("unknown".into(), |kib| format!("{} MB", kib / 1_024));
+    verdict.check("memory of an idle site", "under 60 MB", words, resident_max.is_some_and(|kib| kib < 60 * 1_024));
+    Ok(verdict)
+}
+
+/// Bytes sent by all sites since their starts, if they tell.
+async fn traffic(world: &World) -> Option<u64> {
+    let mut sum = 0;
+    for site in &world.sites {
+        sum += site.client.status().await.ok()?.counter("bytes_sent")?;
+    }
+    Some(sum)
+}
+
+struct Figures {
+    sites: usize,
+    samples: u64,
+    /// Microseconds after the answer; early counts as zero.
+    overall: Histogram<u64>,
+    after_commit: Histogram<u64>,
+    by_pair: Vec<Histogram<u64>>,
+}
+
+impl Figures {
+    fn of(sites: usize, answered: &HashMap<Dot, (usize, u64)>, sightings: &[Sighting]) -> Figures {
+        let histogram = || Histogram::new(3).unwrap_or_else(|_| unreachable!("three digits are allowed"));
+        let mut figures = Figures {
+            sites,
+            samples: 0,
+            overall: histogram(),
+            after_commit: histogram(),
+            by_pair: (0..sites * sites).map(|_| histogram()).collect(),
+        };
+        let committed: HashMap<&Dot, u64> =
+            sightings.iter().filter(|seen| seen.local).map(|seen| (&seen.dot, seen.at_us)).collect();
+        for seen in sightings.iter().filter(|seen| !seen.local) {
+            let Some((from, answered_us)) = answered.get(&seen.dot) else { continue };
+            let network = micros(one_way(*from, seen.site));
+            figures.samples += 1;
+            let late = seen.at_us.saturating_sub(answered_us + network);
+            figures.overall.saturating_record(late);
+            if let Some(pair) = figures.by_pair.get_mut(from * sites + seen.site) {
+                pair.saturating_record(late);
+            }
+            if let Some(commit_us) = committed.get(&seen.dot) {
+                figures.after_commit.saturating_record(seen.at_us.saturating_sub(commit_us + network));
+            }
+        }
+        figures
+    }
+
+    fn pairs(&self, world: &World) -> Vec<serde_json::Value> {
+        let measured = self.by_pair.iter().enumerate().filter(|(_, pair)| !pair.is_empty());
+        let row = |(place, pair): (usize, &Histogram<u64>)| {
+            json!({
+                "from": world.name(place / self.sites),
+                "to": world.name(place % self.sites),
+                "one_way_us": micros(one_way(place / self.sites, place % self.sites)),
+                "p50_us": pair.value_at_quantile(0.5),
+                "p99_us": pair.value_at_quantile(0.99),
+                "samples": pair.len(),
+            })
+        };
+        measured.map(row).collect()
+    }
+}
+
+fn ms(us: u64) -> String {
+    format!("{:.2} ms", us as f64 / 1_000.0)
+}
+
+const IDLE: Duration = Duration::from_secs(10);
+/// Longer than the longest way, so that the last write has arrived everywhere.
+const ARRIVE: Duration = Duration::from_secs(2);
+const AGREE_WITHIN: Duration = Duration::from_secs(60);
+/// A record that is written more than a thousand times refuses.
+const ACCOUNTS_PER_SITE: usize = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lag_counts_from_the_answer_and_less_the_network() {
+        let dot = Dot { writer: "w".into(), number: 1 };
+        let network = micros(one_way(0, 1));
+        let answered = HashMap::from([(dot.clone(), (0, 1_000_000))]);
+        let sightings = [
+            Sighting { site: 0, dot: dot.clone(), at_us: 999_000, local: true },
+            Sighting { site: 1, dot, at_us: 1_000_000 + network + 700, local: false },
+        ];
+        let figures = Figures::of(2, &answered, &sightings);
+        assert_eq!((figures.samples, figures.overall.max(), figures.after_commit.max()), (1, 700, 1_700));
+    }
+}

@@ -24,3 +24,5 @@ pub mod members;
 pub mod replication;
 pub mod site;
 pub mod store;
+#[cfg(feature = "lab")]
+pub mod world;

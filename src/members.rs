@@ -48,7 +48,7 @@ pub enum MembersError {
 /// The members as this site sees them: those of the cluster record, and those that only its configuration lists,
 /// so that the first start of a world, with an empty record, can begin.
 pub fn effective(config: &SiteConfig, store: &Store) -> Result<Vec<gossip::quic::MemberConfig>, MembersError> {
-    let cluster = store.read(Records::cluster)??;
+    let cluster = store.read(|records| records.cluster())??;
     let mut members = cluster.members;
     for listed in &config.members {
         let entry = members.entry(listed.id.0).or_insert_with(|| crdt::Member {
@@ -96,7 +96,7 @@ pub async fn register(config: &SiteConfig, store: &Store) -> Result<bool, Member
                 && member.keys.contains(&own.public_key)
         })
     };
-    if up_to_date(&store.read(Records::cluster)??) {
+    if up_to_date(&store.read(|records| records.cluster())??) {
         return Ok(false);
     }
     let written = store

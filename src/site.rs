@@ -39,8 +39,12 @@ pub enum SiteError {
     #[error(transparent)]
     Store(#[from] OpenError),
     /// The gossip's socket.
-    #[error("gossip: {0}{}", because(.0))]
-    Node(#[from] NodeError),
+    #[error("gossip: {error}{}", because(.error))]
+    Node {
+        /// What.
+        #[from]
+        error: NodeError,
+    },
     /// The member's own key.
     #[error("identity `{}`: {message}", path.display())]
     Identity {
@@ -105,7 +109,7 @@ impl Site {
             && identity.public_key() != own.public_key
         {
             return Err(SiteError::Identity {
-                path: config.identity,
+                path: config.identity.clone(),
                 message: format!("its public key is not the one that [[members]] lists for {}", own.name),
             });
         }

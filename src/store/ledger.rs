@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
 
 use crdt::{Actor, Cell, Clock, Hlc, RecordKey, Transaction};
 use gossip::{Dot, Envelope, Floor, Received, ReplicaId, Tip, Vector, Writer, transaction_hash};
-use rand::{Rng, SeedableRng, rngs::StdRng};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use super::{
     disk::{Batch, Disk, DiskError, DiskRead, Family},

@@ -34,7 +34,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use gossip::{Dot, Received, Vector, Writer, quic::LogChunk};
-use rand::{Rng, SeedableRng, rngs::StdRng};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::sync::oneshot;
 
 pub use self::{

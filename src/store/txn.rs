@@ -4,7 +4,7 @@ use crdt::{
     AccountId, AccountView, AccountWrite, Cell, CellKind, Clock, ClusterView, ClusterWrite, EmailId, EmailView,
     EmailWrite, Hlc, RecordKey, VaultId, VaultValue, Write,
 };
-use rand::{Rng, rngs::StdRng};
+use rand::{RngExt, rngs::StdRng};
 
 use super::{
     disk::DiskError,

@@ -44,11 +44,6 @@ pub(crate) enum CallError {
 }
 
 impl CallError {
-    /// Whether this is a refusal with this code.
-    pub(crate) fn is(&self, wanted: &str) -> bool {
-        matches!(self, CallError::Refused { code, .. } if code == wanted)
-    }
-
     /// A short reason, the same for the same cause, for counting.
     pub(crate) fn reason(&self) -> String {
         match self {

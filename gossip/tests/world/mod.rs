@@ -101,7 +101,7 @@ pub struct Site {
     pub events: Vec<Event>,
     /// Every dot of its own that reached two sites by its own table.
     pub answered: BTreeSet<Dot>,
-    waiting: Vec<Dot>,
+    waiting: VecDeque<Dot>,
     life: u64,
     start: Option<Writer>,
     queue: VecDeque<Received>,
@@ -109,6 +109,8 @@ pub struct Site {
     commit_due: bool,
     followed: Vector,
     redrawn: bool,
+    /// Its disk was lost once: who has not heard that yet may believe an ack of the old one.
+    wiped: bool,
     wakes: Option<Duration>,
     pub held_max: usize,
 }
@@ -228,7 +230,6 @@ impl World {
         let start = Writer { replica, epoch: last.max(above) + 1, nonce };
         site.disk.starts.push(start);
         site.start = Some(start);
-        site.writes = 0;
         site.waiting.clear();
         site.followed = Vector::new();
     }
@@ -239,6 +240,7 @@ impl World {
         site.gossip = None;
         site.life += 1;
         site.queue.clear();
+        site.writes = 0;
         let dead: Vec<u64> =
             self.links.iter().filter(|(_, link)| link.ends.iter().any(|end| end.0 == index)).map(|(id, _)| *id).collect();
         for id in dead {
@@ -254,6 +256,7 @@ impl World {
     pub fn wipe(&mut self, index: usize) {
         self.kill(index);
         self.sites[index].disk = Disk::default();
+        self.sites[index].wiped = true;
     }
 
     /// Puts another process beside the others, with a disk of its own and the seat of an existing one.
@@ -468,10 +471,13 @@ impl World {
         let site = &mut self.sites[index];
         let Some(gossip) = &site.gossip else { return };
         site.held_max = site.held_max.max(gossip.held_bytes());
-        let reached: Vec<Dot> = site.waiting.iter().filter(|dot| gossip.sites_with(dot) >= 2).copied().collect();
         let deadline = gossip.deadline();
         assert!(deadline > now, "a deadline in the past");
-        site.waiting.retain(|dot| !reached.contains(dot));
+        // Acks of one writer are in order: the first that waits is reached first.
+        let mut reached = Vec::new();
+        while let Some(dot) = site.waiting.pop_front_if(|dot| gossip.sites_with(dot) >= 2) {
+            reached.push(dot);
+        }
         site.answered.extend(reached.iter().copied());
         let life = site.life;
         if site.wakes.is_none_or(|wakes| wakes > deadline) {
@@ -580,7 +586,7 @@ impl World {
             assert_eq!(received.envelope, envelope);
             assert!(site.disk.apply(&received), "a dot was given out twice");
             moved.insert(start, Tip { number: dot.number, hash: received.hash });
-            site.waiting.push(dot);
+            site.waiting.push_back(dot);
             local.push((dot, received.bytes));
         }
         if site.writes > 0 {
@@ -593,7 +599,9 @@ impl World {
     }
 
     fn trim(&mut self, index: usize, stable: &Vector) {
-        for (other, site) in self.sites.iter().enumerate().filter(|(_, site)| site.gossip.is_some()) {
+        let seats = |seat: MemberId| self.sites.iter().filter(|site| site.member == seat).count();
+        let running = self.sites.iter().enumerate().filter(|(_, site)| site.gossip.is_some());
+        for (other, site) in running.filter(|(_, site)| !site.wiped && seats(site.member) == 1) {
             assert!(site.disk.vector.covers_vector(stable), "{index} calls stable what {other} lacks");
         }
         if !self.trims {
@@ -674,7 +682,7 @@ impl Site {
             gossip: None,
             events: Vec::new(),
             answered: BTreeSet::new(),
-            waiting: Vec::new(),
+            waiting: VecDeque::new(),
             life: 0,
             start: None,
             queue: VecDeque::new(),
@@ -682,6 +690,7 @@ impl Site {
             commit_due: false,
             followed: Vector::new(),
             redrawn: false,
+            wiped: false,
             wakes: None,
             held_max: 0,
         }

@@ -140,7 +140,7 @@ impl Disk for RocksDisk {
         }
         let mut options = WriteOptions::default();
         options.set_sync(true);
-        db.write_opt(&rocks, &options).map_err(disk_error)
+        db.write_opt(rocks, &options).map_err(disk_error)
     }
 
     fn reopen(&self) -> Result<(), DiskError> {

@@ -183,6 +183,8 @@ function select(what) {
   selected = what;
   at("panel").dataset.key = "";
   draw();
+  // On a phone the panel of a pair is far above the table in which it was chosen.
+  if (what?.from != null && matchMedia("(max-width: 1100px)").matches) at("panel").scrollIntoView({ block: "nearest" });
 }
 
 // ---- Drawing ---------------------------------------------------------------------------------------------
@@ -235,9 +237,8 @@ function build() {
   });
   at("rows").replaceChildren(...rows.map(({ row }) => row));
 
-  const short = (site) => site.city.split(" ").at(-1).slice(0, 5);
   const head = make("thead", {}, make("tr", {}, make("th", {}, ""),
-    ...world.sites.map((site) => make("th", { scope: "col", title: site.city }, short(site)))));
+    ...world.sites.map((site) => make("th", { scope: "col", title: site.city }, site.city))));
   const cells = [];
   const body = make("tbody", {}, ...world.sites.map((site, from) => make("tr", {},
     make("th", { scope: "row" }, site.city),
@@ -272,7 +273,7 @@ function placeDots() {
     focus.setAttribute("r", radius * 2.2);
     const arm = radius * 0.45;
     cross.setAttribute("d", `M${-arm} ${-arm}L${arm} ${arm}M${arm} ${-arm}L${-arm} ${arm}`);
-    const width = city(index).length * size * 0.56, gap = radius * 1.7;
+    const width = city(index).length * size * 0.62, gap = radius * 1.7;
     const places = [[gap, size * 0.35, "start"], [-gap, size * 0.35, "end"], [0, -gap - 1, "middle"], [0, gap + size * 0.8, "middle"]];
     const box = ([dx, dy, anchor]) => {
       const left = x + dx - (anchor === "end" ? width : anchor === "middle" ? width / 2 : 0);

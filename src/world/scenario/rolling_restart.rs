@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use super::super::gauges::Window;
 use super::super::process::Ended;
 use super::super::verdict::Verdict;
 use super::super::{World, WorldError, hands, load, locked};
@@ -18,7 +19,7 @@ pub(super) async fn conduct(world: &Arc<World>) -> Result<Verdict, WorldError> {
     let load = open(world, load::TRICKLE).await?;
     watch(world, "the usual", BEFORE).await;
     let before = locked(&world.gauges).cut_window();
-    let usual = before.iter().map(|window| window.longest()).max().unwrap_or_default();
+    let usual = before.iter().map(Window::longest).max().unwrap_or_default();
     let mut steps = Vec::new();
     let mut unclean = Vec::new();
     for (index, site) in world.sites.iter().enumerate() {

@@ -83,11 +83,17 @@ pub fn email() -> (Document, Vec<Vec<u8>>) {
         [Write::Email(EmailWrite::Claim(claim))]
     };
     let release = |who: u8, ms: u64| {
-        [Write::Email(EmailWrite::Release { account: AccountId::from_bytes([who; 15]), at: Hlc::new(ms, 0) })]
+        [Write::Email(EmailWrite::Release {
+            account: AccountId::from_bytes([who; 15]),
+            at: Hlc::new(ms, 0),
+        })]
     };
     let new = || Document::new(RecordKind::Email);
     let mut first = new();
-    let mut changes = vec![write(&mut first, 1, &claim(1, 5)), write(&mut first, 1, &release(1, 7))];
+    let mut changes = vec![
+        write(&mut first, 1, &claim(1, 5)),
+        write(&mut first, 1, &release(1, 7)),
+    ];
     let mut second = apply(new(), &changes[..1]);
     changes.push(write(&mut second, 2, &claim(2, 9)));
     changes.push(write(&mut new(), 3, &claim(3, 8)));
@@ -99,7 +105,13 @@ pub fn email() -> (Document, Vec<Vec<u8>>) {
 /// An account's history: one change of several fields.
 pub fn account() -> Document {
     let at = Hlc::new(5, 0);
-    let password = Password { resets: 0, changed: at, done: at, rehashes: 0, vault: VaultId::from_bytes([7; 16]) };
+    let password = Password {
+        resets: 0,
+        changed: at,
+        done: at,
+        rehashes: 0,
+        vault: VaultId::from_bytes([7; 16]),
+    };
     let mut document = Document::new(RecordKind::Account);
     let writes = [
         Write::Account(AccountWrite::Created(at)),

@@ -73,7 +73,9 @@ impl AccountView {
 
     /// The password, unless it is one of fewer resets than the account has had, or the account is cancelled.
     pub fn usable_password(&self) -> Option<&Password> {
-        self.password.as_ref().filter(|password| !self.cancelled && password.resets >= self.epoch.resets)
+        self.password
+            .as_ref()
+            .filter(|password| !self.cancelled && password.resets >= self.epoch.resets)
     }
 
     /// What of the vault this record keeps alive.
@@ -83,7 +85,9 @@ impl AccountView {
 
     /// The greatest HLC in it: what a value that replaces one here must beat.
     pub fn latest(&self) -> Hlc {
-        let password = self.password.map_or(Hlc::ZERO, |password| password.changed.max(password.done));
+        let password = self
+            .password
+            .map_or(Hlc::ZERO, |password| password.changed.max(password.done));
         self.created.unwrap_or_default().max(password).max(self.epoch.at)
     }
 }
@@ -135,7 +139,13 @@ impl Password {
 
     /// Greater counts. The earliest `done` wins, so it is turned round.
     fn rank(&self) -> (u32, Hlc, std::cmp::Reverse<Hlc>, u32, VaultId) {
-        (self.resets, self.changed, std::cmp::Reverse(self.done), self.rehashes, self.vault)
+        (
+            self.resets,
+            self.changed,
+            std::cmp::Reverse(self.done),
+            self.rehashes,
+            self.vault,
+        )
     }
 }
 
@@ -146,7 +156,10 @@ impl Epoch {
     }
 
     pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Epoch, DecodeError> {
-        Ok(Epoch { resets: reader.u32()?, at: reader.hlc()? })
+        Ok(Epoch {
+            resets: reader.u32()?,
+            at: reader.hlc()?,
+        })
     }
 }
 
@@ -162,7 +175,7 @@ pub(crate) struct Surviving {
 /// Settles every field. What cannot be read is left out and counted.
 pub(crate) fn resolve(surviving: &Surviving, changes: u32) -> AccountView {
     let mut unreadable = 0;
-    let created: Vec<Hlc> = readable(&surviving.created, |reader| reader.hlc(), &mut unreadable);
+    let created: Vec<Hlc> = readable(&surviving.created, read_hlc, &mut unreadable);
     let passwords: Vec<Password> = readable(&surviving.password, Password::read, &mut unreadable);
     let epochs: Vec<Epoch> = readable(&surviving.session_epoch, Epoch::read, &mut unreadable);
     // Whether a value can be read or not: an account that anyone cancelled is cancelled.
@@ -188,9 +201,16 @@ fn resolve_password(values: &[Password]) -> Option<Password> {
 fn resolve_epoch(values: &[Epoch]) -> Epoch {
     let greatest = values.iter().copied().max().unwrap_or_default();
     if values.iter().any(|value| *value != greatest) {
-        return Epoch { at: greatest.at.succ(), ..greatest };
+        return Epoch {
+            at: greatest.at.succ(),
+            ..greatest
+        };
     }
     greatest
+}
+
+fn read_hlc(reader: &mut Reader<'_>) -> Result<Hlc, DecodeError> {
+    reader.hlc()
 }
 
 fn named(values: &[Password]) -> Vec<VaultId> {

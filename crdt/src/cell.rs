@@ -61,7 +61,11 @@ impl Cell {
         let same = self.place() == other.place();
         let expires_ms = self.expires_ms.max(other.expires_ms);
         let winner = if self.rank() >= other.rank() { self } else { other };
-        if same { Cell { expires_ms, ..winner } } else { winner }
+        if same {
+            Cell { expires_ms, ..winner }
+        } else {
+            winner
+        }
     }
 
     /// Whether it still counts at `now_ms`, milliseconds since the Unix epoch.
@@ -109,10 +113,12 @@ impl Cell {
     /// Greater counts. What the kind says comes first; what it cannot read is least; ties end in bytes.
     fn rank(&self) -> impl Ord + '_ {
         let said = match self.kind {
-            CellKind::TRIES => Tries::decode(&self.value).ok().map(|tries| (tries.since, tries.count)),
-            CellKind::STAGING => {
-                Staging::decode(&self.value).ok().map(|staging| (Hlc::ZERO, u32::from(staging.ended)))
-            }
+            CellKind::TRIES => Tries::decode(&self.value)
+                .ok()
+                .map(|tries| (tries.since, tries.count)),
+            CellKind::STAGING => Staging::decode(&self.value)
+                .ok()
+                .map(|staging| (Hlc::ZERO, u32::from(staging.ended))),
             _ => None,
         };
         (self.place(), said, self.stamp, &self.value, self.expires_ms)
@@ -140,16 +146,24 @@ impl Tries {
     /// The other way.
     pub fn decode(bytes: &[u8]) -> Result<Tries, DecodeError> {
         let mut reader = Reader::with_format("tries", FORMAT, bytes)?;
-        let tries = Tries { since: reader.hlc()?, count: reader.u32()? };
+        let tries = Tries {
+            since: reader.hlc()?,
+            count: reader.u32()?,
+        };
         reader.end().map(|()| tries)
     }
 
     /// Of all replicas' slots: only those that have seen the latest success or reset add up.
     pub fn total(slots: impl Iterator<Item = Tries>) -> u32 {
-        let greatest = slots.fold(Tries::default(), |total, slot| match slot.since.cmp(&total.since) {
-            std::cmp::Ordering::Less => total,
-            std::cmp::Ordering::Equal => Tries { count: total.count.saturating_add(slot.count), ..total },
-            std::cmp::Ordering::Greater => slot,
+        let greatest = slots.fold(Tries::default(), |total, slot| {
+            match slot.since.cmp(&total.since) {
+                std::cmp::Ordering::Less => total,
+                std::cmp::Ordering::Equal => Tries {
+                    count: total.count.saturating_add(slot.count),
+                    ..total
+                },
+                std::cmp::Ordering::Greater => slot,
+            }
         });
         greatest.count
     }
@@ -206,7 +220,10 @@ impl Purpose {
         use Purpose::{AddEmail, NewAccount, Reset, Reverify, Transition};
         let all = [NewAccount, AddEmail, Reset, Reverify, Transition];
         let known = all.into_iter().find(|purpose| purpose.number() == number);
-        known.ok_or(DecodeError::UnknownFormat { what: "purpose", format: number })
+        known.ok_or(DecodeError::UnknownFormat {
+            what: "purpose",
+            format: number,
+        })
     }
 }
 
@@ -238,12 +255,20 @@ impl Staging {
         DecodeError::limit(WHAT, bytes.len(), CELL_VALUE_BYTES_MAX)?;
         let stored: StoredStaging = crate::format::from_cbor(WHAT, bytes)?;
         if stored.format != FORMAT {
-            return Err(DecodeError::UnknownFormat { what: WHAT, format: stored.format });
+            return Err(DecodeError::UnknownFormat {
+                what: WHAT,
+                format: stored.format,
+            });
         }
         let account = match (stored.account, stored.resets) {
             (None, None) => None,
             (Some(account), Some(resets)) => Some((AccountId::from_bytes(account), resets)),
-            _ => return Err(DecodeError::malformed(WHAT, "account without its resets, or the reverse")),
+            _ => {
+                return Err(DecodeError::malformed(
+                    WHAT,
+                    &"account without its resets, or the reverse",
+                ));
+            }
         };
         Ok(Staging {
             purpose: Purpose::from_number(stored.purpose)?,
@@ -268,7 +293,12 @@ struct StoredStaging {
     address: String,
     #[serde(rename = "h", default, skip_serializing_if = "Option::is_none")]
     password_hash: Option<String>,
-    #[serde(rename = "c", default, skip_serializing_if = "Option::is_none", with = "serde_bytes")]
+    #[serde(
+        rename = "c",
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "serde_bytes"
+    )]
     account: Option<[u8; 15]>,
     #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
     resets: Option<u32>,

@@ -57,12 +57,16 @@ impl ChangeOutline {
         DecodeError::limit("change", bytes.len(), CHANGE_BYTES_MAX)?;
         let mut input = body(bytes, CHANGE_CHUNK)?;
         let deps = input.count("dependencies", DEPS_MAX)?;
-        let deps = (0..deps).map(|_| input.array()).collect::<Result<Vec<[u8; 32]>, _>>()?;
+        let deps = (0..deps)
+            .map(|_| input.array())
+            .collect::<Result<Vec<[u8; 32]>, _>>()?;
         let actor = input.actor()?;
         let (seq, start_op) = (input.unsigned()?, input.unsigned()?);
         let (time, message_bytes) = (input.signed()?, input.unsigned()?);
         if seq == 0 || start_op == 0 || time != 0 || message_bytes != 0 {
-            return Err(malformed("a number is zero that may not be, or a time or message is set"));
+            return Err(malformed(
+                "a number is zero that may not be, or a time or message is set",
+            ));
         }
         let others = input.count("other actors", DEPS_MAX)?;
         let mut actors = vec![actor];
@@ -71,26 +75,55 @@ impl ChangeOutline {
         }
         let columns = input.columns()?;
         let puts = puts(&columns, &actors)?;
-        DecodeError::limit("operations", start_op.try_into().unwrap_or(usize::MAX), DOCUMENT_OPS_MAX)?;
+        DecodeError::limit(
+            "operations",
+            start_op.try_into().unwrap_or(usize::MAX),
+            DOCUMENT_OPS_MAX,
+        )?;
         if !input.0.is_empty() {
             return Err(malformed("bytes are left over"));
         }
-        Ok(ChangeOutline { deps, actor, seq, start_op, puts })
+        Ok(ChangeOutline {
+            deps,
+            actor,
+            seq,
+            start_op,
+            puts,
+        })
     }
 
     /// The number of its last operation.
     pub(crate) fn last_op(&self) -> u64 {
-        self.start_op.saturating_add(self.puts.len() as u64).saturating_sub(1)
+        self.start_op
+            .saturating_add(self.puts.len() as u64)
+            .saturating_sub(1)
     }
 }
 
 /// Reads the columns of a change's operations, all of them bounded by [`CHANGE_OPS_MAX`].
 fn puts(columns: &[Column<'_>], actors: &[[u8; 8]]) -> Result<Vec<PutOutline>, DecodeError> {
-    let of = |spec: u32| columns.iter().find(|column| column.spec == spec).map_or(&[][..], |column| column.data);
-    only_these(columns, &[KEY_STRING, INSERT, ACTION, VALUE_META, VALUE, PRED_COUNT, PRED_ACTOR, PRED_COUNTER])?;
+    let of = |spec: u32| {
+        columns
+            .iter()
+            .find(|column| column.spec == spec)
+            .map_or(&[][..], |column| column.data)
+    };
+    only_these(
+        columns,
+        &[
+            KEY_STRING,
+            INSERT,
+            ACTION,
+            VALUE_META,
+            VALUE,
+            PRED_COUNT,
+            PRED_ACTOR,
+            PRED_COUNTER,
+        ],
+    )?;
     let mut fields = Vec::new();
     rows(of(KEY_STRING), CHANGE_OPS_MAX, Input::string, |name, count| {
-        let name = name.ok_or(malformed("an operation has no field"))?;
+        let name = name.ok_or_else(|| malformed("an operation has no field"))?;
         fields.extend(std::iter::repeat_n(name, count));
         Ok(())
     })?;
@@ -106,13 +139,19 @@ fn puts(columns: &[Column<'_>], actors: &[[u8; 8]]) -> Result<Vec<PutOutline>, D
         pred_counts.extend(std::iter::repeat_n(preds, repeated));
         Ok(())
     })?;
-    let total = pred_counts.iter().fold(0_usize, |sum, preds| sum.saturating_add(*preds));
+    let total = pred_counts
+        .iter()
+        .fold(0_usize, |sum, preds| sum.saturating_add(*preds));
     DecodeError::limit("operations replaced", total, CHANGE_OPS_MAX)?;
     let mut pred_actors = Vec::with_capacity(total);
     let mut used = vec![false; actors.len()];
     rows(of(PRED_ACTOR), total, Input::unsigned, |index, repeated| {
-        let index = index.and_then(|index| usize::try_from(index).ok()).unwrap_or(usize::MAX);
-        let actor = actors.get(index).ok_or(malformed("an operation is of an unknown actor"))?;
+        let index = index
+            .and_then(|index| usize::try_from(index).ok())
+            .unwrap_or(usize::MAX);
+        let actor = actors
+            .get(index)
+            .ok_or_else(|| malformed("an operation is of an unknown actor"))?;
         used[index] = true;
         pred_actors.extend(std::iter::repeat_n(*actor, repeated));
         Ok(())
@@ -123,7 +162,7 @@ fn puts(columns: &[Column<'_>], actors: &[[u8; 8]]) -> Result<Vec<PutOutline>, D
     let mut pred_counters = Vec::with_capacity(total);
     let mut counter = 0_i64;
     rows(of(PRED_COUNTER), total, Input::signed, |delta, repeated| {
-        let delta = delta.ok_or(malformed("an operation has no number"))?;
+        let delta = delta.ok_or_else(|| malformed("an operation has no number"))?;
         for _ in 0..repeated {
             counter = counter.saturating_add(delta);
             pred_counters.push(u64::try_from(counter).map_err(|_| malformed("an operation has no number"))?);
@@ -134,10 +173,13 @@ fn puts(columns: &[Column<'_>], actors: &[[u8; 8]]) -> Result<Vec<PutOutline>, D
         return Err(malformed("columns differ in length"));
     }
     let mut preds = pred_counters.into_iter().zip(pred_actors);
-    let puts = fields.into_iter().zip(pred_counts).map(|(field, preds_of)| PutOutline {
-        field: field.to_owned(),
-        replaces: preds.by_ref().take(preds_of).collect(),
-    });
+    let puts = fields
+        .into_iter()
+        .zip(pred_counts)
+        .map(|(field, preds_of)| PutOutline {
+            field: field.to_owned(),
+            replaces: preds.by_ref().take(preds_of).collect(),
+        });
     Ok(puts.collect())
 }
 
@@ -163,30 +205,64 @@ impl DocumentOutline {
         let of = |columns: &[Column<'_>], spec| count_rows(columns, spec, DOCUMENT_OPS_MAX);
         only_these(
             &changes,
-            &[CHANGE_ACTOR, CHANGE_SEQ, CHANGE_OP_MAX, CHANGE_TIME, MESSAGE, DEPS_COUNT, DEPS_INDEX, EXTRA_META],
+            &[
+                CHANGE_ACTOR,
+                CHANGE_SEQ,
+                CHANGE_OP_MAX,
+                CHANGE_TIME,
+                MESSAGE,
+                DEPS_COUNT,
+                DEPS_INDEX,
+                EXTRA_META,
+            ],
         )?;
         let change_count = of(&changes, CHANGE_ACTOR)?;
-        for spec in [CHANGE_SEQ, CHANGE_OP_MAX, CHANGE_TIME, MESSAGE, DEPS_COUNT, EXTRA_META] {
+        for spec in [
+            CHANGE_SEQ,
+            CHANGE_OP_MAX,
+            CHANGE_TIME,
+            MESSAGE,
+            DEPS_COUNT,
+            EXTRA_META,
+        ] {
             of(&changes, spec)?;
         }
         sum_rows(&changes, DEPS_COUNT)?;
         of(&changes, DEPS_INDEX)?;
         let mut op_max = 0;
         let mut running = 0_i64;
-        rows(data(&changes, CHANGE_OP_MAX), DOCUMENT_OPS_MAX, Input::signed, |delta, repeated| {
-            let delta = delta.ok_or(malformed("a change has no last operation"))?;
-            for _ in 0..repeated {
-                running = running.saturating_add(delta);
-                op_max = op_max.max(u64::try_from(running).map_err(|_| malformed("an operation has no number"))?);
-            }
-            Ok(())
-        })?;
-        DecodeError::limit("operations", op_max.try_into().unwrap_or(usize::MAX), DOCUMENT_OPS_MAX)?;
+        rows(
+            data(&changes, CHANGE_OP_MAX),
+            DOCUMENT_OPS_MAX,
+            Input::signed,
+            |delta, repeated| {
+                let delta = delta.ok_or_else(|| malformed("a change has no last operation"))?;
+                for _ in 0..repeated {
+                    running = running.saturating_add(delta);
+                    op_max = op_max
+                        .max(u64::try_from(running).map_err(|_| malformed("an operation has no number"))?);
+                }
+                Ok(())
+            },
+        )?;
+        DecodeError::limit(
+            "operations",
+            op_max.try_into().unwrap_or(usize::MAX),
+            DOCUMENT_OPS_MAX,
+        )?;
 
         only_these(
             &ops,
             &[
-                KEY_STRING, ID_ACTOR, ID_COUNTER, INSERT, ACTION, VALUE_META, VALUE, SUCC_COUNT, SUCC_ACTOR,
+                KEY_STRING,
+                ID_ACTOR,
+                ID_COUNTER,
+                INSERT,
+                ACTION,
+                VALUE_META,
+                VALUE,
+                SUCC_COUNT,
+                SUCC_ACTOR,
                 SUCC_COUNTER,
             ],
         )?;
@@ -209,7 +285,9 @@ impl DocumentOutline {
             data(&ops, VALUE),
             op_count,
         )?;
-        Ok(DocumentOutline { changes: u32::try_from(change_count).unwrap_or(u32::MAX) })
+        Ok(DocumentOutline {
+            changes: u32::try_from(change_count).unwrap_or(u32::MAX),
+        })
     }
 }
 
@@ -248,16 +326,32 @@ fn check_puts(
 }
 
 fn data<'a>(columns: &[Column<'a>], spec: u32) -> &'a [u8] {
-    columns.iter().find(|column| column.spec == spec).map_or(&[], |column| column.data)
+    columns
+        .iter()
+        .find(|column| column.spec == spec)
+        .map_or(&[], |column| column.data)
 }
 
-/// Refuses columns that none of our documents has, unless they are empty or say nothing in every row.
+/// Refuses columns that none of our documents has, unless they are empty.
 fn only_these(columns: &[Column<'_>], known: &[u32]) -> Result<(), DecodeError> {
-    for column in columns.iter().filter(|column| !known.contains(&column.spec) && !column.data.is_empty()) {
-        return Err(DecodeError::malformed(WHAT, format_args!("column {:#x} is not used here", column.spec)));
+    let mut strangers = columns
+        .iter()
+        .filter(|column| !known.contains(&column.spec) && !column.data.is_empty());
+    if let Some(stranger) = strangers.next() {
+        return Err(DecodeError::malformed(
+            WHAT,
+            &format_args!("column {:#x} is not used here", stranger.spec),
+        ));
     }
-    let doubled = columns.iter().zip(columns.iter().skip(1)).any(|(left, right)| left.spec >= right.spec);
-    if doubled { Err(malformed("columns are out of order")) } else { Ok(()) }
+    let doubled = columns
+        .iter()
+        .zip(columns.iter().skip(1))
+        .any(|(left, right)| left.spec >= right.spec);
+    if doubled {
+        Err(malformed("columns are out of order"))
+    } else {
+        Ok(())
+    }
 }
 
 /// How many rows a column of any run-length type has.
@@ -273,10 +367,15 @@ fn count_rows(columns: &[Column<'_>], spec: u32, max: usize) -> Result<usize, De
 /// The sum of a column of counts.
 fn sum_rows(columns: &[Column<'_>], spec: u32) -> Result<usize, DecodeError> {
     let mut sum = 0_u64;
-    rows(data(columns, spec), DOCUMENT_OPS_MAX, Input::unsigned, |value, repeated| {
-        sum = sum.saturating_add(value.unwrap_or(0).saturating_mul(repeated as u64));
-        Ok(())
-    })?;
+    rows(
+        data(columns, spec),
+        DOCUMENT_OPS_MAX,
+        Input::unsigned,
+        |value, repeated| {
+            sum = sum.saturating_add(value.unwrap_or(0).saturating_mul(repeated as u64));
+            Ok(())
+        },
+    )?;
     let sum = usize::try_from(sum).unwrap_or(usize::MAX);
     DecodeError::limit("operations", sum, DOCUMENT_OPS_MAX).map(|()| sum)
 }
@@ -327,7 +426,10 @@ fn body(bytes: &[u8], chunk: u8) -> Result<Input<'_>, DecodeError> {
     let _checksum: [u8; 4] = input.array()?;
     let [kind] = input.array()?;
     if kind != chunk {
-        return Err(DecodeError::UnknownFormat { what: "chunk", format: kind });
+        return Err(DecodeError::UnknownFormat {
+            what: "chunk",
+            format: kind,
+        });
     }
     let length = input.unsigned()?;
     if length != input.0.len() as u64 {
@@ -341,7 +443,10 @@ struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {
     fn take(&mut self, count: usize) -> Result<&'a [u8], DecodeError> {
-        let (head, rest) = self.0.split_at_checked(count).ok_or(DecodeError::Truncated(WHAT))?;
+        let (head, rest) = self
+            .0
+            .split_at_checked(count)
+            .ok_or(DecodeError::Truncated(WHAT))?;
         self.0 = rest;
         Ok(head)
     }
@@ -397,14 +502,15 @@ impl<'a> Input<'a> {
 
     fn string(&mut self) -> Result<&'a str, DecodeError> {
         let length = self.count("field name", FIELD_NAME_BYTES_MAX)?;
-        std::str::from_utf8(self.take(length)?).map_err(|error| DecodeError::malformed(WHAT, error))
+        std::str::from_utf8(self.take(length)?).map_err(|error| DecodeError::malformed(WHAT, &error))
     }
 
     fn column_specs(&mut self) -> Result<Vec<(u32, usize)>, DecodeError> {
         let count = self.count("columns", COLUMNS_MAX)?;
         let mut specs = Vec::with_capacity(count);
         for _ in 0..count {
-            let spec = u32::try_from(self.unsigned()?).map_err(|error| DecodeError::malformed(WHAT, error))?;
+            let spec =
+                u32::try_from(self.unsigned()?).map_err(|error| DecodeError::malformed(WHAT, &error))?;
             if spec & DEFLATE_BIT != 0 {
                 return Err(malformed("a column is compressed"));
             }
@@ -414,7 +520,15 @@ impl<'a> Input<'a> {
     }
 
     fn column_data(&mut self, specs: Vec<(u32, usize)>) -> Result<Vec<Column<'a>>, DecodeError> {
-        specs.into_iter().map(|(spec, length)| Ok(Column { spec, data: self.take(length)? })).collect()
+        specs
+            .into_iter()
+            .map(|(spec, length)| {
+                Ok(Column {
+                    spec,
+                    data: self.take(length)?,
+                })
+            })
+            .collect()
     }
 
     fn columns(&mut self) -> Result<Vec<Column<'a>>, DecodeError> {
@@ -424,7 +538,7 @@ impl<'a> Input<'a> {
 }
 
 fn malformed(reason: &'static str) -> DecodeError {
-    DecodeError::malformed(WHAT, reason)
+    DecodeError::malformed(WHAT, &reason)
 }
 
 const WHAT: &str = "automerge chunk";

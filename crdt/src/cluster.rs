@@ -161,7 +161,7 @@ impl ClusterWrite {
         let name = |name: &str, slash: bool| {
             DecodeError::limit("name", name.len(), NAME_BYTES_MAX)?;
             if name.is_empty() || (!slash && name.contains('/')) {
-                return Err(DecodeError::malformed("name", "is empty or contains `/`"));
+                return Err(DecodeError::malformed("name", &"is empty or contains `/`"));
             }
             Ok(())
         };
@@ -211,7 +211,9 @@ impl MemberField {
             MemberField::State(state) => vec![state.rank()],
             MemberField::Addresses(addresses) => {
                 let mut bytes = Vec::new();
-                addresses.iter().for_each(|address| bytes.put_short(address.as_bytes()));
+                addresses
+                    .iter()
+                    .for_each(|address| bytes.put_short(address.as_bytes()));
                 bytes
             }
         }
@@ -252,8 +254,13 @@ impl MemberState {
 
     pub(crate) fn from_rank(rank: u8) -> Result<MemberState, DecodeError> {
         use MemberState::{Active, Evicted, Joining, Leaving, Left};
-        let state = [Joining, Active, Leaving, Left, Evicted].into_iter().find(|state| state.rank() == rank);
-        state.ok_or(DecodeError::UnknownFormat { what: "member state", format: rank })
+        let state = [Joining, Active, Leaving, Left, Evicted]
+            .into_iter()
+            .find(|state| state.rank() == rank);
+        state.ok_or(DecodeError::UnknownFormat {
+            what: "member state",
+            format: rank,
+        })
     }
 }
 
@@ -269,8 +276,13 @@ impl KeyState {
 
     pub(crate) fn from_rank(rank: u8) -> Result<KeyState, DecodeError> {
         use KeyState::{Active, Published, Retired, Revoked};
-        let state = [Published, Active, Retired, Revoked].into_iter().find(|state| state.rank() == rank);
-        state.ok_or(DecodeError::UnknownFormat { what: "key state", format: rank })
+        let state = [Published, Active, Retired, Revoked]
+            .into_iter()
+            .find(|state| state.rank() == rank);
+        state.ok_or(DecodeError::UnknownFormat {
+            what: "key state",
+            format: rank,
+        })
     }
 }
 
@@ -295,7 +307,10 @@ fn decode(bytes: &[u8]) -> Result<(Hlc, &[u8]), DecodeError> {
 
 /// Settles every field. What cannot be read is left out and counted.
 pub(crate) fn resolve(fields: &[(String, Vec<Vec<u8>>)], changes: u32) -> ClusterView {
-    let mut view = ClusterView { changes, ..ClusterView::default() };
+    let mut view = ClusterView {
+        changes,
+        ..ClusterView::default()
+    };
     let mut next_keys: BTreeMap<MemberId, Vec<u8>> = BTreeMap::new();
     for (field, values) in fields {
         let mut known: Vec<(Hlc, &[u8])> = Vec::new();
@@ -335,7 +350,7 @@ impl ClusterView {
         if let Some(name) = field.strip_prefix(SETTING) {
             self.settings.insert(name.to_owned(), value.to_vec());
         } else if let Some((id, field)) = field.strip_prefix(MEMBER).and_then(|rest| rest.split_once('/')) {
-            let id: MemberId = id.parse().map_err(|error| DecodeError::malformed(WHAT, error))?;
+            let id: MemberId = id.parse().map_err(|error| DecodeError::malformed(WHAT, &error))?;
             let member = self.members.entry(id).or_insert_with(|| Member::new(id));
             match field {
                 "name" => member.name = text(value)?,
@@ -352,7 +367,9 @@ impl ClusterView {
                 "public" => key.public = value.to_vec(),
                 "use" => key.usage = text(value)?,
                 "member" => {
-                    let id = value.try_into().map_err(|error| DecodeError::malformed(WHAT, error))?;
+                    let id = value
+                        .try_into()
+                        .map_err(|error| DecodeError::malformed(WHAT, &error))?;
                     key.member = Some(MemberId::from_bytes(id));
                 }
                 STATE => key.state = KeyState::from_rank(single(value)?)?,
@@ -377,7 +394,7 @@ impl Member {
 }
 
 fn text(value: &[u8]) -> Result<String, DecodeError> {
-    String::from_utf8(value.to_vec()).map_err(|error| DecodeError::malformed(WHAT, error))
+    String::from_utf8(value.to_vec()).map_err(|error| DecodeError::malformed(WHAT, &error))
 }
 
 fn addresses(value: &[u8]) -> Result<Vec<String>, DecodeError> {
@@ -392,7 +409,7 @@ fn addresses(value: &[u8]) -> Result<Vec<String>, DecodeError> {
 fn single(value: &[u8]) -> Result<u8, DecodeError> {
     match value {
         [byte] => Ok(*byte),
-        _ => Err(DecodeError::malformed(WHAT, "a state is one byte")),
+        _ => Err(DecodeError::malformed(WHAT, &"a state is one byte")),
     }
 }
 

@@ -34,7 +34,10 @@ mod tests {
     fn order_and_repetition_do_not_matter_but_everything_else_does() {
         let id = |byte| VaultId::from_bytes([byte; 16]);
         let digest = state_digest(&[[1; 32], [2; 32]], &[id(3), id(4)]);
-        assert_eq!(digest, state_digest(&[[2; 32], [1; 32], [1; 32]], &[id(4), id(3)]));
+        assert_eq!(
+            digest,
+            state_digest(&[[2; 32], [1; 32], [1; 32]], &[id(4), id(3)])
+        );
         assert_ne!(digest, state_digest(&[[1; 32]], &[id(3), id(4)]));
         assert_ne!(digest, state_digest(&[[1; 32], [2; 32]], &[id(3)]));
         // One head of 32 bytes is not two vault ids of 16.

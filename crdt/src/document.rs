@@ -11,13 +11,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use automerge::transaction::{CommitOptions, Transactable};
 use automerge::{
-    ActorId, Automerge, AutomergeError, Change, ChangeHash, ExpandedChange, ObjId, ROOT, ReadDoc, ScalarValue,
-    Value,
+    ActorId, Automerge, AutomergeError, Change, ChangeHash, ExpandedChange, ObjId, ROOT, ReadDoc,
+    ScalarValue, Value,
 };
 
 use crate::account::{self, AccountView, AccountWrite};
-use crate::chunk::{ChangeOutline, DOCUMENT_OPS_MAX, DocumentOutline, OpId};
 pub use crate::chunk::DOCUMENT_BYTES_MAX;
+use crate::chunk::{ChangeOutline, DOCUMENT_OPS_MAX, DocumentOutline, OpId};
 use crate::cluster::{self, ClusterView, ClusterWrite};
 use crate::email::{self, ClaimValue, EmailView, EmailWrite};
 use crate::format::DecodeError;
@@ -118,7 +118,11 @@ pub struct Document {
 impl Document {
     /// A record that nobody has written to. Two that were born apart under one key merge like any others.
     pub fn new(kind: RecordKind) -> Document {
-        Document { kind, automerge: Automerge::new().with_actor(reader()), changes: 0 }
+        Document {
+            kind,
+            automerge: Automerge::new().with_actor(reader()),
+            changes: 0,
+        }
     }
 
     /// A record from what [`save`](Self::save) gave. Over [`DOCUMENT_BYTES_MAX`] it is refused.
@@ -126,8 +130,12 @@ impl Document {
         let outline = DocumentOutline::parse(bytes)?;
         let automerge = quietly(|| Automerge::load(bytes))
             .ok_or(DecodeError::Panicked)?
-            .map_err(|error| DecodeError::malformed("document", error))?;
-        Ok(Document { kind, automerge: automerge.with_actor(reader()), changes: outline.changes })
+            .map_err(|error| DecodeError::malformed("document", &error))?;
+        Ok(Document {
+            kind,
+            automerge: automerge.with_actor(reader()),
+            changes: outline.changes,
+        })
     }
 
     /// The form that is stored. Not compressed, so that loading cannot inflate; documents with equal heads may
@@ -150,7 +158,9 @@ impl Document {
         let mut transaction = self.automerge.transaction();
         for write in writes {
             let (field, value) = settled(self.kind, write, &transaction)?;
-            transaction.put(ROOT, field, ScalarValue::Bytes(value)).map_err(refused)?;
+            transaction
+                .put(ROOT, field, ScalarValue::Bytes(value))
+                .map_err(refused)?;
         }
         let (hash, _) = transaction.commit_with(CommitOptions::default());
         let hash = hash.ok_or(WriteError::Nothing)?;
@@ -172,7 +182,11 @@ impl Document {
 
     /// The hashes of the changes that no other here follows, sorted: documents of equal heads hold the same.
     pub fn heads(&self) -> Vec<[u8; 32]> {
-        self.automerge.get_heads().into_iter().map(|hash| hash.0).collect()
+        self.automerge
+            .get_heads()
+            .into_iter()
+            .map(|hash| hash.0)
+            .collect()
     }
 
     /// How many changes it has had.
@@ -189,9 +203,18 @@ impl Document {
     /// [`View::unreadable`].
     pub fn view(&self) -> View {
         quietly(|| self.resolve()).unwrap_or_else(|| match self.kind {
-            RecordKind::Account => View::Account(AccountView { unreadable: 1, ..Default::default() }),
-            RecordKind::Email => View::Email(EmailView { unreadable: 1, ..Default::default() }),
-            RecordKind::Cluster => View::Cluster(ClusterView { unreadable: 1, ..Default::default() }),
+            RecordKind::Account => View::Account(AccountView {
+                unreadable: 1,
+                ..Default::default()
+            }),
+            RecordKind::Email => View::Email(EmailView {
+                unreadable: 1,
+                ..Default::default()
+            }),
+            RecordKind::Cluster => View::Cluster(ClusterView {
+                unreadable: 1,
+                ..Default::default()
+            }),
         })
     }
 
@@ -207,9 +230,11 @@ impl Document {
                 };
                 View::Account(account::resolve(&surviving, self.changes))
             }
-            RecordKind::Email => {
-                View::Email(email::resolve(&values(email::CLAIM), &values(email::USED_AS), self.changes))
-            }
+            RecordKind::Email => View::Email(email::resolve(
+                &values(email::CLAIM),
+                &values(email::USED_AS),
+                self.changes,
+            )),
             RecordKind::Cluster => {
                 let fields: Vec<(String, Vec<Vec<u8>>)> = self
                     .automerge
@@ -229,9 +254,12 @@ impl Document {
     fn apply_one(&mut self, index: usize, bytes: &[u8], outline: &ChangeOutline) -> Result<(), ApplyError> {
         let decode = |error: &dyn std::fmt::Display| ApplyError::Decode {
             index,
-            source: DecodeError::malformed("change", error),
+            source: DecodeError::malformed("change", &error),
         };
-        let unfit = |reason: &str| ApplyError::Unfit { index, reason: reason.to_owned() };
+        let unfit = |reason: &str| ApplyError::Unfit {
+            index,
+            reason: reason.to_owned(),
+        };
         let change = Change::try_from(bytes).map_err(|error| decode(&error))?;
         let hash = change.hash();
         // Automerge does not compare the checksum of a change that comes alone.
@@ -263,7 +291,10 @@ impl Document {
 
     /// Checks a change's numbers, and what it replaces, against the changes that it follows.
     fn check_place(&self, index: usize, outline: &ChangeOutline) -> Result<(), ApplyError> {
-        let unfit = |reason: &str| ApplyError::Unfit { index, reason: reason.to_owned() };
+        let unfit = |reason: &str| ApplyError::Unfit {
+            index,
+            reason: reason.to_owned(),
+        };
         let mut op_max = 0;
         let mut own_seq = 0;
         let mut deps = Vec::with_capacity(outline.deps.len());
@@ -277,7 +308,11 @@ impl Document {
             }
             deps.push(dep);
         }
-        if deps.iter().zip(deps.iter().skip(1)).any(|(left, right)| left >= right) {
+        if deps
+            .iter()
+            .zip(deps.iter().skip(1))
+            .any(|(left, right)| left >= right)
+        {
             return Err(unfit("what it follows is out of order"));
         }
         if outline.seq != own_seq + 1 {
@@ -318,20 +353,29 @@ impl std::fmt::Debug for Document {
 }
 
 /// The field's name, and the bytes to put there: for a claim or a release, with what it carries on.
-fn settled(kind: RecordKind, write: &Write, document: &impl ReadDoc) -> Result<(String, Vec<u8>), WriteError> {
+fn settled(
+    kind: RecordKind,
+    write: &Write,
+    document: &impl ReadDoc,
+) -> Result<(String, Vec<u8>), WriteError> {
     let seen = || {
         let values = surviving(document, email::CLAIM);
-        values.iter().map(|bytes| ClaimValue::decode(bytes)).collect::<Result<Vec<_>, _>>()
+        values
+            .iter()
+            .map(|bytes| ClaimValue::decode(bytes))
+            .collect::<Result<Vec<_>, _>>()
     };
     match (kind, write) {
         (RecordKind::Account, Write::Account(write)) => Ok((write.field().to_owned(), write.encode())),
         (RecordKind::Email, Write::Email(write)) => match write {
-            EmailWrite::Claim(claim) => {
-                Ok((email::CLAIM.to_owned(), email::claim_over(claim, &seen()?).encode()))
-            }
-            EmailWrite::Release { account, at } => {
-                Ok((email::CLAIM.to_owned(), email::release_over(*account, *at, &seen()?).encode()))
-            }
+            EmailWrite::Claim(claim) => Ok((
+                email::CLAIM.to_owned(),
+                email::claim_over(claim, &seen()?).encode(),
+            )),
+            EmailWrite::Release { account, at } => Ok((
+                email::CLAIM.to_owned(),
+                email::release_over(*account, *at, &seen()?).encode(),
+            )),
             EmailWrite::UsedAs(used_as, at) => {
                 Ok((email::USED_AS.to_owned(), email::encode_used_as(*used_as, *at)))
             }
@@ -363,10 +407,13 @@ fn surviving(document: &impl ReadDoc, field: &str) -> Vec<Vec<u8>> {
 
 /// The operations that made these values.
 fn op_ids(values: Result<Vec<(Value<'_>, ObjId)>, AutomergeError>) -> Vec<OpId> {
-    let ids = values.unwrap_or_default().into_iter().filter_map(|(_, id)| match id {
-        ObjId::Id(number, actor, _) => Some((number, actor.to_bytes().try_into().ok()?)),
-        ObjId::Root => None,
-    });
+    let ids = values
+        .unwrap_or_default()
+        .into_iter()
+        .filter_map(|(_, id)| match id {
+            ObjId::Id(number, actor, _) => Some((number, actor.to_bytes().try_into().ok()?)),
+            ObjId::Root => None,
+        });
     ids.collect()
 }
 

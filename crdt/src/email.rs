@@ -204,7 +204,10 @@ impl EmailView {
     /// The greatest HLC in it: what a value that replaces one here must beat.
     pub fn latest(&self) -> Hlc {
         let claims = self.claims.iter().map(|claim| claim.proof.max(claim.done));
-        let released = self.released.iter().map(|released| released.at.max(released.proof));
+        let released = self
+            .released
+            .iter()
+            .map(|released| released.at.max(released.proof));
         let used_as = self.used_as.iter().map(|(_, at)| *at);
         claims.chain(released).chain(used_as).max().unwrap_or_default()
     }
@@ -215,7 +218,10 @@ impl<'a> Ownership<'a> {
         if its.cancelled {
             return Ownership::Free;
         }
-        Ownership::Held { claim, verified: claim.resets == its.resets }
+        Ownership::Held {
+            claim,
+            verified: claim.resets == its.resets,
+        }
     }
 }
 
@@ -252,12 +258,17 @@ impl ClaimValue {
                 bytes.push(RELEASE_TAG);
                 own.put(&mut bytes);
                 bytes.push(u8::try_from(kept.len()).unwrap_or(u8::MAX));
-                kept.iter().take(usize::from(u8::MAX)).for_each(|claim| claim.put(&mut bytes));
+                kept.iter()
+                    .take(usize::from(u8::MAX))
+                    .for_each(|claim| claim.put(&mut bytes));
                 carried
             }
         };
         bytes.push(u8::try_from(carried.len()).unwrap_or(u8::MAX));
-        carried.iter().take(usize::from(u8::MAX)).for_each(|released| released.put(&mut bytes));
+        carried
+            .iter()
+            .take(usize::from(u8::MAX))
+            .for_each(|released| released.put(&mut bytes));
         bytes
     }
 
@@ -273,10 +284,21 @@ impl ClaimValue {
                 let own = Released::read(&mut reader)?;
                 let kept = usize::from(reader.u8()?);
                 DecodeError::limit("claims carried on", kept, KEPT_MAX)?;
-                let kept = (0..kept).map(|_| Claim::read(&mut reader)).collect::<Result<_, _>>()?;
-                ClaimValue::Release { own, kept, carried: Released::read_list(&mut reader)? }
+                let kept = (0..kept)
+                    .map(|_| Claim::read(&mut reader))
+                    .collect::<Result<_, _>>()?;
+                ClaimValue::Release {
+                    own,
+                    kept,
+                    carried: Released::read_list(&mut reader)?,
+                }
             }
-            tag => return Err(DecodeError::malformed(WHAT, format_args!("tag {tag} is not known here"))),
+            tag => {
+                return Err(DecodeError::malformed(
+                    WHAT,
+                    &format_args!("tag {tag} is not known here"),
+                ));
+            }
         };
         reader.end()?;
         Ok(value)
@@ -323,7 +345,14 @@ impl Claim {
 
     /// The record's own order: smaller comes first. What follows the vault id only makes it total.
     fn rank(&self) -> (Reverse<Hlc>, AccountId, Hlc, VaultId, u32, ClaimedBy) {
-        (Reverse(self.proof), self.account, self.done, self.vault, self.resets, self.by)
+        (
+            Reverse(self.proof),
+            self.account,
+            self.done,
+            self.vault,
+            self.resets,
+            self.by,
+        )
     }
 }
 
@@ -381,7 +410,10 @@ impl UsedAs {
         match number {
             1 => Ok(UsedAs::Primary),
             2 => Ok(UsedAs::Secondary),
-            format => Err(DecodeError::UnknownFormat { what: USED_AS, format }),
+            format => Err(DecodeError::UnknownFormat {
+                what: USED_AS,
+                format,
+            }),
         }
     }
 }
@@ -401,29 +433,57 @@ fn decode_used_as(bytes: &[u8]) -> Result<(Hlc, UsedAs), DecodeError> {
 
 /// The claim as it is to be written over `seen`: with the releases that it replaces.
 pub(crate) fn claim_over(claim: &Claim, seen: &[ClaimValue]) -> ClaimValue {
-    let all = seen.iter().flat_map(ClaimValue::released).chain(claim.released.iter().copied());
-    ClaimValue::Claim(Claim { released: carried(merge_released(all)), ..claim.clone() })
+    let all = seen
+        .iter()
+        .flat_map(ClaimValue::released)
+        .chain(claim.released.iter().copied());
+    ClaimValue::Claim(Claim {
+        released: carried(merge_released(all)),
+        ..claim.clone()
+    })
 }
 
 /// The release as it is to be written over `seen`: with the proof that it ends, the releases that it replaces,
 /// and the claims of other accounts that came before. Those that came after had lost, and do not return.
 pub(crate) fn release_over(account: AccountId, at: Hlc, seen: &[ClaimValue]) -> ClaimValue {
     let (claims, mut released) = settle(seen);
-    let ended = claims.iter().filter(|claim| claim.account == account && claim.proof <= at);
-    let mut own = Released { account, at, proof: ended.map(|claim| claim.proof).max().unwrap_or_default() };
+    let ended = claims
+        .iter()
+        .filter(|claim| claim.account == account && claim.proof <= at);
+    let mut own = Released {
+        account,
+        at,
+        proof: ended.map(|claim| claim.proof).max().unwrap_or_default(),
+    };
     if let Some(earlier) = released.remove(&account) {
-        own = Released { account, at: at.max(earlier.at), proof: own.proof.max(earlier.proof) };
+        own = Released {
+            account,
+            at: at.max(earlier.at),
+            proof: own.proof.max(earlier.proof),
+        };
     }
-    let first = claims.iter().position(|claim| claim.account == account && claim.proof <= at);
+    let first = claims
+        .iter()
+        .position(|claim| claim.account == account && claim.proof <= at);
     let before = first.unwrap_or(claims.len());
     let kept = claims.into_iter().take(before.min(KEPT_MAX)).collect();
-    ClaimValue::Release { own, kept, carried: carried(released) }
+    ClaimValue::Release {
+        own,
+        kept,
+        carried: carried(released),
+    }
 }
 
 /// Settles every field from the values that survive, as bytes. What cannot be read is left out and counted.
 pub(crate) fn resolve(claim: &[Vec<u8>], used_as: &[Vec<u8>], changes: u32) -> EmailView {
-    let values: Vec<ClaimValue> = claim.iter().filter_map(|bytes| ClaimValue::decode(bytes).ok()).collect();
-    let uses: Vec<(Hlc, UsedAs)> = used_as.iter().filter_map(|bytes| decode_used_as(bytes).ok()).collect();
+    let values: Vec<ClaimValue> = claim
+        .iter()
+        .filter_map(|bytes| ClaimValue::decode(bytes).ok())
+        .collect();
+    let uses: Vec<(Hlc, UsedAs)> = used_as
+        .iter()
+        .filter_map(|bytes| decode_used_as(bytes).ok())
+        .collect();
     let unreadable = claim.len() - values.len() + used_as.len() - uses.len();
     let (claims, released) = settle(&values);
     EmailView {
@@ -438,12 +498,19 @@ pub(crate) fn resolve(claim: &[Vec<u8>], used_as: &[Vec<u8>], changes: u32) -> E
 /// The claims that are not void, in the record's own order and without what they carried; and every release.
 fn settle(values: &[ClaimValue]) -> (Vec<Claim>, BTreeMap<AccountId, Released>) {
     let released = merge_released(values.iter().flat_map(ClaimValue::released));
-    let void = |claim: &Claim| released.get(&claim.account).is_some_and(|entry| entry.at >= claim.proof);
+    let void = |claim: &Claim| {
+        released
+            .get(&claim.account)
+            .is_some_and(|entry| entry.at >= claim.proof)
+    };
     let mut claims: Vec<Claim> = values
         .iter()
         .flat_map(ClaimValue::claims)
         .filter(|claim| !void(claim))
-        .map(|claim| Claim { released: Vec::new(), ..claim.clone() })
+        .map(|claim| Claim {
+            released: Vec::new(),
+            ..claim.clone()
+        })
         .collect();
     claims.sort_unstable_by_key(Claim::rank);
     claims.dedup();

@@ -47,14 +47,21 @@ pub enum DecodeError {
 }
 
 impl DecodeError {
-    pub(crate) fn malformed(what: &'static str, reason: impl ToString) -> DecodeError {
-        DecodeError::Malformed { what, reason: reason.to_string() }
+    pub(crate) fn malformed(what: &'static str, reason: &impl ToString) -> DecodeError {
+        DecodeError::Malformed {
+            what,
+            reason: reason.to_string(),
+        }
     }
 
     /// An `Err` if there is more of something than its limit.
     pub(crate) fn limit(what: &'static str, size: usize, max: usize) -> Result<(), DecodeError> {
         if size > max {
-            return Err(DecodeError::TooLarge { what, size: size as u64, max: max as u64 });
+            return Err(DecodeError::TooLarge {
+                what,
+                size: size as u64,
+                max: max as u64,
+            });
         }
         Ok(())
     }
@@ -85,13 +92,19 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn take(&mut self, count: usize) -> Result<&'a [u8], DecodeError> {
-        let (head, rest) = self.rest.split_at_checked(count).ok_or(DecodeError::Truncated(self.what))?;
+        let (head, rest) = self
+            .rest
+            .split_at_checked(count)
+            .ok_or(DecodeError::Truncated(self.what))?;
         self.rest = rest;
         Ok(head)
     }
 
     pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
-        let (head, rest) = self.rest.split_first_chunk::<N>().ok_or(DecodeError::Truncated(self.what))?;
+        let (head, rest) = self
+            .rest
+            .split_first_chunk::<N>()
+            .ok_or(DecodeError::Truncated(self.what))?;
         self.rest = rest;
         Ok(*head)
     }
@@ -127,7 +140,7 @@ impl<'a> Reader<'a> {
         let bytes = self.short_bytes()?;
         match std::str::from_utf8(bytes) {
             Ok(text) => Ok(text.to_owned()),
-            Err(error) => Err(DecodeError::malformed(self.what, error)),
+            Err(error) => Err(DecodeError::malformed(self.what, &error)),
         }
     }
 
@@ -145,7 +158,11 @@ impl<'a> Reader<'a> {
 
     /// The value must end here.
     pub(crate) fn end(self) -> Result<(), DecodeError> {
-        if self.rest.is_empty() { Ok(()) } else { Err(DecodeError::Trailing(self.what)) }
+        if self.rest.is_empty() {
+            Ok(())
+        } else {
+            Err(DecodeError::Trailing(self.what))
+        }
     }
 }
 
@@ -184,8 +201,12 @@ pub(crate) fn from_cbor<T: serde::de::DeserializeOwned>(
     mut bytes: &[u8],
 ) -> Result<T, DecodeError> {
     let value = ciborium::de::from_reader_with_recursion_limit(&mut bytes, CBOR_DEPTH_MAX)
-        .map_err(|error| DecodeError::malformed(what, error))?;
-    if bytes.is_empty() { Ok(value) } else { Err(DecodeError::Trailing(what)) }
+        .map_err(|error| DecodeError::malformed(what, &error))?;
+    if bytes.is_empty() {
+        Ok(value)
+    } else {
+        Err(DecodeError::Trailing(what))
+    }
 }
 
 /// How deep a value may nest, unknown fields included.

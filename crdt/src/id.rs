@@ -160,7 +160,9 @@ fn parse_hex<const N: usize>(text: &str) -> Result<[u8; N], ParseIdError> {
         b'a'..=b'f' => Some(byte - b'a' + 10),
         _ => None,
     };
-    let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return Err(refused) };
+    let (pairs, []) = text.as_bytes().as_chunks::<2>() else {
+        return Err(refused);
+    };
     if pairs.len() != N {
         return Err(refused);
     }
@@ -180,8 +182,20 @@ mod tests {
         let id = MemberId::from_bytes([0, 1, 0xab, 0xcd, 0xef, 0xff, 7, 8]);
         assert_eq!(id.to_string(), "0001abcdefff0708");
         assert_eq!("0001abcdefff0708".parse(), Ok(id));
-        for wrong in ["", "0", "0001ABCDEFFF0708", "0001abcdefff07", "0001abcdefff070801", "0001abcdefff070g", "é001abcdefff070"] {
-            assert_eq!(wrong.parse::<MemberId>(), Err(ParseIdError { digits: 16 }), "{wrong}");
+        for wrong in [
+            "",
+            "0",
+            "0001ABCDEFFF0708",
+            "0001abcdefff07",
+            "0001abcdefff070801",
+            "0001abcdefff070g",
+            "é001abcdefff070",
+        ] {
+            assert_eq!(
+                wrong.parse::<MemberId>(),
+                Err(ParseIdError { digits: 16 }),
+                "{wrong}"
+            );
         }
     }
 
@@ -190,9 +204,15 @@ mod tests {
         let account = AccountId::from_bytes([7; 15]);
         let email = EmailId::from_bytes([7; 15]);
         let key = RecordKey::from(account);
-        assert_eq!((key.kind(), key.account(), key.email()), (Some(RecordKind::Account), Some(account), None));
+        assert_eq!(
+            (key.kind(), key.account(), key.email()),
+            (Some(RecordKind::Account), Some(account), None)
+        );
         let key = RecordKey::from(email);
-        assert_eq!((key.kind(), key.account(), key.email()), (Some(RecordKind::Email), None, Some(email)));
+        assert_eq!(
+            (key.kind(), key.account(), key.email()),
+            (Some(RecordKind::Email), None, Some(email))
+        );
         assert_eq!(RecordKey::CLUSTER.kind(), Some(RecordKind::Cluster));
         let mut stray = *RecordKey::CLUSTER.as_bytes();
         stray[9] = 1;

@@ -58,10 +58,21 @@ impl Transaction {
                 .iter()
                 .map(|record| RecordOut {
                     key: record.key.as_bytes(),
-                    changes: record.changes.iter().map(|change| serde_bytes::Bytes::new(change)).collect(),
+                    changes: record
+                        .changes
+                        .iter()
+                        .map(|change| serde_bytes::Bytes::new(change))
+                        .collect(),
                 })
                 .collect(),
-            vault: self.vault.iter().map(|value| VaultOut { salt: &value.salt, data: &value.data }).collect(),
+            vault: self
+                .vault
+                .iter()
+                .map(|value| VaultOut {
+                    salt: &value.salt,
+                    data: &value.data,
+                })
+                .collect(),
             cells: self
                 .cells
                 .iter()
@@ -87,16 +98,31 @@ impl Transaction {
         DecodeError::limit(WHAT, bytes.len(), TRANSACTION_BYTES_MAX)?;
         let wire: WireIn = from_cbor(WHAT, bytes)?;
         if wire.format != FORMAT {
-            return Err(DecodeError::UnknownFormat { what: WHAT, format: wire.format });
+            return Err(DecodeError::UnknownFormat {
+                what: WHAT,
+                format: wire.format,
+            });
         }
         DecodeError::limit("records", wire.records.len(), RECORDS_MAX)?;
         DecodeError::limit("vault values", wire.vault.len(), VALUES_MAX)?;
         DecodeError::limit("cells", wire.cells.len(), CELLS_MAX)?;
         Ok(Transaction {
             hlc: Hlc::from_u64(wire.hlc),
-            records: wire.records.into_iter().map(RecordChange::try_from).collect::<Result<_, _>>()?,
-            vault: wire.vault.into_iter().map(VaultValue::try_from).collect::<Result<_, _>>()?,
-            cells: wire.cells.into_iter().map(Cell::try_from).collect::<Result<_, _>>()?,
+            records: wire
+                .records
+                .into_iter()
+                .map(RecordChange::try_from)
+                .collect::<Result<_, _>>()?,
+            vault: wire
+                .vault
+                .into_iter()
+                .map(VaultValue::try_from)
+                .collect::<Result<_, _>>()?,
+            cells: wire
+                .cells
+                .into_iter()
+                .map(Cell::try_from)
+                .collect::<Result<_, _>>()?,
         })
     }
 }
@@ -199,7 +225,10 @@ impl TryFrom<RecordIn> for RecordChange {
     fn try_from(wire: RecordIn) -> Result<RecordChange, DecodeError> {
         DecodeError::limit("changes", wire.changes.len(), CHANGES_MAX)?;
         let changes = wire.changes.into_iter().map(ByteBuf::into_vec).collect();
-        Ok(RecordChange { key: RecordKey::from_bytes(wire.key.into_array()), changes })
+        Ok(RecordChange {
+            key: RecordKey::from_bytes(wire.key.into_array()),
+            changes,
+        })
     }
 }
 

@@ -49,7 +49,10 @@ impl VaultValue {
         let salt = reader.array()?;
         let data = reader.rest();
         DecodeError::limit(WHAT, data.len(), VAULT_BYTES_MAX)?;
-        Ok(VaultValue { salt, data: data.to_vec() })
+        Ok(VaultValue {
+            salt,
+            data: data.to_vec(),
+        })
     }
 }
 
@@ -81,8 +84,17 @@ mod tests {
     #[test]
     fn what_is_too_short_too_long_or_unknown_is_refused() {
         let value = VaultValue::new([3; 16], vec![9; VAULT_BYTES_MAX + 1]);
-        assert!(matches!(VaultValue::decode(&value.encode()), Err(DecodeError::TooLarge { .. })));
-        assert!(matches!(VaultValue::decode(&[1, 2, 3]), Err(DecodeError::Truncated(_))));
-        assert!(matches!(VaultValue::decode(&[9; 40]), Err(DecodeError::UnknownFormat { format: 9, .. })));
+        assert!(matches!(
+            VaultValue::decode(&value.encode()),
+            Err(DecodeError::TooLarge { .. })
+        ));
+        assert!(matches!(
+            VaultValue::decode(&[1, 2, 3]),
+            Err(DecodeError::Truncated(_))
+        ));
+        assert!(matches!(
+            VaultValue::decode(&[9; 40]),
+            Err(DecodeError::UnknownFormat { format: 9, .. })
+        ));
     }
 }

@@ -75,7 +75,9 @@ impl AccountView {
         if let Some(password) = self.password {
             password.put(&mut bytes);
         }
-        self.named.iter().for_each(|id| bytes.extend_from_slice(id.as_bytes()));
+        self.named
+            .iter()
+            .for_each(|id| bytes.extend_from_slice(id.as_bytes()));
         bytes
     }
 
@@ -84,11 +86,19 @@ impl AccountView {
         let mut reader = Reader::with_format("account view", ACCOUNT_FORMAT, bytes)?;
         let flags = reader.u8()?;
         if flags & !(CREATED | PASSWORD | CANCELLED) != 0 {
-            return Err(DecodeError::malformed("account view", "an unknown flag is set"));
+            return Err(DecodeError::malformed("account view", &"an unknown flag is set"));
         }
         let (changes, unreadable, epoch) = (reader.u32()?, reader.u32()?, Epoch::read(&mut reader)?);
-        let created = if flags & CREATED == 0 { None } else { Some(reader.hlc()?) };
-        let password = if flags & PASSWORD == 0 { None } else { Some(Password::read(&mut reader)?) };
+        let created = if flags & CREATED == 0 {
+            None
+        } else {
+            Some(reader.hlc()?)
+        };
+        let password = if flags & PASSWORD == 0 {
+            None
+        } else {
+            Some(Password::read(&mut reader)?)
+        };
         let (ids, []) = reader.rest().as_chunks::<{ VaultId::LEN }>() else {
             return Err(DecodeError::Trailing("account view"));
         };
@@ -140,7 +150,13 @@ impl EmailView {
         let claims = read_list(&mut reader, ENTRY_BYTES_MIN, Claim::read)?;
         let released = read_list(&mut reader, ENTRY_BYTES_MIN, Released::read)?;
         reader.end()?;
-        Ok(EmailView { claims, released, used_as, changes, unreadable })
+        Ok(EmailView {
+            claims,
+            released,
+            used_as,
+            changes,
+            unreadable,
+        })
     }
 }
 
@@ -158,7 +174,9 @@ impl ClusterView {
             bytes.push(member.state.rank());
             bytes.put_short(member.name.as_bytes());
             bytes.put_short(member.site.as_bytes());
-            put_list(bytes, member.addresses.iter(), |bytes, address| bytes.put_short(address.as_bytes()));
+            put_list(bytes, member.addresses.iter(), |bytes, address| {
+                bytes.put_short(address.as_bytes());
+            });
             put_list(bytes, member.keys.iter(), |bytes, key| bytes.put_short(key));
         });
         put_list(&mut bytes, self.keys.iter(), |bytes, (kid, key)| {
@@ -184,7 +202,7 @@ impl ClusterView {
             member.state = MemberState::from_rank(reader.u8()?)?;
             member.name = reader.short_string()?;
             member.site = reader.short_string()?;
-            member.addresses = read_list(reader, 2, |reader| reader.short_string())?;
+            member.addresses = read_list(reader, 2, read_text)?;
             member.keys = read_list(reader, 2, |reader| reader.short_bytes().map(<[u8]>::to_vec))?;
             Ok((member.id, member))
         })?;
@@ -194,7 +212,15 @@ impl ClusterView {
             let public = reader.short_bytes()?.to_vec();
             let usage = reader.short_string()?;
             let member = reader.short_bytes()?.try_into().ok().map(MemberId::from_bytes);
-            Ok((kid, SigningKey { public, usage, member, state }))
+            Ok((
+                kid,
+                SigningKey {
+                    public,
+                    usage,
+                    member,
+                    state,
+                },
+            ))
         })?;
         let settings = read_list(&mut reader, 4, |reader| {
             Ok((reader.short_string()?, reader.short_bytes()?.to_vec()))
@@ -209,6 +235,10 @@ impl ClusterView {
             unreadable,
         })
     }
+}
+
+fn read_text(reader: &mut Reader<'_>) -> Result<String, DecodeError> {
+    reader.short_string()
 }
 
 fn put_list<T>(

@@ -9,26 +9,38 @@ use replicas::{Replica, at, concurrently, vault};
 const NOT_SEEN: &str = "an account's record has an account's view";
 
 fn merged(writes: &[Vec<AccountWrite>]) -> AccountView {
-    let writes: Vec<Vec<Write>> =
-        writes.iter().map(|writes| writes.iter().cloned().map(Write::Account).collect()).collect();
+    let writes: Vec<Vec<Write>> = writes
+        .iter()
+        .map(|writes| writes.iter().cloned().map(Write::Account).collect())
+        .collect();
     account_view(&concurrently(RecordKind::Account, &writes))
 }
 
 fn account_view(view: &View) -> AccountView {
-    let View::Account(view) = view else { panic!("{NOT_SEEN}") };
+    let View::Account(view) = view else {
+        panic!("{NOT_SEEN}")
+    };
     assert_eq!(AccountView::decode(&view.encode()).as_ref(), Ok(view));
     view.clone()
 }
 
 /// (resets, changed, done, rehashes, vault id)
 fn password((resets, changed, done, rehashes, id): (u32, u64, u64, u32, u8)) -> Password {
-    Password { resets, changed: at(changed), done: at(done), rehashes, vault: vault(id) }
+    Password {
+        resets,
+        changed: at(changed),
+        done: at(done),
+        rehashes,
+        vault: vault(id),
+    }
 }
 
 #[track_caller]
 fn check_password(concurrent: &[(u32, u64, u64, u32, u8)], winner: u8) {
-    let writes: Vec<Vec<AccountWrite>> =
-        concurrent.iter().map(|one| vec![AccountWrite::Password(password(*one))]).collect();
+    let writes: Vec<Vec<AccountWrite>> = concurrent
+        .iter()
+        .map(|one| vec![AccountWrite::Password(password(*one))])
+        .collect();
     let view = merged(&writes);
     assert_eq!(view.password.map(|password| password.vault), Some(vault(winner)));
     let mut named: Vec<_> = concurrent.iter().map(|one| vault(one.4)).collect();
@@ -60,7 +72,12 @@ fn which_password_counts() {
 fn check_epoch(concurrent: &[(u32, u64)], expected: Epoch) {
     let writes: Vec<Vec<AccountWrite>> = concurrent
         .iter()
-        .map(|(resets, ms)| vec![SessionEpoch(Epoch { resets: *resets, at: at(*ms) })])
+        .map(|(resets, ms)| {
+            vec![SessionEpoch(Epoch {
+                resets: *resets,
+                at: at(*ms),
+            })]
+        })
         .collect();
     let view = merged(&writes);
     assert_eq!(view.epoch, expected);
@@ -74,7 +91,10 @@ fn which_sessions_are_over() {
     check_epoch(&[(0, 5)], epoch(0, 5));
     check_epoch(&[(0, 5), (0, 5)], epoch(0, 5));
     // Two that differ end the sessions made under either, and those made after the two have met are good.
-    let past = |resets, ms| Epoch { resets, at: at(ms).succ() };
+    let past = |resets, ms| Epoch {
+        resets,
+        at: at(ms).succ(),
+    };
     check_epoch(&[(0, 5), (0, 6)], past(0, 6));
     check_epoch(&[(1, 5), (0, 9)], past(1, 5));
     check_epoch(&[(1, 5), (1, 7), (1, 7)], past(1, 7));
@@ -84,7 +104,12 @@ fn which_sessions_are_over() {
 fn an_epoch_written_after_a_meeting_stands_alone() {
     let mut a = Replica::new(RecordKind::Account, 1);
     let mut b = Replica::new(RecordKind::Account, 2);
-    let epoch = |ms| [Write::Account(SessionEpoch(Epoch { resets: 0, at: at(ms) }))];
+    let epoch = |ms| {
+        [Write::Account(SessionEpoch(Epoch {
+            resets: 0,
+            at: at(ms),
+        }))]
+    };
     a.write(&epoch(5));
     b.write(&epoch(6));
     a.hear(&b).write(&epoch(8));
@@ -94,7 +119,10 @@ fn an_epoch_written_after_a_meeting_stands_alone() {
 #[test]
 fn created_is_the_earliest_and_cancelled_is_for_good() {
     let view = merged(&[vec![Created(at(7))], vec![Created(at(5))], vec![Created(at(6))]]);
-    assert_eq!((view.created, view.cancelled, view.changes), (Some(at(5)), false, 3));
+    assert_eq!(
+        (view.created, view.cancelled, view.changes),
+        (Some(at(5)), false, 3)
+    );
 
     let known = AccountWrite::Password(password((0, 5, 5, 0, 1)));
     let reset = AccountWrite::Password(password((3, 9, 9, 0, 2)));
@@ -104,15 +132,21 @@ fn created_is_the_earliest_and_cancelled_is_for_good() {
 
     // Also when it was written first, and everything else knowing of it.
     let mut a = Replica::new(RecordKind::Account, 1);
-    a.write(&[Write::Account(Cancelled(at(6)))]).write(&[Write::Account(known)]);
+    a.write(&[Write::Account(Cancelled(at(6)))])
+        .write(&[Write::Account(known)]);
     assert!(account_view(&a.view()).cancelled);
 }
 
 #[test]
 fn a_password_of_fewer_resets_than_the_account_is_not_usable() {
     let usable = |resets, epoch| {
-        let writes =
-            [AccountWrite::Password(password((resets, 5, 5, 0, 1))), SessionEpoch(Epoch { resets: epoch, at: at(9) })];
+        let writes = [
+            AccountWrite::Password(password((resets, 5, 5, 0, 1))),
+            SessionEpoch(Epoch {
+                resets: epoch,
+                at: at(9),
+            }),
+        ];
         merged(&[writes.to_vec()]).usable_password().is_some()
     };
     assert!(usable(0, 0));
@@ -125,8 +159,11 @@ fn a_password_of_fewer_resets_than_the_account_is_not_usable() {
 fn a_later_write_replaces_what_it_saw_whatever_the_clocks_say() {
     let mut a = Replica::new(RecordKind::Account, 1);
     let mut b = Replica::new(RecordKind::Account, 2);
-    a.write(&[Write::Account(AccountWrite::Password(password((0, 900, 900, 0, 1))))]);
-    b.hear(&a).write(&[Write::Account(AccountWrite::Password(password((0, 5, 5, 0, 2))))]);
+    a.write(&[Write::Account(AccountWrite::Password(password((
+        0, 900, 900, 0, 1,
+    ))))]);
+    b.hear(&a)
+        .write(&[Write::Account(AccountWrite::Password(password((0, 5, 5, 0, 2))))]);
     a.hear(&b);
     let view = account_view(&a.view());
     assert_eq!(view.password.map(|password| password.vault), Some(vault(2)));

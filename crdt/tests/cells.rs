@@ -19,15 +19,32 @@ fn staging() -> Staging {
 }
 
 fn cell(kind: CellKind, stamp: u64, value: Vec<u8>, expires_ms: u64) -> Cell {
-    Cell { kind, key: vec![1, 2, 3], slot: [4; 8], stamp: Hlc::new(stamp, 0), value, expires_ms }
+    Cell {
+        kind,
+        key: vec![1, 2, 3],
+        slot: [4; 8],
+        stamp: Hlc::new(stamp, 0),
+        value,
+        expires_ms,
+    }
 }
 
 fn value() -> impl Strategy<Value = Vec<u8>> {
     let staging = (any::<bool>(), 0_u8..3).prop_map(|(ended, byte)| {
-        Staging { ended, nonce_hash: [byte; 32], password_hash: ended.then(|| "hash".to_owned()), ..staging() }.encode()
+        Staging {
+            ended,
+            nonce_hash: [byte; 32],
+            password_hash: ended.then(|| "hash".to_owned()),
+            ..staging()
+        }
+        .encode()
     });
     prop_oneof![
-        (0_u64..3, 0_u32..3).prop_map(|(since, count)| Tries { since: Hlc::new(since, 0), count }.encode()),
+        (0_u64..3, 0_u32..3).prop_map(|(since, count)| Tries {
+            since: Hlc::new(since, 0),
+            count
+        }
+        .encode()),
         staging,
         prop::collection::vec(0_u8..3, 0..4),
     ]
@@ -60,14 +77,41 @@ fn check(kind: CellKind, left: (u64, Vec<u8>), right: (u64, Vec<u8>), winner: &[
 
 #[test]
 fn each_kind_has_its_rule() {
-    let tries = |since, count| Tries { since: Hlc::new(since, 0), count }.encode();
+    let tries = |since, count| {
+        Tries {
+            since: Hlc::new(since, 0),
+            count,
+        }
+        .encode()
+    };
     check(CellKind::TRIES, (9, tries(1, 2)), (1, tries(1, 3)), &tries(1, 3));
     check(CellKind::TRIES, (9, tries(1, 9)), (1, tries(2, 0)), &tries(2, 0));
-    check(CellKind::TRIES, (1, tries(0, 0)), (9, b"unreadable".to_vec()), &tries(0, 0));
-    let ended = Staging { ended: true, ..staging() };
-    check(CellKind::STAGING, (9, staging().encode()), (1, ended.encode()), &ended.encode());
-    let other = Staging { address: "bob@example.org".to_owned(), ..staging() };
-    check(CellKind::STAGING, (2, staging().encode()), (1, other.encode()), &staging().encode());
+    check(
+        CellKind::TRIES,
+        (1, tries(0, 0)),
+        (9, b"unreadable".to_vec()),
+        &tries(0, 0),
+    );
+    let ended = Staging {
+        ended: true,
+        ..staging()
+    };
+    check(
+        CellKind::STAGING,
+        (9, staging().encode()),
+        (1, ended.encode()),
+        &ended.encode(),
+    );
+    let other = Staging {
+        address: "bob@example.org".to_owned(),
+        ..staging()
+    };
+    check(
+        CellKind::STAGING,
+        (2, staging().encode()),
+        (1, other.encode()),
+        &staging().encode(),
+    );
     check(CellKind::SIGNED_IN, (2, vec![1]), (1, vec![2]), &[1]);
     check(CellKind::SIGNED_IN, (2, vec![1]), (2, vec![2]), &[2]);
     check(CellKind(200), (2, vec![1]), (1, vec![2]), &[1]);
@@ -76,7 +120,10 @@ fn each_kind_has_its_rule() {
 #[test]
 fn only_the_slots_that_saw_the_latest_success_add_up() {
     let total = |slots: &[(u64, u32)]| {
-        Tries::total(slots.iter().map(|(since, count)| Tries { since: Hlc::new(*since, 0), count: *count }))
+        Tries::total(slots.iter().map(|(since, count)| Tries {
+            since: Hlc::new(*since, 0),
+            count: *count,
+        }))
     };
     assert_eq!(total(&[]), 0);
     assert_eq!(total(&[(0, 2), (0, 3)]), 5);
@@ -93,17 +140,31 @@ fn a_cell_is_gone_at_its_expiry() {
 
 #[test]
 fn what_is_over_the_limits_is_refused() {
-    let long_key = Cell { key: vec![0; 33], ..cell(CellKind::ENDED, 1, Vec::new(), 1) };
+    let long_key = Cell {
+        key: vec![0; 33],
+        ..cell(CellKind::ENDED, 1, Vec::new(), 1)
+    };
     let long_value = cell(CellKind::ENDED, 1, vec![0; 4097], 1);
     for cell in [long_key, long_value] {
         assert!(matches!(cell.validate(), Err(DecodeError::TooLarge { .. })));
-        assert!(matches!(Cell::decode(&cell.encode()), Err(DecodeError::TooLarge { .. })));
+        assert!(matches!(
+            Cell::decode(&cell.encode()),
+            Err(DecodeError::TooLarge { .. })
+        ));
     }
 }
 
 #[test]
 fn a_staging_comes_back_and_tolerates_what_is_new() {
-    for staging in [staging(), Staging { account: None, rp_origin: None, ended: true, ..staging() }] {
+    for staging in [
+        staging(),
+        Staging {
+            account: None,
+            rp_origin: None,
+            ended: true,
+            ..staging()
+        },
+    ] {
         assert_eq!(Staging::decode(&staging.encode()), Ok(staging));
     }
     // A map of one more field, which is itself a map.

@@ -1,4 +1,5 @@
 //! Hostile bytes: whatever is given, the worst result is an `Err`, and what is accepted saves and loads.
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failure fails the test")]
 
 mod laws;
 mod replicas;
@@ -39,7 +40,12 @@ fn history() -> (Document, Vec<Vec<u8>>) {
         released: Vec::new(),
     };
     let claims = |who, proof| [Write::Email(EmailWrite::Claim(claim(who, proof)))];
-    let releases = |who, ms| [Write::Email(EmailWrite::Release { account: account(who), at: at(ms) })];
+    let releases = |who, ms| {
+        [Write::Email(EmailWrite::Release {
+            account: account(who),
+            at: at(ms),
+        })]
+    };
     let new = || Document::new(RecordKind::Email);
     let mut a = new();
     let first = a.write(Actor([1; 8]), &claims(1, 5)).unwrap();
@@ -53,7 +59,11 @@ fn history() -> (Document, Vec<Vec<u8>>) {
 
 /// A chunk's type, and its contents without the header.
 fn contents(chunk: &[u8]) -> (u8, Vec<u8>) {
-    let length = 10 + chunk[9..].iter().position(|byte| byte & 0x80 == 0).expect("a length");
+    let length = 10
+        + chunk[9..]
+            .iter()
+            .position(|byte| byte & 0x80 == 0)
+            .expect("a length");
     (chunk[8], chunk[length..].to_vec())
 }
 
@@ -110,15 +120,23 @@ fn mutations() -> impl Strategy<Value = Vec<(u16, u8, u8)>> {
 fn mutated_changes_are_refused_or_harmless() {
     quiet();
     let (_, changes) = history();
-    laws::hold(20_000, "--test junk", &(0_usize..4, mutations()), |(which, mutations)| {
-        let bytes = mutate(&changes[which], &mutations);
-        let before = Document::new(RecordKind::Email).apply(&changes[..which]).unwrap();
-        if let Ok(after) = before.apply(&[&bytes]) {
-            let loaded = Document::load(RecordKind::Email, &after.save());
-            prop_assert_eq!(loaded.map(|it| (it.heads(), it.view())), Ok((after.heads(), after.view())));
-        }
-        Ok(())
-    });
+    laws::hold(
+        20_000,
+        "--test junk",
+        &(0_usize..4, mutations()),
+        |(which, mutations)| {
+            let bytes = mutate(&changes[which], &mutations);
+            let before = Document::new(RecordKind::Email).apply(&changes[..which]).unwrap();
+            if let Ok(after) = before.apply(&[&bytes]) {
+                let loaded = Document::load(RecordKind::Email, &after.save());
+                prop_assert_eq!(
+                    loaded.map(|it| (it.heads(), it.view())),
+                    Ok((after.heads(), after.view()))
+                );
+            }
+            Ok(())
+        },
+    );
 }
 
 #[test]
@@ -131,7 +149,10 @@ fn mutated_documents_are_refused_or_harmless() {
             let _ = loaded.view();
             let again = Document::load(RecordKind::Email, &loaded.save());
             prop_assert_eq!(again.map(|it| it.heads()), Ok(loaded.heads()));
-            let cancel = [Write::Email(EmailWrite::Release { account: account(1), at: at(99) })];
+            let cancel = [Write::Email(EmailWrite::Release {
+                account: account(1),
+                at: at(99),
+            })];
             let _ = loaded.write(Actor([9; 8]), &cancel);
         }
         Ok(())
@@ -141,32 +162,42 @@ fn mutated_documents_are_refused_or_harmless() {
 #[test]
 fn any_bytes_at_all_are_an_error_or_a_value() {
     quiet();
-    laws::hold(20_000, "--test junk", &prop::collection::vec(any::<u8>(), 0..200), |mut bytes| {
-        let _ = AccountView::decode(&bytes);
-        let _ = EmailView::decode(&bytes);
-        let _ = ClusterView::decode(&bytes);
-        let _ = Cell::decode(&bytes);
-        let _ = Staging::decode(&bytes);
-        let _ = VaultValue::decode(&bytes);
-        let _ = Transaction::decode(&bytes);
-        if let Some(first) = bytes.first_mut() {
-            *first = 1; // the format that is known
+    laws::hold(
+        20_000,
+        "--test junk",
+        &prop::collection::vec(any::<u8>(), 0..200),
+        |mut bytes| {
             let _ = AccountView::decode(&bytes);
             let _ = EmailView::decode(&bytes);
             let _ = ClusterView::decode(&bytes);
             let _ = Cell::decode(&bytes);
-        }
-        prop_assert!(Document::load(RecordKind::Account, &bytes).is_err());
-        prop_assert!(Document::new(RecordKind::Account).apply(&[&bytes]).is_err());
-        Ok(())
-    });
+            let _ = Staging::decode(&bytes);
+            let _ = VaultValue::decode(&bytes);
+            let _ = Transaction::decode(&bytes);
+            if let Some(first) = bytes.first_mut() {
+                *first = 1; // the format that is known
+                let _ = AccountView::decode(&bytes);
+                let _ = EmailView::decode(&bytes);
+                let _ = ClusterView::decode(&bytes);
+                let _ = Cell::decode(&bytes);
+            }
+            prop_assert!(Document::load(RecordKind::Account, &bytes).is_err());
+            prop_assert!(Document::new(RecordKind::Account).apply(&[&bytes]).is_err());
+            Ok(())
+        },
+    );
 }
 
 #[test]
 fn a_change_without_what_it_follows_is_refused_not_queued() {
     let (_, changes) = history();
-    let refused = Document::new(RecordKind::Email).apply(&changes[1..2]).map(|document| document.view());
-    assert!(matches!(refused, Err(ApplyError::MissingDependency { index: 0, .. })), "{refused:?}");
+    let refused = Document::new(RecordKind::Email)
+        .apply(&changes[1..2])
+        .map(|document| document.view());
+    assert!(
+        matches!(refused, Err(ApplyError::MissingDependency { index: 0, .. })),
+        "{refused:?}"
+    );
 }
 
 #[test]
@@ -174,8 +205,13 @@ fn a_second_change_of_one_actor_and_number_is_a_fork() {
     let created = |ms| [Write::Account(AccountWrite::Created(at(ms)))];
     let mut one = Document::new(RecordKind::Account);
     one.write(Actor([1; 8]), &created(1)).unwrap();
-    let other = Document::new(RecordKind::Account).write(Actor([1; 8]), &created(2)).unwrap();
-    assert!(matches!(one.apply(&[&other]), Err(ApplyError::Forked { index: 0 })));
+    let other = Document::new(RecordKind::Account)
+        .write(Actor([1; 8]), &created(2))
+        .unwrap();
+    assert!(matches!(
+        one.apply(&[&other]),
+        Err(ApplyError::Forked { index: 0 })
+    ));
 }
 
 #[test]
@@ -190,7 +226,10 @@ fn flipped_bits_without_a_new_checksum_are_refused() {
     for place in 0..changes[0].len() {
         let mut bytes = changes[0].clone();
         bytes[place] ^= 0x10;
-        assert!(Document::new(RecordKind::Email).apply(&[&bytes]).is_err(), "at {place}");
+        assert!(
+            Document::new(RecordKind::Email).apply(&[&bytes]).is_err(),
+            "at {place}"
+        );
     }
 }
 
@@ -198,13 +237,25 @@ fn flipped_bits_without_a_new_checksum_are_refused() {
 fn a_column_that_says_it_is_huge_is_refused_before_it_is_made() {
     // The field names of the operations: one, spelled out (-1). Now it is to be repeated 2^40 times.
     let (kind, mut contents) = contents(&history().1[0]);
-    let place = contents.windows(7).position(|bytes| bytes == b"\x7f\x05claim").expect("the field's name");
+    let place = contents
+        .windows(7)
+        .position(|bytes| bytes == b"\x7f\x05claim")
+        .expect("the field's name");
     contents.splice(place..=place, [0x80, 0x80, 0x80, 0x80, 0x80, 0x20]);
-    let column = contents.windows(2).position(|pair| pair == [0x15, 7]).expect("the column's length");
+    let column = contents
+        .windows(2)
+        .position(|pair| pair == [0x15, 7])
+        .expect("the column's length");
     contents[column + 1] += 5;
     let bytes = chunk(kind, &contents);
-    let refused = Document::new(RecordKind::Email).apply(&[&bytes]).map(|document| document.view());
-    let Err(ApplyError::Decode { source: DecodeError::TooLarge { what: "rows", .. }, .. }) = refused else {
+    let refused = Document::new(RecordKind::Email)
+        .apply(&[&bytes])
+        .map(|document| document.view());
+    let Err(ApplyError::Decode {
+        source: DecodeError::TooLarge { what: "rows", .. },
+        ..
+    }) = refused
+    else {
         panic!("{refused:?}")
     };
 }
@@ -212,5 +263,8 @@ fn a_column_that_says_it_is_huge_is_refused_before_it_is_made() {
 #[test]
 fn what_is_over_the_limits_is_refused() {
     let huge = vec![0; crdt::document::DOCUMENT_BYTES_MAX + 1];
-    assert!(matches!(Document::load(RecordKind::Email, &huge), Err(DecodeError::TooLarge { .. })));
+    assert!(matches!(
+        Document::load(RecordKind::Email, &huge),
+        Err(DecodeError::TooLarge { .. })
+    ));
 }

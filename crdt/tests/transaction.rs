@@ -17,8 +17,14 @@ fn transaction() -> Transaction {
     Transaction {
         hlc: Hlc::new(1_700_000_000_000, 3),
         records: vec![
-            RecordChange { key: RecordKey::CLUSTER, changes: vec![vec![1, 2], vec![3]] },
-            RecordChange { key: RecordKey::from_bytes([b'a'; 16]), changes: vec![] },
+            RecordChange {
+                key: RecordKey::CLUSTER,
+                changes: vec![vec![1, 2], vec![3]],
+            },
+            RecordChange {
+                key: RecordKey::from_bytes([b'a'; 16]),
+                changes: vec![],
+            },
         ],
         vault: vec![VaultValue::new([5; 16], b"ada@example.org".to_vec())],
         cells: vec![cell],
@@ -27,9 +33,15 @@ fn transaction() -> Transaction {
 
 #[test]
 fn it_comes_back() {
-    for transaction in
-        [transaction(), Transaction { records: vec![], vault: vec![], cells: vec![], ..transaction() }]
-    {
+    for transaction in [
+        transaction(),
+        Transaction {
+            records: vec![],
+            vault: vec![],
+            cells: vec![],
+            ..transaction()
+        },
+    ] {
         assert_eq!(Transaction::decode(&transaction.encode()), Ok(transaction));
     }
 }
@@ -54,21 +66,52 @@ fn fields_of_a_newer_version_are_passed_over() {
 #[track_caller]
 fn check_refused(transaction: &Transaction) {
     let refused = Transaction::decode(&transaction.encode());
-    assert!(matches!(refused, Err(DecodeError::TooLarge { .. })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(DecodeError::TooLarge { .. })),
+        "{refused:?}"
+    );
 }
 
 #[test]
 fn what_is_over_the_limits_is_refused() {
-    let record = RecordChange { key: RecordKey::CLUSTER, changes: vec![] };
-    check_refused(&Transaction { records: vec![record; RECORDS_MAX + 1], ..transaction() });
-    let record = RecordChange { key: RecordKey::CLUSTER, changes: vec![vec![]; CHANGES_MAX + 1] };
-    check_refused(&Transaction { records: vec![record], ..transaction() });
-    let cell = Cell { key: vec![], value: vec![], ..transaction().cells[0].clone() };
-    check_refused(&Transaction { cells: vec![cell; CELLS_MAX + 1], ..transaction() });
+    let record = RecordChange {
+        key: RecordKey::CLUSTER,
+        changes: vec![],
+    };
+    check_refused(&Transaction {
+        records: vec![record; RECORDS_MAX + 1],
+        ..transaction()
+    });
+    let record = RecordChange {
+        key: RecordKey::CLUSTER,
+        changes: vec![vec![]; CHANGES_MAX + 1],
+    };
+    check_refused(&Transaction {
+        records: vec![record],
+        ..transaction()
+    });
+    let cell = Cell {
+        key: vec![],
+        value: vec![],
+        ..transaction().cells[0].clone()
+    };
+    check_refused(&Transaction {
+        cells: vec![cell; CELLS_MAX + 1],
+        ..transaction()
+    });
     let value = VaultValue::new([0; 16], vec![0; 4097]);
-    check_refused(&Transaction { vault: vec![value], ..transaction() });
-    let record = RecordChange { key: RecordKey::CLUSTER, changes: vec![vec![0; TRANSACTION_BYTES_MAX]] };
-    check_refused(&Transaction { records: vec![record], ..transaction() });
+    check_refused(&Transaction {
+        vault: vec![value],
+        ..transaction()
+    });
+    let record = RecordChange {
+        key: RecordKey::CLUSTER,
+        changes: vec![vec![0; TRANSACTION_BYTES_MAX]],
+    };
+    check_refused(&Transaction {
+        records: vec![record],
+        ..transaction()
+    });
 }
 
 #[test]
@@ -86,5 +129,8 @@ fn junk_is_an_error_and_takes_no_memory() {
         field.extend_from_slice(&bytes);
         assert!(Transaction::decode(&field).is_err());
     }
-    assert!(Transaction::decode(&[0x81; 60_000]).is_err(), "nested without end");
+    assert!(
+        Transaction::decode(&[0x81; 60_000]).is_err(),
+        "nested without end"
+    );
 }

@@ -182,12 +182,15 @@ impl Committer {
     /// Commits a group; false if the thread is to end.
     fn commit(&mut self, group: Vec<Work>) -> bool {
         let now_ms = self.shared.now_ms();
-        match self.ledger.commit(now_ms, self.shared.space(), group) {
+        let (result, answers) = self.ledger.commit(now_ms, self.shared.space(), group);
+        match result {
             Ok(committed) => {
-                self.tell(committed);
+                self.publish(&committed);
+                answers.tell();
                 true
             }
             Err(error) => {
+                answers.tell();
                 tracing::error!(%error, "a batch failed; its writer has ended");
                 if matches!(error, LedgerError::Disk(DiskError::Full)) {
                     if let Some(reserve) = &mut self.reserve {
@@ -201,13 +204,13 @@ impl Committer {
         }
     }
 
-    fn tell(&mut self, committed: Committed) {
+    fn publish(&mut self, committed: &Committed) {
         if committed.moved.is_empty() && committed.trimmed.is_none() && committed.rejected.is_empty() {
             return;
         }
         self.shared.publish(&self.ledger);
-        self.shared.count(&committed);
-        self.shared.listener().committed(&committed);
+        self.shared.count(committed);
+        self.shared.listener().committed(committed);
     }
 
     /// Reopens the disk and begins a new start, however long that takes. False if the queue was closed meanwhile.

@@ -109,10 +109,14 @@ impl<'d> Group<'d> {
         if let Some((document, _)) = taken
             && let Ok(document) = document.apply(&part.changes)
         {
-            let view = document.view();
+            let (document, view) = with_view(document);
+            // A value that this build cannot read may be a reset: not served, and nothing that it may name erased.
+            let unreadable = view.unreadable() > 0;
+            loaded.quarantined = unreadable;
             loaded.document = Some((document, view));
             loaded.changes.extend(part.changes.iter().cloned());
             loaded.dirty = true;
+            self.counts.quarantined += u64::from(unreadable);
             return Ok(());
         }
         if !loaded.quarantined {
@@ -232,7 +236,7 @@ impl<'d> Group<'d> {
         if loaded.quarantined {
             batch.put(Family::Views, bytes, layout::seal_quarantined());
         } else {
-            batch.put(Family::Views, bytes, layout::seal(&encode_view(view)));
+            batch.put(Family::Views, bytes, layout::seal(&view.encode()));
         }
         if let (View::Email(email), Some(id)) = (view, key.email()) {
             let accounts_now: BTreeSet<AccountId> = email.accounts().collect();
@@ -382,14 +386,6 @@ fn quarantined(part: &RecordChange) -> Vec<u8> {
 fn with_view(document: Document) -> (Document, View) {
     let view = document.view();
     (document, view)
-}
-
-fn encode_view(view: &View) -> Vec<u8> {
-    match view {
-        View::Account(view) => view.encode(),
-        View::Email(view) => view.encode(),
-        View::Cluster(view) => view.encode(),
-    }
 }
 
 /// A view that is in quarantine or damaged says nothing; a group must not fail for it.

@@ -8,7 +8,7 @@ use crdt::{AccountId, CellKind, EmailId, RecordKey, VaultId};
 use gossip::{Dot, Floor, Tip, Writer};
 
 /// The format of the data directory as a whole. A newer one is refused, an older one is converted when opened.
-pub const STORE_FORMAT: u32 = 1;
+pub(super) const STORE_FORMAT: u32 = 1;
 
 /// Format byte of an ordinary value, version 1 of its family.
 const PLAIN: u8 = 1;
@@ -19,7 +19,7 @@ const CHECKSUM_BYTES: usize = 4;
 
 /// Why stored bytes are not a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unsealed {
+pub(super) enum Unsealed {
     /// Shorter than the frame around any value.
     #[error("a stored value is too short")]
     Short,
@@ -35,12 +35,12 @@ pub enum Unsealed {
 }
 
 /// Frames a payload.
-pub fn seal(payload: &[u8]) -> Vec<u8> {
+pub(super) fn seal(payload: &[u8]) -> Vec<u8> {
     frame(PLAIN, payload)
 }
 
 /// The view of a record of which a part is in quarantine.
-pub fn seal_quarantined() -> Vec<u8> {
+pub(super) fn seal_quarantined() -> Vec<u8> {
     frame(QUARANTINED, &[])
 }
 
@@ -53,7 +53,7 @@ fn frame(format: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// Takes the frame off.
-pub fn unseal(bytes: &[u8]) -> Result<&[u8], Unsealed> {
+pub(super) fn unseal(bytes: &[u8]) -> Result<&[u8], Unsealed> {
     match unseal_view(bytes)? {
         Some(payload) => Ok(payload),
         None => Err(Unsealed::Format(QUARANTINED)),
@@ -61,7 +61,7 @@ pub fn unseal(bytes: &[u8]) -> Result<&[u8], Unsealed> {
 }
 
 /// Takes the frame off a view; `None` says that the record is in quarantine.
-pub fn unseal_view(bytes: &[u8]) -> Result<Option<&[u8]>, Unsealed> {
+pub(super) fn unseal_view(bytes: &[u8]) -> Result<Option<&[u8]>, Unsealed> {
     let (framed, checksum) = bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or(Unsealed::Short)?;
     let (format, payload) = framed.split_first().ok_or(Unsealed::Short)?;
     if crc32fast::hash(framed).to_le_bytes() != *checksum {
@@ -75,25 +75,25 @@ pub fn unseal_view(bytes: &[u8]) -> Result<Option<&[u8]>, Unsealed> {
 }
 
 /// Keys of [`Family::Meta`](super::disk::Family::Meta).
-pub mod meta {
+pub(super) mod meta {
     /// → this replica's id, 8 bytes.
-    pub const REPLICA: &[u8] = b"replica";
+    pub(in crate::store) const REPLICA: &[u8] = b"replica";
     /// → the greatest HLC ever given out or taken over, 8 bytes big-endian.
-    pub const CLOCK: &[u8] = b"clock";
+    pub(in crate::store) const CLOCK: &[u8] = b"clock";
     /// → the next free place in the log, 8 bytes big-endian.
-    pub const PLACE: &[u8] = b"place";
+    pub(in crate::store) const PLACE: &[u8] = b"place";
     /// Prefix of this replica's starts: `start/` · place (4 bytes big-endian) → writer.
-    pub const START: &[u8] = b"start/";
+    pub(in crate::store) const START: &[u8] = b"start/";
     /// Prefix of the version vector: `vector/` · writer → tip.
-    pub const VECTOR: &[u8] = b"vector/";
+    pub(in crate::store) const VECTOR: &[u8] = b"vector/";
     /// Prefix of the vector's floors: `floor/` · replica → epoch, transactions, digest.
-    pub const FLOOR: &[u8] = b"floor/";
+    pub(in crate::store) const FLOOR: &[u8] = b"floor/";
     /// Prefix of what has been trimmed from the log: `trimmed/` · writer → tip.
-    pub const TRIMMED: &[u8] = b"trimmed/";
+    pub(in crate::store) const TRIMMED: &[u8] = b"trimmed/";
 }
 
 /// `prefix · suffix`.
-pub fn join(prefix: &[u8], suffix: &[u8]) -> Vec<u8> {
+pub(super) fn join(prefix: &[u8], suffix: &[u8]) -> Vec<u8> {
     let mut key = Vec::with_capacity(prefix.len() + suffix.len());
     key.extend_from_slice(prefix);
     key.extend_from_slice(suffix);
@@ -101,7 +101,7 @@ pub fn join(prefix: &[u8], suffix: &[u8]) -> Vec<u8> {
 }
 
 /// A writer's last number and hash, as a payload.
-pub fn tip_payload(tip: Tip) -> [u8; 16] {
+pub(super) fn tip_payload(tip: Tip) -> [u8; 16] {
     let mut bytes = [0; 16];
     bytes[..8].copy_from_slice(&tip.number.to_be_bytes());
     bytes[8..].copy_from_slice(&tip.hash);
@@ -109,19 +109,19 @@ pub fn tip_payload(tip: Tip) -> [u8; 16] {
 }
 
 /// The reverse of [`tip_payload`].
-pub fn tip(payload: &[u8]) -> Result<Tip, Unsealed> {
+pub(super) fn tip(payload: &[u8]) -> Result<Tip, Unsealed> {
     let (number, rest) = payload.split_first_chunk::<8>().ok_or(Unsealed::Shape)?;
     let hash = rest.try_into().map_err(|_| Unsealed::Shape)?;
     Ok(Tip { number: u64::from_be_bytes(*number), hash })
 }
 
 /// What is left of a replica's older writers, as a payload.
-pub fn floor_payload(floor: Floor) -> Vec<u8> {
+pub(super) fn floor_payload(floor: Floor) -> Vec<u8> {
     [&floor.epoch.to_be_bytes()[..], &floor.transactions.to_be_bytes(), &floor.digest].concat()
 }
 
 /// The reverse of [`floor_payload`].
-pub fn floor(payload: &[u8]) -> Result<Floor, Unsealed> {
+pub(super) fn floor(payload: &[u8]) -> Result<Floor, Unsealed> {
     let (epoch, rest) = payload.split_first_chunk::<4>().ok_or(Unsealed::Shape)?;
     let (transactions, rest) = rest.split_first_chunk::<8>().ok_or(Unsealed::Shape)?;
     Ok(Floor {
@@ -132,32 +132,32 @@ pub fn floor(payload: &[u8]) -> Result<Floor, Unsealed> {
 }
 
 /// A writer from the end of a key.
-pub fn writer(bytes: &[u8]) -> Result<Writer, Unsealed> {
+pub(super) fn writer(bytes: &[u8]) -> Result<Writer, Unsealed> {
     Ok(Writer::from_bytes(bytes.try_into().map_err(|_| Unsealed::Shape)?))
 }
 
 /// Big-endian, so that keys sort as numbers do.
-pub fn number_key(number: u64) -> [u8; 8] {
+pub(super) fn number_key(number: u64) -> [u8; 8] {
     number.to_be_bytes()
 }
 
 /// The reverse of [`number_key`].
-pub fn number(bytes: &[u8]) -> Result<u64, Unsealed> {
+pub(super) fn number(bytes: &[u8]) -> Result<u64, Unsealed> {
     Ok(u64::from_be_bytes(bytes.try_into().map_err(|_| Unsealed::Shape)?))
 }
 
 /// Key of [`Family::Dots`](super::disk::Family::Dots).
-pub fn dot_key(dot: &Dot) -> Vec<u8> {
+pub(super) fn dot_key(dot: &Dot) -> Vec<u8> {
     join(&dot.writer.to_bytes(), &number_key(dot.number))
 }
 
 /// A value of the log: the dot first, so that trimming and serving need not decode the transaction.
-pub fn log_payload(dot: &Dot, transaction: &[u8]) -> Vec<u8> {
+pub(super) fn log_payload(dot: &Dot, transaction: &[u8]) -> Vec<u8> {
     join(&dot_key(dot), transaction)
 }
 
 /// The reverse of [`log_payload`].
-pub fn log_entry(payload: &[u8]) -> Result<(Dot, &[u8]), Unsealed> {
+pub(super) fn log_entry(payload: &[u8]) -> Result<(Dot, &[u8]), Unsealed> {
     let (writer_bytes, rest) = payload.split_first_chunk::<20>().ok_or(Unsealed::Shape)?;
     let (number_bytes, transaction) = rest.split_first_chunk::<8>().ok_or(Unsealed::Shape)?;
     let dot = Dot { writer: Writer::from_bytes(*writer_bytes), number: u64::from_be_bytes(*number_bytes) };
@@ -165,36 +165,36 @@ pub fn log_entry(payload: &[u8]) -> Result<(Dot, &[u8]), Unsealed> {
 }
 
 /// Key of [`Family::Index`](super::disk::Family::Index).
-pub fn index_key(account: AccountId, email: EmailId) -> Vec<u8> {
+pub(super) fn index_key(account: AccountId, email: EmailId) -> Vec<u8> {
     join(account.as_bytes(), email.as_bytes())
 }
 
 /// The email in an index key.
-pub fn indexed_email(key: &[u8]) -> Result<EmailId, Unsealed> {
+pub(super) fn indexed_email(key: &[u8]) -> Result<EmailId, Unsealed> {
     let bytes = key.get(15..).and_then(|tail| tail.try_into().ok()).ok_or(Unsealed::Shape)?;
     Ok(EmailId::from_bytes(bytes))
 }
 
 /// Prefix of the cells of one kind and key, over all slots: kind, length of the key, key.
-pub fn cell_prefix(kind: CellKind, key: &[u8]) -> Vec<u8> {
+pub(super) fn cell_prefix(kind: CellKind, key: &[u8]) -> Vec<u8> {
     let mut bytes = vec![kind.0, u8::try_from(key.len()).unwrap_or(u8::MAX)];
     bytes.extend_from_slice(key);
     bytes
 }
 
 /// Key of [`Family::Cells`](super::disk::Family::Cells).
-pub fn cell_key(kind: CellKind, key: &[u8], slot: [u8; 8]) -> Vec<u8> {
+pub(super) fn cell_key(kind: CellKind, key: &[u8], slot: [u8; 8]) -> Vec<u8> {
     join(&cell_prefix(kind, key), &slot)
 }
 
 /// Key of [`Family::Quarantine`](super::disk::Family::Quarantine): the record, and the place in the log of the
 /// transaction that the part came with.
-pub fn quarantine_key(record: RecordKey, place: u64) -> Vec<u8> {
+pub(super) fn quarantine_key(record: RecordKey, place: u64) -> Vec<u8> {
     join(record.as_bytes(), &number_key(place))
 }
 
 /// Key of [`Family::Vault`](super::disk::Family::Vault).
-pub fn vault_key(id: VaultId) -> Vec<u8> {
+pub(super) fn vault_key(id: VaultId) -> Vec<u8> {
     id.as_bytes().to_vec()
 }
 

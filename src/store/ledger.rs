@@ -51,6 +51,25 @@ pub(super) struct Verdict {
     pub(super) finish: Finish,
 }
 
+/// Those who wait for a group, and what each is to be told.
+#[derive(Default)]
+pub(super) struct Answers {
+    waiting: Vec<(Finish, Result<Done, TransactError>)>,
+    failure: Option<TransactError>,
+}
+
+impl Answers {
+    /// Tells everyone. If the batch failed, nobody is told of success.
+    pub(super) fn tell(self) {
+        for (finish, result) in self.waiting {
+            finish(match &self.failure {
+                Some(error) => result.and(Err(error.clone())),
+                None => result,
+            });
+        }
+    }
+}
+
 /// A local write that is durable here.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Done {
@@ -177,20 +196,21 @@ impl Ledger {
         &self.trimmed
     }
 
-    /// Commits a group as one batch. On an error nobody was told of success, and the outcome is unknown.
+    /// Commits a group as one batch. On an error the outcome is unknown. Nobody is told yet, of success or failure:
+    /// the caller does that with the answers, once the new state is published.
     pub(super) fn commit(
         &mut self,
         now_ms: u64,
         space: Space,
         works: impl IntoIterator<Item = Work>,
-    ) -> Result<Committed, LedgerError> {
+    ) -> (Result<Committed, LedgerError>, Answers) {
         let disk = self.disk.clone();
-        let mut finishes: Vec<(Finish, Result<Done, TransactError>)> = Vec::new();
+        let mut answers = Answers::default();
         let mut works = Some(works);
         let mut outcome = Err(LedgerError::Disk(DiskError::Closed));
         let read = disk.read(&mut |disk| {
             if let Some(works) = works.take() {
-                outcome = self.stage(disk, now_ms, space, works, &mut finishes);
+                outcome = self.stage(disk, now_ms, space, works, &mut answers);
             }
         });
         let written = read.map_err(LedgerError::from).and(outcome).and_then(|(batch, committed)| {
@@ -199,17 +219,11 @@ impl Ledger {
             }
             Ok(committed)
         });
-        let failure = written.as_ref().err().map(|error| match error {
+        answers.failure = written.as_ref().err().map(|error| match error {
             LedgerError::Disk(error) => TransactError::from(error.clone()),
             damaged => TransactError::NotWritable(damaged.to_string()),
         });
-        for (finish, result) in finishes {
-            finish(match &failure {
-                Some(error) => result.and(Err(error.clone())),
-                None => result,
-            });
-        }
-        written
+        (written, answers)
     }
 
     fn stage(
@@ -218,7 +232,7 @@ impl Ledger {
         now_ms: u64,
         space: Space,
         works: impl IntoIterator<Item = Work>,
-        finishes: &mut Vec<(Finish, Result<Done, TransactError>)>,
+        answers: &mut Answers,
     ) -> Result<(Batch, Committed), LedgerError> {
         let mut group = Group::new(disk);
         let mut batch = Batch::new();
@@ -240,7 +254,7 @@ impl Ledger {
                         committed.local.push((dot, bytes));
                         done.dot = Some(dot);
                     }
-                    finishes.push((finish, admitted.map(|()| done)));
+                    answers.waiting.push((finish, admitted.map(|()| done)));
                 }
                 Work::Remote(received) => {
                     let dot = received.envelope.dot;

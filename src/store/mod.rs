@@ -9,6 +9,7 @@
 //! - [`Records`]: reading. [`Txn`]: a local write under way.
 //! - [`log`]: transactions for peers who lack them. [`space`]: what happens when the disk fills up.
 
+mod audit;
 mod committer;
 mod directory;
 pub mod disk;
@@ -38,6 +39,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::sync::oneshot;
 
 pub use self::{
+    audit::Audit,
     directory::DirectoryError,
     ledger::{Beginning, Committed as CommittedGroup, Ledger, LedgerError},
     records::{ReadError, Records, Snapshot, standing_of},
@@ -350,6 +352,11 @@ impl Store {
             digest.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
             Ok((records, digest))
         })?
+    }
+
+    /// Reads everything and holds what is derived against what it derives from.
+    pub fn audit(&self) -> Result<Audit, ReadError> {
+        self.read(|snapshot| audit::audit(snapshot.disk()))?
     }
 
     /// Calls `visit` with every stored key and value, family by family: what a replica really holds, for tests that

@@ -21,23 +21,40 @@ use super::{World, locked};
 /// writes of a person are in the past of the latest, so nobody else can have lost anything.
 pub(crate) async fn people(world: &World, lost: &[Entry], verdict: &mut Verdict) {
     let lost: BTreeSet<&Dot> = lost.iter().map(|entry| &entry.dot).collect();
-    let mut everybody: Vec<Person> =
-        locked(&world.people).all().filter(|person| !lost.contains(&person.latest)).cloned().collect();
+    let mut everybody: Vec<Person> = locked(&world.people)
+        .all()
+        .filter(|person| !lost.contains(&person.latest))
+        .cloned()
+        .collect();
     let mut random = world.random(77);
     everybody.shuffle(&mut random);
     everybody.truncate(PEOPLE_ASKED_MAX);
     let cancelled = everybody.iter().filter(|person| person.cancelled).count();
     let mut wrong = Vec::new();
     for (done, group) in everybody.chunks(AT_ONCE).enumerate() {
-        world.timeline.now(&format!("asking about everybody: {} of {}", done * AT_ONCE, everybody.len()));
-        let asked = group.iter().enumerate().map(|(place, person)| ask(world, person, done * AT_ONCE + place));
+        world.timeline.now(&format!(
+            "asking about everybody: {} of {}",
+            done * AT_ONCE,
+            everybody.len()
+        ));
+        let asked = group
+            .iter()
+            .enumerate()
+            .map(|(place, person)| ask(world, person, done * AT_ONCE + place));
         wrong.extend(join_all(asked).await.into_iter().flatten());
     }
     world.timeline.quiet();
-    verdict.none("people whose account is not as they know it", wrong.len(), everybody.len());
+    verdict.none(
+        "people whose account is not as they know it",
+        wrong.len(),
+        everybody.len(),
+    );
     verdict.detail("people asked about", everybody.len());
     verdict.detail("of them cancelled", cancelled);
-    verdict.detail("people not asked about, as a request of theirs was never answered", locked(&world.people).unsure());
+    verdict.detail(
+        "people not asked about, as a request of theirs was never answered",
+        locked(&world.people).unsure(),
+    );
     for words in wrong.iter().take(SHOWN_MAX) {
         world.timeline.say(&format!("not as they know it: {words}"));
     }
@@ -62,21 +79,35 @@ async fn ask(world: &World, person: &Person, place: usize) -> Option<String> {
 }
 
 async fn records(world: &World, index: usize, person: &Person) -> Result<(), String> {
-    let Some(site) = world.sites.get(index) else { return Err("no such site".into()) };
-    let account = site.client.account(&person.account).await.map_err(|error| error.to_string())?;
+    let Some(site) = world.sites.get(index) else {
+        return Err("no such site".into());
+    };
+    let account = site
+        .client
+        .account(&person.account)
+        .await
+        .map_err(|error| error.to_string())?;
     if account.cancelled != person.cancelled {
         return Err(format!("cancelled is {}", account.cancelled));
     }
     if person.cancelled {
         return Ok(());
     }
-    let has: BTreeSet<&str> = account.emails.iter().map(|email| email.address.as_str()).collect();
+    let has: BTreeSet<&str> = account
+        .emails
+        .iter()
+        .map(|email| email.address.as_str())
+        .collect();
     let knows: BTreeSet<&str> = person.addresses.iter().map(String::as_str).collect();
     if has != knows {
         return Err(format!("addresses are {has:?}, not {knows:?}"));
     }
     for address in &person.addresses {
-        let seen = site.client.address(address).await.map_err(|error| error.to_string())?;
+        let seen = site
+            .client
+            .address(address)
+            .await
+            .map_err(|error| error.to_string())?;
         if seen.account.as_deref() != Some(person.account.as_str()) {
             return Err(format!("{address} is {} {:?}", seen.state, seen.account));
         }
@@ -85,13 +116,23 @@ async fn records(world: &World, index: usize, person: &Person) -> Result<(), Str
 }
 
 async fn opens(world: &World, index: usize, person: &Person) -> Result<(), String> {
-    let Some(site) = world.sites.get(index) else { return Err("no such site".into()) };
-    let Some(address) = person.addresses.first() else { return Err("has no address".into()) };
+    let Some(site) = world.sites.get(index) else {
+        return Err("no such site".into());
+    };
+    let Some(address) = person.addresses.first() else {
+        return Err("has no address".into());
+    };
     // Of a cancelled account the address may have a new owner by now; the password is nobody's.
-    let shut = if person.cancelled { Some(&person.password) } else { person.password_before.as_ref() };
+    let shut = if person.cancelled {
+        Some(&person.password)
+    } else {
+        person.password_before.as_ref()
+    };
     if let Some(shut) = shut {
         match site.client.sign_in(address, shut).await {
-            Err(CallError::Refused { status: 401 | 429, .. }) => {}
+            Err(CallError::Refused {
+                status: 401 | 429, ..
+            }) => {}
             Ok(_) if person.cancelled => return Err("a cancelled account was opened".into()),
             Ok(_) => return Err("the password of before opened it".into()),
             Err(error) => return Err(error.to_string()),

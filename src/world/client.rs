@@ -81,26 +81,45 @@ impl Client {
         }
         let answer = request.send().await.map_err(|error| {
             let words = words_of(&error);
-            if error.is_connect() { CallError::NotTaken(words) } else { CallError::Unknown(words) }
+            if error.is_connect() {
+                CallError::NotTaken(words)
+            } else {
+                CallError::Unknown(words)
+            }
         })?;
         let status = answer.status();
-        let bytes = answer.bytes().await.map_err(|error| CallError::Unknown(words_of(&error)))?;
+        let bytes = answer
+            .bytes()
+            .await
+            .map_err(|error| CallError::Unknown(words_of(&error)))?;
         if status.is_success() {
             let text: &[u8] = if bytes.is_empty() { b"null" } else { &bytes };
-            return serde_json::from_slice(text).map_err(|error| CallError::Nonsense(format!("{path}: {error}")));
+            return serde_json::from_slice(text)
+                .map_err(|error| CallError::Nonsense(format!("{path}: {error}")));
+        }
+        if status == reqwest::StatusCode::GATEWAY_TIMEOUT {
+            return Err(CallError::Unknown("the site gave up on it".into()));
         }
         let refusal: Refusal = serde_json::from_slice(&bytes).unwrap_or_default();
         if status.as_u16() == 503 && NOT_SERVING.contains(&refusal.error.as_str()) {
             return Err(CallError::NotTaken(refusal.error));
         }
-        Err(CallError::Refused { status: status.as_u16(), code: refusal.error, message: refusal.message })
+        Err(CallError::Refused {
+            status: status.as_u16(),
+            code: refusal.error,
+            message: refusal.message,
+        })
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CallError> {
         self.call::<(), T>(Method::GET, path, None).await
     }
 
-    async fn post<B: Serialize + Sync, T: DeserializeOwned>(&self, path: &str, body: &B) -> Result<T, CallError> {
+    async fn post<B: Serialize + Sync, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+    ) -> Result<T, CallError> {
         self.call(Method::POST, path, Some(body)).await
     }
 
@@ -126,7 +145,9 @@ impl Client {
 
     /// Replaces the shape of its network.
     pub(crate) async fn set_links(&self, links: &[Link]) -> Result<(), CallError> {
-        self.call::<_, serde::de::IgnoredAny>(Method::PUT, "/lab/links", Some(&links)).await.map(|_| ())
+        self.call::<_, serde::de::IgnoredAny>(Method::PUT, "/lab/links", Some(&links))
+            .await
+            .map(|_| ())
     }
 
     pub(crate) async fn sign_up(&self, address: &str, password: &str) -> Result<SignedUp, CallError> {
@@ -137,29 +158,44 @@ impl Client {
         self.post("/sign-in", &Credentials { address, password }).await
     }
 
-    pub(crate) async fn change_password(&self, account: &str, old: &str, new: &str) -> Result<Written, CallError> {
-        self.post(&format!("/accounts/{account}/password"), &Change { old, new }).await
+    pub(crate) async fn change_password(
+        &self,
+        account: &str,
+        old: &str,
+        new: &str,
+    ) -> Result<Written, CallError> {
+        self.post(&format!("/accounts/{account}/password"), &Change { old, new })
+            .await
     }
 
     pub(crate) async fn reset_password(&self, address: &str, password: &str) -> Result<Written, CallError> {
-        self.post("/password-reset", &Credentials { address, password }).await
+        self.post("/password-reset", &Credentials { address, password })
+            .await
     }
 
     /// Adds an address, or moves it here from another account.
     pub(crate) async fn add_address(&self, account: &str, address: &str) -> Result<Written, CallError> {
-        self.post(&format!("/accounts/{account}/emails"), &Address { address }).await
+        self.post(&format!("/accounts/{account}/emails"), &Address { address })
+            .await
     }
 
     pub(crate) async fn remove_address(&self, account: &str, address: &str) -> Result<Written, CallError> {
-        self.call::<(), _>(Method::DELETE, &format!("/accounts/{account}/emails/{address}"), None).await
+        self.call::<(), _>(
+            Method::DELETE,
+            &format!("/accounts/{account}/emails/{address}"),
+            None,
+        )
+        .await
     }
 
     pub(crate) async fn cancel(&self, account: &str) -> Result<Written, CallError> {
-        self.post(&format!("/accounts/{account}/cancel"), &Nothing {}).await
+        self.post(&format!("/accounts/{account}/cancel"), &Nothing {})
+            .await
     }
 
     pub(crate) async fn sign_out_everywhere(&self, account: &str) -> Result<Written, CallError> {
-        self.post(&format!("/accounts/{account}/sign-out-everywhere"), &Nothing {}).await
+        self.post(&format!("/accounts/{account}/sign-out-everywhere"), &Nothing {})
+            .await
     }
 
     pub(crate) async fn account(&self, account: &str) -> Result<AccountSeen, CallError> {
@@ -239,7 +275,11 @@ pub(crate) struct SignedIn {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Status {
+    /// Caught up since its start.
     pub(crate) ready: bool,
+    /// Fit to serve: what a load balancer goes by.
+    pub(crate) healthy: bool,
+    pub(crate) draining: bool,
     pub(crate) alone: bool,
     pub(crate) isolated: bool,
     pub(crate) writer: String,
@@ -254,6 +294,19 @@ pub(crate) struct Status {
 }
 
 impl Status {
+    /// Whether people should be sent there.
+    pub(crate) fn serves(&self) -> bool {
+        self.ready && self.healthy && !self.draining
+    }
+
+    /// Bytes of all its frames to peers, if it tells; without what QUIC and UDP add.
+    pub(crate) fn bytes_sent(&self) -> Option<u64> {
+        ["control_bytes_sent", "push_bytes_sent", "pull_bytes_sent"]
+            .iter()
+            .map(|name| self.counter(name))
+            .sum()
+    }
+
     /// A counter by name.
     pub(crate) fn counter(&self, name: &str) -> Option<u64> {
         self.counters.get(name).and_then(serde_json::Value::as_u64)
@@ -266,7 +319,6 @@ pub(crate) struct DiskSeen {
     pub(crate) free_mib: u64,
     pub(crate) state: String,
     pub(crate) store_bytes: u64,
-    pub(crate) log_entries: u64,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -290,13 +342,18 @@ pub(crate) struct VectorSeen {
 impl VectorSeen {
     /// Whether the transaction is known there.
     pub(crate) fn covers(&self, dot: &Dot) -> bool {
-        self.writers.get(&dot.writer).is_some_and(|number| *number >= dot.number) || self.folds(&dot.writer)
+        self.writers
+            .get(&dot.writer)
+            .is_some_and(|number| *number >= dot.number)
+            || self.folds(&dot.writer)
     }
 
     /// Whether the writer is known whole, and no longer listed. A writer is replica id (16 digits), epoch (8)
     /// and nonce (16).
     fn folds(&self, writer: &str) -> bool {
-        let epoch = writer.get(16..24).and_then(|digits| u64::from_str_radix(digits, 16).ok());
+        let epoch = writer
+            .get(16..24)
+            .and_then(|digits| u64::from_str_radix(digits, 16).ok());
         let floor = writer.get(..16).and_then(|replica| self.floors.get(replica));
         matches!((epoch, floor), (Some(epoch), Some(floor)) if epoch <= *floor)
     }
@@ -304,9 +361,9 @@ impl VectorSeen {
     /// Whether both know the same, be it listed or folded.
     pub(crate) fn agrees_with(&self, other: &VectorSeen) -> bool {
         let within = |a: &VectorSeen, b: &VectorSeen| {
-            a.writers
-                .iter()
-                .all(|(writer, number)| b.writers.get(writer) == Some(number) || b.folds(writer) || *number == 0)
+            a.writers.iter().all(|(writer, number)| {
+                b.writers.get(writer) == Some(number) || b.folds(writer) || *number == 0
+            })
         };
         within(self, other) && within(other, self)
     }
@@ -353,7 +410,7 @@ pub(crate) struct AddressSeen {
 }
 
 /// 503 with one of these means: not this site, not now; nothing was done.
-const NOT_SERVING: [&str; 3] = ["draining", "starting", "not-ready"];
+const NOT_SERVING: [&str; 2] = ["draining", "starting"];
 
 /// Longer than any answer should take: a write waits for durability for 500 ms at most.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -374,7 +431,10 @@ mod tests {
     }
 
     fn dot(number: u64) -> Dot {
-        Dot { writer: WRITER.into(), number }
+        Dot {
+            writer: WRITER.into(),
+            number,
+        }
     }
 
     #[test]

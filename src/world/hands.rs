@@ -29,7 +29,10 @@ pub(crate) async fn start(world: &Arc<World>, sites: &[usize]) -> Result<(), Wor
             world.plan.write_config(&site.plan, &links)?;
         }
     }
-    let starts = sites.iter().filter_map(|index| world.sites.get(*index)).map(Site::start);
+    let starts = sites
+        .iter()
+        .filter_map(|index| world.sites.get(*index))
+        .map(Site::start);
     join_all(starts).await.into_iter().collect::<Result<(), _>>()?;
     // Whatever was cut or healed while they started.
     shape(world).await
@@ -39,11 +42,13 @@ pub(crate) async fn start(world: &Arc<World>, sites: &[usize]) -> Result<(), Wor
 pub(crate) async fn ready(world: &World, sites: &[usize], within: Duration) -> Result<(), WorldError> {
     let deadline = Instant::now() + within;
     for index in sites {
-        let Some(site) = world.sites.get(*index) else { continue };
+        let Some(site) = world.sites.get(*index) else {
+            continue;
+        };
         loop {
             let answer = site.client.status().await;
             // The monitor too, so that people are sent there from now on.
-            if matches!(&answer, Ok(status) if status.ready) && world.monitor.in_rotation(*index) {
+            if matches!(&answer, Ok(status) if status.serves()) && world.monitor.in_rotation(*index) {
                 break;
             }
             if !site.is_up() {
@@ -56,7 +61,9 @@ pub(crate) async fn ready(world: &World, sites: &[usize], within: Duration) -> R
                 };
                 return Err(site.failed(&words));
             }
-            world.timeline.now(&format!("waiting for {} to be ready", site.plan.name));
+            world
+                .timeline
+                .now(&format!("waiting for {} to be ready", site.plan.name));
             tokio::time::sleep(POLL).await;
         }
     }
@@ -66,7 +73,13 @@ pub(crate) async fn ready(world: &World, sites: &[usize], within: Duration) -> R
 
 /// `kill -9` of several sites at one moment.
 pub(crate) async fn kill(world: &World, sites: &[usize]) {
-    join_all(sites.iter().filter_map(|index| world.sites.get(*index)).map(|site| site.kill())).await;
+    join_all(
+        sites
+            .iter()
+            .filter_map(|index| world.sites.get(*index))
+            .map(|site| site.kill()),
+    )
+    .await;
 }
 
 /// Kills sites and empties their disks.
@@ -89,7 +102,11 @@ pub(crate) async fn set_apart(world: &World, sites: &[usize], apart: bool) -> Re
 }
 
 /// Cuts or heals the links of pairs.
-pub(crate) async fn set_pairs(world: &World, pairs: &[(usize, usize)], cut: PairCut) -> Result<(), WorldError> {
+pub(crate) async fn set_pairs(
+    world: &World,
+    pairs: &[(usize, usize)],
+    cut: PairCut,
+) -> Result<(), WorldError> {
     for (from, to) in pairs {
         locked(&world.network).set_pair(*from, *to, cut);
     }
@@ -105,16 +122,26 @@ pub(crate) async fn heal_network(world: &World) -> Result<(), WorldError> {
 /// Removes every cut and starts every site that is down.
 pub(crate) async fn heal_everything(world: &Arc<World>) -> Result<(), WorldError> {
     heal_network(world).await?;
-    let down: Vec<usize> =
-        world.sites.iter().enumerate().filter(|(_, site)| !site.is_up()).map(|(index, _)| index).collect();
+    let down: Vec<usize> = world
+        .sites
+        .iter()
+        .enumerate()
+        .filter(|(_, site)| !site.is_up())
+        .map(|(index, _)| index)
+        .collect();
     start(world, &down).await
 }
 
 /// Kills half of the sites that are up. Which ones is random.
 pub(crate) async fn lose_half(world: &World) -> Vec<usize> {
     let mut random = world.random(super::wall_us());
-    let mut up: Vec<usize> =
-        world.sites.iter().enumerate().filter(|(_, site)| site.is_up()).map(|(index, _)| index).collect();
+    let mut up: Vec<usize> = world
+        .sites
+        .iter()
+        .enumerate()
+        .filter(|(_, site)| site.is_up())
+        .map(|(index, _)| index)
+        .collect();
     up.shuffle(&mut random);
     up.truncate(up.len() / 2);
     up.sort_unstable();

@@ -71,7 +71,14 @@ impl Ledger {
             self.twice.push(dot.clone());
         }
         let answered = written.answered.clone();
-        self.entries.push(Entry { dot, site, asked_us, answered_us, answered, what });
+        self.entries.push(Entry {
+            dot,
+            site,
+            asked_us,
+            answered_us,
+            answered,
+            what,
+        });
     }
 
     pub(crate) fn entries(&self) -> &[Entry] {
@@ -85,7 +92,11 @@ impl Ledger {
 
     /// Entries that this vector does not cover.
     pub(crate) fn missing_from(&self, vector: &VectorSeen) -> Vec<Entry> {
-        self.entries.iter().filter(|entry| !vector.covers(&entry.dot)).cloned().collect()
+        self.entries
+            .iter()
+            .filter(|entry| !vector.covers(&entry.dot))
+            .cloned()
+            .collect()
     }
 }
 
@@ -97,7 +108,13 @@ mod tests {
     use super::*;
 
     fn written(number: u64) -> Written {
-        Written { dot: Some(Dot { writer: "aa".into(), number }), answered: "sites:2".into() }
+        Written {
+            dot: Some(Dot {
+                writer: "aa".into(),
+                number,
+            }),
+            answered: "sites:2".into(),
+        }
     }
 
     #[test]
@@ -105,9 +122,15 @@ mod tests {
         let mut ledger = Ledger::new(true);
         ledger.note(3, "sign-up", 1, &written(1));
         ledger.note(3, "cancel", 2, &written(2));
-        let vector = VectorSeen { writers: [("aa".to_string(), 1)].into(), ..VectorSeen::default() };
+        let vector = VectorSeen {
+            writers: [("aa".to_string(), 1)].into(),
+            ..VectorSeen::default()
+        };
         let missing = ledger.missing_from(&vector);
-        assert_eq!(missing.iter().map(|entry| entry.what).collect::<Vec<_>>(), ["cancel"]);
+        assert_eq!(
+            missing.iter().map(|entry| entry.what).collect::<Vec<_>>(),
+            ["cancel"]
+        );
     }
 
     #[test]

@@ -16,9 +16,10 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::client::{CallError, Client, Dot, SignedUp, Written};
+use super::asks::{Ask, Told, ask, ask_at, judge};
+use super::client::{CallError, Dot, Written};
 use super::people::{Lease, Person, password};
-use super::{World, locked, wall_us};
+use super::{World, locked};
 
 /// How much is asked for; may be turned while the load runs.
 pub(crate) struct Dial {
@@ -28,7 +29,10 @@ pub(crate) struct Dial {
 
 impl Dial {
     pub(crate) fn new(rate: f64) -> Dial {
-        Dial { rate_bits: AtomicU64::new(rate.to_bits()), stopped: AtomicBool::new(false) }
+        Dial {
+            rate_bits: AtomicU64::new(rate.to_bits()),
+            stopped: AtomicBool::new(false),
+        }
     }
 
     /// Requests a second over all sites.
@@ -94,7 +98,10 @@ pub(crate) const TRICKLE: Mix = Mix {
 };
 
 /// As many writes as sign-ins.
-pub(crate) const DENSE: Mix = Mix { sign_in_share: 0.5, ..TRICKLE };
+pub(crate) const DENSE: Mix = Mix {
+    sign_in_share: 0.5,
+    ..TRICKLE
+};
 
 /// A load under way.
 pub(crate) struct Load {
@@ -132,10 +139,20 @@ pub(crate) fn start(world: &Arc<World>, mix: Mix) -> Load {
     let mut tasks = Vec::new();
     for home in 0..world.sites.len() {
         for signing_in in [true, false] {
-            let share = if signing_in { mix.sign_in_share } else { 1.0 - mix.sign_in_share };
+            let share = if signing_in {
+                mix.sign_in_share
+            } else {
+                1.0 - mix.sign_in_share
+            };
             let errands = if signing_in { None } else { Some(mix.errands) };
             let world = Arc::clone(world);
-            tasks.push(tokio::spawn(arrivals(world, home, share, errands, Arc::clone(&in_flight))));
+            tasks.push(tokio::spawn(arrivals(
+                world,
+                home,
+                share,
+                errands,
+                Arc::clone(&in_flight),
+            )));
         }
     }
     Load { tasks, in_flight }
@@ -200,145 +217,6 @@ fn draw(errands: &'static [(Errand, u32)], random: &mut StdRng) -> Errand {
     Errand::Stranger
 }
 
-/// One request, as data, so that it can be sent again elsewhere.
-#[derive(Clone, Debug)]
-pub(crate) enum Ask {
-    SignUp { address: String, password: String },
-    SignIn { address: String, password: String },
-    ChangePassword { account: String, old: String, new: String },
-    ResetPassword { address: String, password: String },
-    AddAddress { account: String, address: String },
-    RemoveAddress { account: String, address: String },
-    Cancel { account: String },
-    SignOutEverywhere { account: String },
-}
-
-/// What came back: the account when the answer names one, and the write when there was one.
-#[derive(Clone, Debug)]
-pub(crate) struct Told {
-    pub(crate) account: Option<String>,
-    pub(crate) written: Option<Written>,
-}
-
-impl Ask {
-    /// What it is called in reports.
-    pub(crate) fn name(&self) -> &'static str {
-        match self {
-            Ask::SignUp { .. } => "sign-up",
-            Ask::SignIn { .. } => "sign-in",
-            Ask::ChangePassword { .. } => "password change",
-            Ask::ResetPassword { .. } => "password reset",
-            Ask::AddAddress { .. } => "address added",
-            Ask::RemoveAddress { .. } => "address removed",
-            Ask::Cancel { .. } => "cancellation",
-            Ask::SignOutEverywhere { .. } => "sign-out everywhere",
-        }
-    }
-
-    async fn send(&self, client: &Client) -> Result<Told, CallError> {
-        let wrote = |written| Told { account: None, written: Some(written) };
-        match self {
-            Ask::SignUp { address, password } => client.sign_up(address, password).await.map(
-                |SignedUp { account, written }| Told { account: Some(account), written: Some(written) },
-            ),
-            Ask::SignIn { address, password } => client
-                .sign_in(address, password)
-                .await
-                .map(|signed_in| Told { account: Some(signed_in.account), written: None }),
-            Ask::ChangePassword { account, old, new } => {
-                client.change_password(account, old, new).await.map(wrote)
-            }
-            Ask::ResetPassword { address, password } => client.reset_password(address, password).await.map(wrote),
-            Ask::AddAddress { account, address } => client.add_address(account, address).await.map(wrote),
-            Ask::RemoveAddress { account, address } => client.remove_address(account, address).await.map(wrote),
-            Ask::Cancel { account } => client.cancel(account).await.map(wrote),
-            Ask::SignOutEverywhere { account } => client.sign_out_everywhere(account).await.map(wrote),
-        }
-    }
-}
-
-/// Sends one request to one site. A write that is answered for goes into the ledger.
-pub(crate) async fn ask_at(world: &World, site: usize, ask: &Ask) -> Result<Told, CallError> {
-    let Some(at) = world.sites.get(site) else { return Err(CallError::NotTaken("no such site".into())) };
-    let asked_us = wall_us();
-    let told = ask.send(&at.client).await?;
-    if let Some(written) = &told.written {
-        locked(&world.ledger).note(site, ask.name(), asked_us, written);
-    }
-    Ok(told)
-}
-
-/// Sends one request to a site, and, as long as sites do not take it, to others that know of `seen`.
-/// Returns where it ended, what came back, and how long the user waited.
-async fn ask(
-    world: &World,
-    site: usize,
-    ask: &Ask,
-    seen: &[&Dot],
-    random: &mut StdRng,
-) -> (usize, Result<Told, CallError>, Duration) {
-    let began = Instant::now();
-    let mut at = site;
-    loop {
-        let told = ask_at(world, at, ask).await;
-        let again = match &told {
-            Err(CallError::NotTaken(_)) => true,
-            // Signing in twice is signing in once: a browser whose connection breaks just asks again.
-            Err(CallError::Unknown(_)) => matches!(ask, Ask::SignIn { .. }),
-            _ => false,
-        };
-        if !again || began.elapsed() > REROUTE_MAX {
-            return (at, told, began.elapsed());
-        }
-        {
-            let mut gauges = locked(&world.gauges);
-            gauges.turned_away(at);
-            if world.monitor.take_out(at) {
-                gauges.out_of_rotation(at);
-            }
-        }
-        let Some(next) = other_site(world, seen, began, random).await else {
-            return (at, told, began.elapsed());
-        };
-        at = next;
-    }
-}
-
-/// Another site in rotation that has these transactions; waits for one for a while.
-async fn other_site(world: &World, seen: &[&Dot], began: Instant, random: &mut StdRng) -> Option<usize> {
-    loop {
-        let mut sites = world.monitor.rotation();
-        sites.retain(|site| seen.iter().all(|dot| world.monitor.sees(*site, dot)));
-        if let Some(site) = sites.choose(random) {
-            return Some(*site);
-        }
-        if began.elapsed() > REROUTE_MAX {
-            return None;
-        }
-        tokio::time::sleep(REROUTE_POLL).await;
-    }
-}
-
-/// Notes what a user saw who asked for something rightful. True when it was done.
-fn judge(world: &World, site: usize, what: &Ask, told: &Result<Told, CallError>, took: Duration) -> bool {
-    let mut gauges = locked(&world.gauges);
-    match told {
-        Ok(_) => {
-            if matches!(what, Ask::SignIn { .. }) {
-                gauges.signed_in(site, took);
-            } else {
-                gauges.served(site);
-            }
-            true
-        }
-        Err(error) => {
-            let words = format!("{} at {}: {error}", what.name(), world.name(site));
-            gauges.failed(site, format!("{}: {}", what.name(), error.reason()), words);
-            false
-        }
-    }
-}
-
 async fn sign_in(world: &World, site: usize, mut random: StdRng) {
     let suits = |person: &Person| !person.cancelled && world.monitor.sees(site, &person.latest);
     let Some(lease) = locked(&world.people).lease(&mut random, suits) else {
@@ -351,13 +229,25 @@ async fn sign_in(world: &World, site: usize, mut random: StdRng) {
 
 /// Signs in with one of the person's addresses and the right password. The answer must be the right account.
 async fn rightful_sign_in(world: &World, site: usize, person: &Person, random: &mut StdRng) {
-    let Some(address) = person.addresses.choose(random).cloned() else { return };
-    let what = Ask::SignIn { address, password: person.password.clone() };
+    let Some(address) = person.addresses.choose(random).cloned() else {
+        return;
+    };
+    let what = Ask::SignIn {
+        address,
+        password: person.password.clone(),
+    };
     let (at, told, took) = ask(world, site, &what, &[&person.latest], random).await;
-    if let Ok(Told { account: Some(account), .. }) = &told
+    if let Ok(Told {
+        account: Some(account),
+        ..
+    }) = &told
         && *account != person.account
     {
-        let words = format!("signed in to {account} instead of {} at {}", person.account, world.name(at));
+        let words = format!(
+            "signed in to {account} instead of {} at {}",
+            person.account,
+            world.name(at)
+        );
         return locked(&world.gauges).failed(at, "sign-in: wrong account".into(), words);
     }
     judge(world, at, &what, &told, took);
@@ -376,7 +266,9 @@ async fn wrongful_sign_in(
     let what = Ask::SignIn { address, password };
     let (at, told, took) = ask(world, site, &what, seen, random).await;
     match &told {
-        Err(CallError::Refused { status: 401 | 429, .. }) => locked(&world.gauges).served(at),
+        Err(CallError::Refused {
+            status: 401 | 429, ..
+        }) => locked(&world.gauges).served(at),
         Ok(_) => {
             let words = format!("{} let in somebody with {why}", world.name(at));
             locked(&world.gauges).failed(at, format!("let in: {why}"), words);
@@ -393,12 +285,23 @@ async fn run_errand(world: &World, site: usize, errand: Errand, mut random: StdR
         Errand::Stranger => {
             let address = format!("nobody.{:x}@example.org", random.random::<u64>());
             let wrong = password(&mut random);
-            wrongful_sign_in(world, site, address, wrong, "an unknown address", &[], &mut random).await;
+            wrongful_sign_in(
+                world,
+                site,
+                address,
+                wrong,
+                "an unknown address",
+                &[],
+                &mut random,
+            )
+            .await;
         }
         Errand::MoveAddress => move_address(world, site, &mut random).await,
         _ => {
             let suits = |person: &Person| suits(errand, person) && world.monitor.sees(site, &person.latest);
-            let Some(mut lease) = locked(&world.people).lease(&mut random, suits) else { return };
+            let Some(mut lease) = locked(&world.people).lease(&mut random, suits) else {
+                return;
+            };
             with_person(world, site, errand, &mut lease, &mut random).await;
             locked(&world.people).give_back(lease);
         }
@@ -407,9 +310,7 @@ async fn run_errand(world: &World, site: usize, errand: Errand, mut random: StdR
 
 fn suits(errand: Errand, person: &Person) -> bool {
     match errand {
-        Errand::Knock => {
-            person.knocks < KNOCKS_MAX && (person.cancelled || person.address_before.is_some())
-        }
+        Errand::Knock => person.knocks < KNOCKS_MAX && (person.cancelled || person.address_before.is_some()),
         _ if person.cancelled => false,
         Errand::OldPassword => person.password_before.is_some(),
         // A reset makes the other addresses of the account unverified until they are proven again; people of
@@ -427,11 +328,16 @@ async fn sign_up(world: &World, site: usize, random: &mut StdRng) {
     }
     let address = {
         let mut people = locked(&world.people);
-        let freed = random.random_bool(FREED_SHARE).then(|| people.freed_address(|dot| world.monitor.sees(site, dot)));
+        let freed = random
+            .random_bool(FREED_SHARE)
+            .then(|| people.freed_address(|dot| world.monitor.sees(site, dot)));
         freed.flatten().unwrap_or_else(|| people.fresh_address())
     };
     let password = password(random);
-    let what = Ask::SignUp { address: address.clone(), password: password.clone() };
+    let what = Ask::SignUp {
+        address: address.clone(),
+        password: password.clone(),
+    };
     let (at, told, took) = ask(world, site, &what, &[], random).await;
     judge(world, at, &what, &told, took);
     if let Some(person) = newcomer(&told, address, password) {
@@ -440,12 +346,12 @@ async fn sign_up(world: &World, site: usize, random: &mut StdRng) {
 }
 
 /// Who somebody is after a sign-up that was answered.
-pub(crate) fn newcomer(
-    told: &Result<Told, CallError>,
-    address: String,
-    password: String,
-) -> Option<Person> {
-    let Ok(Told { account: Some(account), written: Some(Written { dot: Some(dot), .. }) }) = told else {
+pub(crate) fn newcomer(told: &Result<Told, CallError>, address: String, password: String) -> Option<Person> {
+    let Ok(Told {
+        account: Some(account),
+        written: Some(Written { dot: Some(dot), .. }),
+    }) = told
+    else {
         return None;
     };
     Some(Person {
@@ -478,16 +384,37 @@ async fn with_person(world: &World, site: usize, errand: Errand, lease: &mut Lea
         }
         Errand::Knock => {
             person.knocks += 1;
-            let given_up = if person.cancelled { person.addresses.first() } else { person.address_before.as_ref() };
+            let given_up = if person.cancelled {
+                person.addresses.first()
+            } else {
+                person.address_before.as_ref()
+            };
             let Some(address) = given_up.cloned() else { return };
-            let why = if person.cancelled { "a cancelled account" } else { "an address given up" };
+            let why = if person.cancelled {
+                "a cancelled account"
+            } else {
+                "an address given up"
+            };
             let right = person.password.clone();
             return wrongful_sign_in(world, site, address, right, why, &[&person.latest], random).await;
         }
-        Errand::ChangePassword => Ask::ChangePassword { account, old: person.password.clone(), new: fresh.clone() },
-        Errand::ResetPassword => Ask::ResetPassword { address: address.clone(), password: fresh.clone() },
-        Errand::AddAddress => Ask::AddAddress { account, address: locked(&world.people).fresh_address() },
-        Errand::RemoveAddress => Ask::RemoveAddress { account, address: address.clone() },
+        Errand::ChangePassword => Ask::ChangePassword {
+            account,
+            old: person.password.clone(),
+            new: fresh.clone(),
+        },
+        Errand::ResetPassword => Ask::ResetPassword {
+            address: address.clone(),
+            password: fresh.clone(),
+        },
+        Errand::AddAddress => Ask::AddAddress {
+            account,
+            address: locked(&world.people).fresh_address(),
+        },
+        Errand::RemoveAddress => Ask::RemoveAddress {
+            account,
+            address: address.clone(),
+        },
         Errand::Cancel => Ask::Cancel { account },
         Errand::SignOutEverywhere => Ask::SignOutEverywhere { account },
         Errand::SignUp | Errand::Stranger | Errand::MoveAddress => return,
@@ -530,7 +457,10 @@ async fn with_person(world: &World, site: usize, errand: Errand, lease: &mut Lea
 /// What a person knows after a write: its dot, or that they cannot know.
 fn learned(person: &mut Person, told: &Result<Told, CallError>) -> Option<Dot> {
     match told {
-        Ok(Told { written: Some(Written { dot: Some(dot), .. }), .. }) => {
+        Ok(Told {
+            written: Some(Written { dot: Some(dot), .. }),
+            ..
+        }) => {
             person.latest = dot.clone();
             Some(dot.clone())
         }
@@ -548,13 +478,20 @@ async fn move_address(world: &World, site: usize, random: &mut StdRng) {
         let mut people = locked(&world.people);
         let here = |person: &Person| !person.cancelled && world.monitor.sees(site, &person.latest);
         let gives = |person: &Person| here(person) && person.addresses.len() > 1;
-        let Some(giver) = people.lease(random, gives) else { return };
+        let Some(giver) = people.lease(random, gives) else {
+            return;
+        };
         let takes = |person: &Person| here(person) && person.addresses.len() < ADDRESSES_MAX;
-        let Some(taker) = people.lease(random, takes) else { return people.give_back(giver) };
+        let Some(taker) = people.lease(random, takes) else {
+            return people.give_back(giver);
+        };
         (taker, giver)
     };
     if let Some(address) = giver.person.addresses.pop() {
-        let what = Ask::AddAddress { account: taker.person.account.clone(), address: address.clone() };
+        let what = Ask::AddAddress {
+            account: taker.person.account.clone(),
+            address: address.clone(),
+        };
         let seen = [&taker.person.latest, &giver.person.latest].map(Clone::clone);
         let (at, told, took) = ask(world, site, &what, &[&seen[0], &seen[1]], random).await;
         judge(world, at, &what, &told, took);
@@ -579,7 +516,10 @@ pub(crate) async fn populate(world: &Arc<World>, per_site: usize) -> Vec<String>
             for _ in 0..per_site {
                 let address = locked(&world.people).fresh_address();
                 let password = password(&mut random);
-                let what = Ask::SignUp { address: address.clone(), password: password.clone() };
+                let what = Ask::SignUp {
+                    address: address.clone(),
+                    password: password.clone(),
+                };
                 let told = ask_at(&world, site, &what).await;
                 match newcomer(&told, address, password) {
                     Some(person) => locked(&world.people).add(person),
@@ -589,15 +529,16 @@ pub(crate) async fn populate(world: &Arc<World>, per_site: usize) -> Vec<String>
             failures
         }
     });
-    futures_util::future::join_all(crowds).await.into_iter().flatten().collect()
+    futures_util::future::join_all(crowds)
+        .await
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// More than this unanswered at once is no trickle any more.
 const IN_FLIGHT_MAX: u32 = 512;
 
-/// How long a user's request wanders from site to site before it is a failure.
-const REROUTE_MAX: Duration = Duration::from_secs(3);
-const REROUTE_POLL: Duration = Duration::from_millis(20);
 const LAST_ANSWERS: Duration = Duration::from_secs(30);
 
 /// Ten failed tries lock an address or account.

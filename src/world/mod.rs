@@ -10,6 +10,7 @@
 //!
 //! Compiled only with the feature `lab`; listens on loopback only.
 
+mod asks;
 mod audit;
 mod client;
 mod gauges;
@@ -208,7 +209,9 @@ pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Wall clock, in microseconds: what the sites' own times are compared with (one machine, one clock).
 pub(crate) fn wall_us() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
@@ -227,7 +230,11 @@ pub async fn run(args: WorldArgs) -> Result<ExitCode, WorldError> {
     let settings = plan::Settings {
         sites: usize::from(args.sites),
         loss: args.loss,
-        answer: if args.measure.is_some() { "local" } else { "sites:2" },
+        answer: if args.measure.is_some() {
+            "local"
+        } else {
+            "sites:2"
+        },
     };
     let plan = Plan::open(&dir, fresh, settings)?;
 
@@ -271,10 +278,15 @@ pub async fn run(args: WorldArgs) -> Result<ExitCode, WorldError> {
 async fn conduct(world: &Arc<World>, args: &WorldArgs) -> Result<Option<verdict::Verdict>, WorldError> {
     hands::start_everything(world).await?;
     if args.measure.is_some() {
-        return lag::measure(world, args.duration.map_or(LAG_MEASURED, Duration::from_secs)).await.map(Some);
+        return lag::measure(world, args.duration.map_or(LAG_MEASURED, Duration::from_secs))
+            .await
+            .map(Some);
     }
     if let Some(scenario) = args.scenario {
-        return scenario.conduct(world, args.duration.map(Duration::from_secs)).await.map(Some);
+        return scenario
+            .conduct(world, args.duration.map(Duration::from_secs))
+            .await
+            .map(Some);
     }
     world.timeline.say("all sites are ready; people begin to arrive");
     let load = load::start(world, load::TRICKLE);
@@ -296,9 +308,16 @@ fn finish(
         Ok(None) => return Ok(ExitCode::SUCCESS),
         // Ctrl-C is how a world without a scenario is meant to end.
         Err(WorldError::Interrupted) if world.running.is_none() => return Ok(ExitCode::SUCCESS),
-        Err(error) => return Err(error),
+        Err(error) => match world.running {
+            Some(name) => verdict::Verdict::broken_off(name, &error),
+            None => return Err(error),
+        },
     };
-    let report = args.dir.clone().unwrap_or_else(plan::default_dir).join(plan::REPORT);
+    let report = args
+        .dir
+        .clone()
+        .unwrap_or_else(plan::default_dir)
+        .join(plan::REPORT);
     verdict.write(world, &report)?;
     verdict.print(world);
     world.timeline.say(&format!("report: {}", report.display()));
@@ -308,25 +327,41 @@ fn finish(
         }
         return Ok(ExitCode::SUCCESS);
     }
-    world.timeline.say(&format!("the sites' data and logs are kept in {}", world.plan.dir.display()));
-    world.timeline.say(&format!("again: {}", verdict.again(world, args)));
+    world.timeline.say(&format!(
+        "the sites' data and logs are kept in {}",
+        world.plan.dir.display()
+    ));
+    world
+        .timeline
+        .say(&format!("again: {}", verdict.again(world, args)));
     Ok(ExitCode::FAILURE)
 }
 
 fn check_arguments(args: &WorldArgs) -> Result<(), WorldError> {
     if !args.listen.ip().is_loopback() {
-        let words = format!("--listen {}: the laboratory listens on loopback only", args.listen);
+        let words = format!(
+            "--listen {}: the laboratory listens on loopback only",
+            args.listen
+        );
         return Err(WorldError::Argument(words));
     }
     if !(0.0..1.0).contains(&args.loss) {
-        return Err(WorldError::Argument(format!("--loss {}: a share from 0 to below 1", args.loss)));
+        return Err(WorldError::Argument(format!(
+            "--loss {}: a share from 0 to below 1",
+            args.loss
+        )));
     }
     if args.rate.is_some_and(|rate| !(rate > 0.0 && rate <= RATE_MAX)) {
-        return Err(WorldError::Argument(format!("--rate: above 0 and at most {RATE_MAX} requests a second")));
+        return Err(WorldError::Argument(format!(
+            "--rate: above 0 and at most {RATE_MAX} requests a second"
+        )));
     }
     let needed = args.scenario.map_or(2, Scenario::sites_min);
     if usize::from(args.sites) < needed {
-        return Err(WorldError::Argument(format!("--sites {}: this scenario needs {needed}", args.sites)));
+        return Err(WorldError::Argument(format!(
+            "--sites {}: this scenario needs {needed}",
+            args.sites
+        )));
     }
     Ok(())
 }

@@ -69,34 +69,52 @@ pub(crate) struct PairLag {
 
 impl Monitor {
     pub(crate) fn new(sites: usize) -> Monitor {
-        let watched = || Watched { in_rotation: AtomicBool::new(false), known: Mutex::default() };
-        Monitor { sites: (0..sites).map(|_| watched()).collect(), lags: Mutex::new(Lags::new(sites)) }
+        let watched = || Watched {
+            in_rotation: AtomicBool::new(false),
+            known: Mutex::default(),
+        };
+        Monitor {
+            sites: (0..sites).map(|_| watched()).collect(),
+            lags: Mutex::new(Lags::new(sites)),
+        }
     }
 
     /// Whether users are sent to this site.
     pub(crate) fn in_rotation(&self, site: usize) -> bool {
-        self.sites.get(site).is_some_and(|watched| watched.in_rotation.load(Ordering::Acquire))
+        self.sites
+            .get(site)
+            .is_some_and(|watched| watched.in_rotation.load(Ordering::Acquire))
     }
 
     /// All sites that users are sent to.
     pub(crate) fn rotation(&self) -> Vec<usize> {
-        (0..self.sites.len()).filter(|site| self.in_rotation(*site)).collect()
+        (0..self.sites.len())
+            .filter(|site| self.in_rotation(*site))
+            .collect()
     }
 
     /// Sends nobody there until the next good answer. True when users were sent there until now.
     pub(crate) fn take_out(&self, site: usize) -> bool {
-        self.sites.get(site).is_some_and(|watched| watched.in_rotation.swap(false, Ordering::AcqRel))
+        self.sites
+            .get(site)
+            .is_some_and(|watched| watched.in_rotation.swap(false, Ordering::AcqRel))
     }
 
     /// Whether this transaction is visible at this site, as far as it has said.
     pub(crate) fn sees(&self, site: usize, dot: &Dot) -> bool {
-        self.sites.get(site).is_some_and(|watched| locked(&watched.known).vector.covers(dot))
+        self.sites
+            .get(site)
+            .is_some_and(|watched| locked(&watched.known).vector.covers(dot))
     }
 
     /// The latest status of the present process.
     pub(crate) fn status(&self, site: usize) -> Option<Arc<Status>> {
         let known = locked(&self.sites.get(site)?.known);
-        known.status.as_ref().filter(|(at, _)| at.elapsed() < STATUS_AGE_MAX).map(|(_, status)| Arc::clone(status))
+        known
+            .status
+            .as_ref()
+            .filter(|(at, _)| at.elapsed() < STATUS_AGE_MAX)
+            .map(|(_, status)| Arc::clone(status))
     }
 
     /// Lag from one site to another.
@@ -115,7 +133,9 @@ impl Monitor {
     }
 
     fn note_commits(&self, site: usize, generation: u64, commits: Commits) {
-        let Some(watched) = self.sites.get(site) else { return };
+        let Some(watched) = self.sites.get(site) else {
+            return;
+        };
         {
             let mut known = locked(&watched.known);
             if known.generation != generation {
@@ -130,28 +150,41 @@ impl Monitor {
         }
         let mut lags = locked(&self.lags);
         for commit in commits.commits {
-            let dot = Dot { writer: commit.writer, number: commit.number };
-            lags.note(Sighting { site, dot, at_us: commit.at_us, local: commit.local });
+            let dot = Dot {
+                writer: commit.writer,
+                number: commit.number,
+            };
+            lags.note(Sighting {
+                site,
+                dot,
+                at_us: commit.at_us,
+                local: commit.local,
+            });
         }
         lags.match_waiting();
     }
 
     fn note_status(&self, site: usize, generation: u64, status: Option<Status>) -> bool {
-        let Some(watched) = self.sites.get(site) else { return false };
+        let Some(watched) = self.sites.get(site) else {
+            return false;
+        };
         let mut known = locked(&watched.known);
         if known.generation != generation {
             return false;
         }
-        let ready = status.as_ref().is_some_and(|status| status.ready);
+        let serves = status.as_ref().is_some_and(Status::serves);
         known.status = status.map(|status| (Instant::now(), Arc::new(status)));
-        watched.in_rotation.swap(ready, Ordering::AcqRel) && !ready
+        watched.in_rotation.swap(serves, Ordering::AcqRel) && !serves
     }
 
     fn begin(&self, site: usize, generation: u64) {
         if let Some(watched) = self.sites.get(site) {
             let mut known = locked(&watched.known);
             if known.generation != generation {
-                *known = Known { generation, ..Known::default() };
+                *known = Known {
+                    generation,
+                    ..Known::default()
+                };
                 watched.in_rotation.store(false, Ordering::Release);
             }
         }
@@ -169,12 +202,17 @@ pub(crate) fn watch(world: &Arc<World>) -> Vec<JoinHandle<()>> {
 }
 
 async fn watch_health(world: Arc<World>, index: usize) {
-    let Some(site) = world.sites.get(index).cloned() else { return };
+    let Some(site) = world.sites.get(index).cloned() else {
+        return;
+    };
     loop {
         let generation = site.generation();
         world.monitor.begin(index, generation);
         let status = if site.is_up() {
-            tokio::time::timeout(HEALTH_TIMEOUT, site.client.status()).await.ok().and_then(Result::ok)
+            tokio::time::timeout(HEALTH_TIMEOUT, site.client.status())
+                .await
+                .ok()
+                .and_then(Result::ok)
         } else {
             None
         };
@@ -186,14 +224,20 @@ async fn watch_health(world: Arc<World>, index: usize) {
 }
 
 async fn watch_commits(world: Arc<World>, index: usize) {
-    let Some(site) = world.sites.get(index).cloned() else { return };
+    let Some(site) = world.sites.get(index).cloned() else {
+        return;
+    };
     let mut vector_due = Instant::now();
     let mut last_generation = 0;
     loop {
         let generation = site.generation();
         world.monitor.begin(index, generation);
         if site.is_up() {
-            let after = world.monitor.sites.get(index).map_or(0, |watched| locked(&watched.known).next);
+            let after = world
+                .monitor
+                .sites
+                .get(index)
+                .map_or(0, |watched| locked(&watched.known).next);
             if let Ok(commits) = site.client.commits(after).await {
                 world.monitor.note_commits(index, generation, commits);
             }
@@ -262,7 +306,9 @@ impl Lags {
                         recent.push_back((sighting.at_us, late));
                     }
                 }
-                None if now.saturating_sub(sighting.at_us) < WAITING_US_MAX => self.waiting.push_back(sighting),
+                None if now.saturating_sub(sighting.at_us) < WAITING_US_MAX => {
+                    self.waiting.push_back(sighting);
+                }
                 None => {}
             }
         }
@@ -270,14 +316,23 @@ impl Lags {
 
     fn of(&self, from: usize, to: usize, now_us: u64) -> Option<PairLag> {
         let recent = self.recent.get(from * self.sites + to)?;
-        let young = recent.iter().filter(|(at, _)| now_us.saturating_sub(*at) < SHOWN_US);
+        let young = recent
+            .iter()
+            .filter(|(at, _)| now_us.saturating_sub(*at) < SHOWN_US);
         let mut late: Vec<i64> = young.map(|(_, late)| *late).collect();
         late.sort_unstable();
-        let at = |share: f64| late.get(((late.len() as f64 * share) as usize).min(late.len() - 1)).copied();
+        let at = |share: f64| {
+            late.get(((late.len() as f64 * share) as usize).min(late.len() - 1))
+                .copied()
+        };
         if late.is_empty() {
             return None;
         }
-        Some(PairLag { p50_us: at(0.5)?, p99_us: at(0.99)?, samples: late.len() })
+        Some(PairLag {
+            p50_us: at(0.5)?,
+            p99_us: at(0.99)?,
+            samples: late.len(),
+        })
     }
 }
 
@@ -300,7 +355,15 @@ mod tests {
     use super::*;
 
     fn seen(site: usize, at_us: u64, local: bool) -> Sighting {
-        Sighting { site, dot: Dot { writer: "w".into(), number: 1 }, at_us, local }
+        Sighting {
+            site,
+            dot: Dot {
+                writer: "w".into(),
+                number: 1,
+            },
+            at_us,
+            local,
+        }
     }
 
     #[test]

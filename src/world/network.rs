@@ -102,9 +102,17 @@ impl Network {
 
     /// All the links of one site: the whole list that it should obey from now on.
     pub(crate) fn links_of(&self, site: usize) -> Vec<Link> {
-        let others = self.addresses.iter().copied().enumerate().filter(|(other, _)| *other != site);
+        let others = self
+            .addresses
+            .iter()
+            .copied()
+            .enumerate()
+            .filter(|(other, _)| *other != site);
         let twin = self.twin.filter(|(of, _)| *of != site);
-        others.chain(twin).map(|(other, address)| self.link(site, other, address)).collect()
+        others
+            .chain(twin)
+            .map(|(other, address)| self.link(site, other, address))
+            .collect()
     }
 
     fn link(&self, site: usize, other: usize, address: SocketAddr) -> Link {

@@ -33,20 +33,37 @@ pub(crate) async fn serve(world: &Arc<World>, listen: SocketAddr) -> Result<Opti
                     return Ok(None);
                 }
                 if wanted.port() >= listen.port().saturating_add(PORTS_TRIED) || wanted.port() == u16::MAX {
-                    return Err(WorldError::Page { listen, source: error });
+                    return Err(WorldError::Page {
+                        listen,
+                        source: error,
+                    });
                 }
                 wanted.set_port(wanted.port() + 1);
             }
             Err(source) => return Err(WorldError::Page { listen, source }),
         }
     };
-    let at = listener.local_addr().map_err(|source| WorldError::Page { listen, source })?;
+    let at = listener
+        .local_addr()
+        .map_err(|source| WorldError::Page { listen, source })?;
     let guard = Arc::new(Guard::new(at));
     let router = Router::new()
-        .route("/", get(async || asset("text/html; charset=utf-8", include_str!("page/index.html"))))
-        .route("/world.css", get(async || asset("text/css; charset=utf-8", include_str!("page/world.css"))))
-        .route("/world.js", get(async || asset("text/javascript; charset=utf-8", include_str!("page/world.js"))))
-        .route("/land.svg", get(async || asset("image/svg+xml", include_str!("page/land.svg"))))
+        .route(
+            "/",
+            get(async || asset("text/html; charset=utf-8", include_str!("page/index.html"))),
+        )
+        .route(
+            "/world.css",
+            get(async || asset("text/css; charset=utf-8", include_str!("page/world.css"))),
+        )
+        .route(
+            "/world.js",
+            get(async || asset("text/javascript; charset=utf-8", include_str!("page/world.js"))),
+        )
+        .route(
+            "/land.svg",
+            get(async || asset("image/svg+xml", include_str!("page/land.svg"))),
+        )
         .route("/api/world", get(state))
         .route("/api/world/{action}", post(act_on_world))
         .route("/api/sites/{site}/{action}", post(act_on_site))
@@ -73,7 +90,11 @@ fn asset(kind: &'static str, text: &'static str) -> Response {
 }
 
 async fn state(State(world): State<Arc<World>>) -> Response {
-    ([(header::CACHE_CONTROL, "no-store")], Json(WorldState::of(&world))).into_response()
+    (
+        [(header::CACHE_CONTROL, "no-store")],
+        Json(WorldState::of(&world)),
+    )
+        .into_response()
 }
 
 /// Who may ask.
@@ -83,7 +104,9 @@ struct Guard {
 
 impl Guard {
     fn new(at: SocketAddr) -> Guard {
-        Guard { hosts: vec![at.to_string(), format!("localhost:{}", at.port())] }
+        Guard {
+            hosts: vec![at.to_string(), format!("localhost:{}", at.port())],
+        }
     }
 
     /// The reason to refuse, if there is one.
@@ -132,7 +155,9 @@ fn done(outcome: Result<(), WorldError>) -> Response {
 
 fn resting(world: &World) -> Option<Response> {
     let words = "a scenario is running: its verdict would be about the buttons";
-    world.running.map(|_| refuse(StatusCode::CONFLICT, "scenario", words))
+    world
+        .running
+        .map(|_| refuse(StatusCode::CONFLICT, "scenario", words))
 }
 
 async fn act_on_world(State(world): State<Arc<World>>, Path(action): Path<String>) -> Response {
@@ -153,7 +178,11 @@ async fn act_on_world(State(world): State<Arc<World>>, Path(action): Path<String
             }
             done(outcome)
         }
-        _ => refuse(StatusCode::NOT_FOUND, "unknown-action", "the world can lose-half or heal"),
+        _ => refuse(
+            StatusCode::NOT_FOUND,
+            "unknown-action",
+            "the world can lose-half or heal",
+        ),
     }
 }
 
@@ -165,10 +194,18 @@ async fn act_on_site(
         return refused;
     }
     let Some(index) = world.plan.sites.iter().position(|site| site.name == name) else {
-        return refuse(StatusCode::NOT_FOUND, "unknown-site", "there is no site of that name");
+        return refuse(
+            StatusCode::NOT_FOUND,
+            "unknown-site",
+            "there is no site of that name",
+        );
     };
     let Some(site) = world.sites.get(index) else {
-        return refuse(StatusCode::NOT_FOUND, "unknown-site", "there is no site of that name");
+        return refuse(
+            StatusCode::NOT_FOUND,
+            "unknown-site",
+            "there is no site of that name",
+        );
     };
     let say = |words: &str| world.timeline.say(&format!("{words}: {name}"));
     match action.as_str() {
@@ -234,7 +271,11 @@ async fn act_on_link(State(world): State<Arc<World>>, Json(action): Json<LinkAct
     let LinkAction { from, to, cut } = action;
     let count = world.sites.len();
     if from == to || from >= count || to >= count {
-        return refuse(StatusCode::BAD_REQUEST, "bad-link", "a link is between two different sites");
+        return refuse(
+            StatusCode::BAD_REQUEST,
+            "bad-link",
+            "a link is between two different sites",
+        );
     }
     let (one, other) = (world.name(from), world.name(to));
     let words = match cut {
@@ -265,7 +306,11 @@ mod tests {
             .iter()
             .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
             .collect();
-        assert_eq!(guard.refusal(method, &map).is_none(), allowed, "{method} {headers:?}");
+        assert_eq!(
+            guard.refusal(method, &map).is_none(),
+            allowed,
+            "{method} {headers:?}"
+        );
     }
 
     #[test]
@@ -280,8 +325,16 @@ mod tests {
         check(&Method::POST, &[host, own, mark], true);
         check(&Method::POST, &[host, mark], true);
         check(&Method::POST, &[host, own], false);
-        check(&Method::POST, &[host, ("origin", "http://evil.example"), mark], false);
-        check(&Method::POST, &[host, ("origin", "https://127.0.0.1:8080"), mark], false);
+        check(
+            &Method::POST,
+            &[host, ("origin", "http://evil.example"), mark],
+            false,
+        );
+        check(
+            &Method::POST,
+            &[host, ("origin", "https://127.0.0.1:8080"), mark],
+            false,
+        );
         check(&Method::POST, &[host, ("origin", "null"), mark], false);
         check(&Method::PUT, &[host, own], false);
     }

@@ -45,15 +45,26 @@ pub(crate) struct People {
 
 impl People {
     pub(crate) fn new(tag: String) -> People {
-        People { tag, slots: Vec::new(), freed: Vec::new(), serial: 0 }
+        People {
+            tag,
+            slots: Vec::new(),
+            freed: Vec::new(),
+            serial: 0,
+        }
     }
 
     /// A new address that nobody has had.
     pub(crate) fn fresh_address(&mut self) -> String {
         self.serial += 1;
-        let given = GIVEN.get(self.serial as usize % GIVEN.len()).copied().unwrap_or("ada");
+        let given = GIVEN
+            .get(self.serial as usize % GIVEN.len())
+            .copied()
+            .unwrap_or("ada");
         let family = self.serial / GIVEN.len() as u64;
-        let domain = DOMAINS.get(family as usize % DOMAINS.len()).copied().unwrap_or("example.org");
+        let domain = DOMAINS
+            .get(family as usize % DOMAINS.len())
+            .copied()
+            .unwrap_or("example.org");
         format!("{given}.{family}.{}@{domain}", self.tag)
     }
 
@@ -83,7 +94,9 @@ impl People {
         for _ in 0..DRAWS_MAX {
             let id = random.random_range(0..self.slots.len());
             if let Some(slot) = self.slots.get_mut(id)
-                && slot.as_ref().is_some_and(|person| !person.unsure && suits(person))
+                && slot
+                    .as_ref()
+                    .is_some_and(|person| !person.unsure && suits(person))
                 && let Some(person) = slot.take()
             {
                 return Some(Lease { id, person });
@@ -120,12 +133,40 @@ pub(crate) fn password(random: &mut StdRng) -> String {
 }
 
 const GIVEN: [&str; 24] = [
-    "ada", "alan", "grace", "edsger", "barbara", "donald", "frances", "ken", "radia", "dennis", "margaret", "tim",
-    "katherine", "john", "hedy", "niklaus", "karen", "leslie", "shafi", "vint", "annie", "claude", "mary", "tony",
+    "ada",
+    "alan",
+    "grace",
+    "edsger",
+    "barbara",
+    "donald",
+    "frances",
+    "ken",
+    "radia",
+    "dennis",
+    "margaret",
+    "tim",
+    "katherine",
+    "john",
+    "hedy",
+    "niklaus",
+    "karen",
+    "leslie",
+    "shafi",
+    "vint",
+    "annie",
+    "claude",
+    "mary",
+    "tony",
 ];
 
 /// Reserved for examples (RFC 2606, RFC 6761): no mail of this world could ever reach anybody.
-const DOMAINS: [&str; 5] = ["example.org", "example.com", "example.net", "mail.example", "post.example"];
+const DOMAINS: [&str; 5] = [
+    "example.org",
+    "example.com",
+    "example.net",
+    "mail.example",
+    "post.example",
+];
 
 /// Draws before concluding that nobody suits: enough when one in ten does.
 const DRAWS_MAX: u32 = 64;
@@ -157,7 +198,10 @@ mod tests {
             password_before: None,
             address_before: None,
             cancelled: false,
-            latest: Dot { writer: "w".into(), number: 1 },
+            latest: Dot {
+                writer: "w".into(),
+                number: 1,
+            },
             knocks: 0,
             unsure: false,
         });

@@ -107,8 +107,9 @@ impl Plan {
             remove(&file)?;
         }
         let secrets = match fs::read_to_string(&file) {
-            Ok(text) => serde_json::from_str::<Secrets>(&text)
-                .map_err(|error| at("understand", &file)(io::Error::new(io::ErrorKind::InvalidData, error)))?,
+            Ok(text) => serde_json::from_str::<Secrets>(&text).map_err(|error| {
+                at("understand", &file)(io::Error::new(io::ErrorKind::InvalidData, error))
+            })?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Secrets::make(),
             Err(error) => return Err(at("read", &file)(error)),
         };
@@ -133,16 +134,23 @@ impl Plan {
             match secrets.sites.get_mut(index) {
                 Some(known) => known.port = port,
                 None => {
-                    let made = crate::members::make_identity(&name).map_err(|error| {
-                        WorldError::Site { site: name.clone(), words: error.to_string() }
+                    let made = crate::members::make_identity(&name).map_err(|error| WorldError::Site {
+                        site: name.clone(),
+                        words: error.to_string(),
                     })?;
                     write_private(&identity, made.pem.as_bytes())?;
                     let member = hex(&rand::random::<[u8; 8]>());
                     let public_key = BASE64.encode(&made.public_key);
-                    secrets.sites.push(SecretSite { member, public_key, port });
+                    secrets.sites.push(SecretSite {
+                        member,
+                        public_key,
+                        port,
+                    });
                 }
             }
-            let Some(known) = secrets.sites.get(index) else { continue };
+            let Some(known) = secrets.sites.get(index) else {
+                continue;
+            };
             let site_dir = dir.join("sites").join(&name);
             fs::create_dir_all(&site_dir).map_err(at("make", &site_dir))?;
             let planned = PlannedSite {
@@ -165,7 +173,13 @@ impl Plan {
             }
             sites.push(planned);
         }
-        let plan = Plan { dir, sites, settings, secrets, _lock: lock };
+        let plan = Plan {
+            dir,
+            sites,
+            settings,
+            secrets,
+            _lock: lock,
+        };
         let text = serde_json::to_vec_pretty(&plan.secrets).unwrap_or_default();
         write_private(&plan.dir.join(SECRETS), &text)?;
         Ok(plan)
@@ -202,11 +216,23 @@ impl Plan {
                 index_key: &self.secrets.index_key,
                 digest_key: &self.secrets.digest_key,
             },
-            durability: Durability { answer: self.settings.answer, timeout_ms: 500 },
+            durability: Durability {
+                answer: self.settings.answer,
+                timeout_ms: 500,
+            },
             // A wiped disk comes back from the others' logs, from the beginning.
             log: Log { keep: "everything" },
-            passwords: Passwords { memory_kib: 256, iterations: 1, parallelism: 1, threads: 1, queue_ms: 500 },
-            disk: Disk { reserve_mib: 1, free_min_mib: 64 },
+            passwords: Passwords {
+                memory_kib: 256,
+                iterations: 1,
+                parallelism: 1,
+                threads: 1,
+                queue_ms: 500,
+            },
+            disk: Disk {
+                reserve_mib: 1,
+                free_min_mib: 64,
+            },
             lab: Lab { links },
             members: self.sites.iter().map(Member::from).collect(),
         };
@@ -218,9 +244,10 @@ impl Plan {
         write_private(&path, text.as_bytes())?;
         match SiteConfig::load(&path) {
             Ok(_) => Ok(()),
-            Err(error) => {
-                Err(WorldError::Configuration { site: site.name.clone(), words: error.to_string() })
-            }
+            Err(error) => Err(WorldError::Configuration {
+                site: site.name.clone(),
+                words: error.to_string(),
+            }),
         }
     }
 
@@ -345,7 +372,10 @@ struct Ports {
 
 impl Ports {
     fn from(port: u16) -> Ports {
-        Ports { from: port, next: port }
+        Ports {
+            from: port,
+            next: port,
+        }
     }
 
     fn next_free(&mut self) -> Result<u16, WorldError> {
@@ -364,9 +394,14 @@ impl Ports {
 
 /// `$XDG_STATE_HOME/persona/world`, as the XDG base directory specification places state.
 pub(crate) fn default_dir() -> PathBuf {
-    let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|p| p.is_absolute());
+    let state = std::env::var_os("XDG_STATE_HOME")
+        .map(PathBuf::from)
+        .filter(|p| p.is_absolute());
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
-    state.or_else(home).unwrap_or_else(std::env::temp_dir).join("persona/world")
+    state
+        .or_else(home)
+        .unwrap_or_else(std::env::temp_dir)
+        .join("persona/world")
 }
 
 /// Whether nothing is in a directory but worlds (scenarios have theirs inside the plain one's) and a report.
@@ -382,7 +417,11 @@ fn holds_only_worlds(dir: &Path) -> Result<bool, WorldError> {
 
 /// Removes a file or directory tree, if it is there.
 pub(crate) fn remove(path: &Path) -> Result<(), WorldError> {
-    let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    let removed = if path.is_dir() {
+        fs::remove_dir_all(path)
+    } else {
+        fs::remove_file(path)
+    };
     match removed {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at("remove", path)(error)),
         _ => Ok(()),
@@ -434,7 +473,11 @@ mod tests {
     fn a_directory_with_somebodys_files_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("thesis.tex"), "years of work").unwrap();
-        let settings = Settings { sites: 2, loss: 0.0, answer: "sites:2" };
+        let settings = Settings {
+            sites: 2,
+            loss: 0.0,
+            answer: "sites:2",
+        };
         let refused = Plan::open(dir.path(), true, settings).map(|_| ());
         assert!(matches!(refused, Err(WorldError::NotOurs { .. })));
         assert!(dir.path().join("thesis.tex").exists());

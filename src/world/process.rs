@@ -100,11 +100,20 @@ impl Site {
             .kill_on_drop(true)
             .spawn()
             .map_err(at("start", Path::new("persona site")))?;
-        let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        let Some(pid) = pid else { return Err(self.failed("ended as soon as it was started")) };
+        let pid = child
+            .id()
+            .and_then(|id| i32::try_from(id).ok())
+            .and_then(Pid::from_raw);
+        let Some(pid) = pid else {
+            return Err(self.failed("ended as soon as it was started"));
+        };
         let generation = {
             let mut life = locked(&self.life);
-            *life = Life::Up { pid, told_to_end: false, _stdin: child.stdin.take() };
+            *life = Life::Up {
+                pid,
+                told_to_end: false,
+                _stdin: child.stdin.take(),
+            };
             self.generation.fetch_add(1, Ordering::AcqRel) + 1
         };
         self.ended.send_replace((generation, None));
@@ -118,7 +127,13 @@ impl Site {
 
     fn note_end(&self, generation: u64, status: Option<ExitStatus>) {
         let mut life = locked(&self.life);
-        let told = matches!(&*life, Life::Up { told_to_end: true, .. });
+        let told = matches!(
+            &*life,
+            Life::Up {
+                told_to_end: true,
+                ..
+            }
+        );
         *life = Life::Down;
         if !told {
             self.ended_by_itself.fetch_add(1, Ordering::Relaxed);
@@ -148,9 +163,14 @@ impl Site {
     pub(crate) fn failed(&self, words: &str) -> WorldError {
         let log = fs::read(self.plan.log()).unwrap_or_default();
         let from = log.len().saturating_sub(LOG_SHOWN_BYTES);
-        let tail = String::from_utf8_lossy(log.get(from..).unwrap_or_default()).trim().to_string();
+        let tail = String::from_utf8_lossy(log.get(from..).unwrap_or_default())
+            .trim()
+            .to_string();
         let words = format!("{words}; the end of {}:\n{tail}", self.plan.log().display());
-        WorldError::Site { site: self.plan.name.clone(), words }
+        WorldError::Site {
+            site: self.plan.name.clone(),
+            words,
+        }
     }
 
     /// `kill -9`: returns when the process is gone.

@@ -35,7 +35,11 @@ pub(crate) async fn agree(world: &World, within: Duration) -> Result<Agreement, 
                     && let Some(first) = holdings.into_iter().next()
                 {
                     world.timeline.quiet();
-                    return Ok(Agreement { digest: first.digest, vector: first.vector, took: began.elapsed() });
+                    return Ok(Agreement {
+                        digest: first.digest,
+                        vector: first.vector,
+                        took: began.elapsed(),
+                    });
                 }
                 differences
             }
@@ -45,7 +49,10 @@ pub(crate) async fn agree(world: &World, within: Duration) -> Result<Agreement, 
             world.timeline.quiet();
             return Err(differences);
         }
-        world.timeline.now(&format!("waiting for all to agree: {}", differences.first().map_or("", |d| d)));
+        world.timeline.now(&format!(
+            "waiting for all to agree: {}",
+            differences.first().map_or("", |d| d)
+        ));
         tokio::time::sleep(POLL).await;
     }
 }
@@ -75,11 +82,17 @@ async fn look(world: &World) -> Result<Vec<Holding>, Vec<String>> {
             Err(word) => words.push(word),
         }
     }
-    if words.is_empty() { Ok(holdings) } else { Err(words) }
+    if words.is_empty() {
+        Ok(holdings)
+    } else {
+        Err(words)
+    }
 }
 
 fn compare(world: &World, holdings: &[Holding]) -> Vec<String> {
-    let Some(first) = holdings.first() else { return vec!["there are no sites".into()] };
+    let Some(first) = holdings.first() else {
+        return vec!["there are no sites".into()];
+    };
     let mut differences = Vec::new();
     for (index, holding) in holdings.iter().enumerate().skip(1) {
         let (one, other) = (world.name(0), world.name(index));

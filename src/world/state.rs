@@ -112,7 +112,11 @@ impl WorldState {
 
 fn site_state(world: &World, index: usize) -> Option<SiteState> {
     let site = world.sites.get(index)?;
-    let status = world.monitor.status(index).map(Arc::unwrap_or_clone).unwrap_or_default();
+    let status = world
+        .monitor
+        .status(index)
+        .map(Arc::unwrap_or_clone)
+        .unwrap_or_default();
     let in_rotation = world.monitor.in_rotation(index);
     let life = match (site.is_up(), in_rotation) {
         (false, _) => Life::Down,
@@ -145,7 +149,11 @@ fn site_state(world: &World, index: usize) -> Option<SiteState> {
         longest_ms: ms(window.longest()),
         failed: window.failed(),
         turned_away: window.turned_away,
-        failures: window.failures.iter().map(|(reason, count)| format!("{count} × {reason}")).collect(),
+        failures: window
+            .failures
+            .iter()
+            .map(|(reason, count)| format!("{count} × {reason}"))
+            .collect(),
         seconds: gauges.seconds(index),
     })
 }

@@ -31,11 +31,16 @@ impl Timeline {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new_spinner();
             bar.set_style(
-                ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()),
+                ProgressStyle::with_template("{spinner} {msg}")
+                    .unwrap_or_else(|_| ProgressStyle::default_spinner()),
             );
             bar
         });
-        Timeline { began: Instant::now(), moments: Mutex::new(VecDeque::new()), bar }
+        Timeline {
+            began: Instant::now(),
+            moments: Mutex::new(VecDeque::new()),
+            bar,
+        }
     }
 
     pub(crate) fn elapsed(&self) -> Duration {
@@ -50,7 +55,10 @@ impl Timeline {
         if moments.len() == MOMENTS_MAX {
             moments.pop_front();
         }
-        moments.push_back(Moment { at_s, words: words.to_string() });
+        moments.push_back(Moment {
+            at_s,
+            words: words.to_string(),
+        });
     }
 
     /// Prints a line that is no event, such as a row of the verdict.
@@ -68,6 +76,9 @@ impl Timeline {
     /// Shows what is going on now in the last line of a terminal; nothing elsewhere.
     pub(crate) fn now(&self, words: &str) {
         if let Some(bar) = &self.bar {
+            if bar.is_finished() {
+                bar.reset();
+            }
             bar.set_message(format!("{:>6.0} s  {words}", self.elapsed().as_secs_f64()));
             bar.tick();
         }
@@ -83,7 +94,11 @@ impl Timeline {
     /// The latest moments, oldest first.
     pub(crate) fn latest(&self, count: usize) -> Vec<Moment> {
         let moments = locked(&self.moments);
-        moments.iter().skip(moments.len().saturating_sub(count)).cloned().collect()
+        moments
+            .iter()
+            .skip(moments.len().saturating_sub(count))
+            .cloned()
+            .collect()
     }
 }
 

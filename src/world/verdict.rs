@@ -26,7 +26,18 @@ pub(crate) struct Check {
 
 impl Verdict {
     pub(crate) fn new(name: &'static str) -> Verdict {
-        Verdict { name, checks: Vec::new(), details: Map::new() }
+        Verdict {
+            name,
+            checks: Vec::new(),
+            details: Map::new(),
+        }
+    }
+
+    /// The verdict on a scenario that did not get to its end.
+    pub(crate) fn broken_off(name: &'static str, error: &WorldError) -> Verdict {
+        let mut verdict = Verdict::new(name);
+        verdict.check("the scenario got to its end", "yes", error.to_string(), false);
+        verdict
     }
 
     /// Adds a check.
@@ -37,7 +48,12 @@ impl Verdict {
         found: impl Into<String>,
         passed: bool,
     ) {
-        self.checks.push(Check { what: what.into(), wanted: wanted.into(), found: found.into(), passed });
+        self.checks.push(Check {
+            what: what.into(),
+            wanted: wanted.into(),
+            found: found.into(),
+            passed,
+        });
     }
 
     /// Adds a check that nothing of a kind was found. `of` is how many were looked at: none fails too.
@@ -48,7 +64,12 @@ impl Verdict {
 
     /// Adds a check that enough happened for the others to mean something.
     pub(crate) fn enough(&mut self, what: impl Into<String>, found: u64, least: u64) {
-        self.check(what, format!("at least {least}"), found.to_string(), found >= least);
+        self.check(
+            what,
+            format!("at least {least}"),
+            found.to_string(),
+            found >= least,
+        );
     }
 
     /// Adds something to the report that is no check.
@@ -64,7 +85,12 @@ impl Verdict {
     /// What must hold after any scenario whatever.
     pub(crate) async fn common(&mut self, world: &World) {
         let ends: u64 = world.sites.iter().map(|site| site.ends_by_itself()).sum();
-        self.check("sites that ended without being told to", "0", ends.to_string(), ends == 0);
+        self.check(
+            "sites that ended without being told to",
+            "0",
+            ends.to_string(),
+            ends == 0,
+        );
         self.common_but_ends(world).await;
     }
 
@@ -75,8 +101,16 @@ impl Verdict {
             let counts = ledger.counts;
             self.enough("writes acknowledged", counts.acknowledged, 20);
             let nameless = usize::try_from(counts.nameless).unwrap_or(usize::MAX);
-            self.none("acknowledged writes without a dot to hold the site to", nameless, ledger.entries().len());
-            self.none("dots that two writes were answered with", ledger.answered_twice().len(), ledger.entries().len());
+            self.none(
+                "acknowledged writes without a dot to hold the site to",
+                nameless,
+                ledger.entries().len(),
+            );
+            self.none(
+                "dots that two writes were answered with",
+                ledger.answered_twice().len(),
+                ledger.entries().len(),
+            );
             self.detail("writes", counts);
         }
         let mut statuses = Vec::new();
@@ -104,8 +138,17 @@ impl Verdict {
             .filter(|(_, number)| *number != Some(0))
             .map(|(name, number)| format!("{name}: {}", number.map_or("unknown".into(), |n| n.to_string())))
             .collect();
-        let words = if bad.is_empty() { "0".to_string() } else { bad.join(", ") };
-        self.check(what, "0 at every site", words, bad.is_empty() && !statuses.is_empty());
+        let words = if bad.is_empty() {
+            "0".to_string()
+        } else {
+            bad.join(", ")
+        };
+        self.check(
+            what,
+            "0 at every site",
+            words,
+            bad.is_empty() && !statuses.is_empty(),
+        );
     }
 
     /// Prints the table.
@@ -114,7 +157,10 @@ impl Verdict {
         world.timeline.print("");
         for check in &self.checks {
             let mark = if check.passed { "ok  " } else { "FAIL" };
-            world.timeline.print(&format!("  {mark}  {}: {}   (wanted: {})", check.what, check.found, check.wanted));
+            world.timeline.print(&format!(
+                "  {mark}  {}: {}   (wanted: {})",
+                check.what, check.found, check.wanted
+            ));
         }
         let failed = self.checks.iter().filter(|check| !check.passed).count();
         let end = if self.passed() {
@@ -144,10 +190,19 @@ impl Verdict {
 
     /// The command that makes the same choices again.
     pub(crate) fn again(&self, world: &World, args: &WorldArgs) -> String {
-        let what = if args.measure.is_some() { "--measure lag".into() } else { format!("--scenario {}", self.name) };
-        let duration = args.duration.map_or(String::new(), |seconds| format!(" --duration {seconds}"));
+        let what = if args.measure.is_some() {
+            "--measure lag".into()
+        } else {
+            format!("--scenario {}", self.name)
+        };
+        let duration = args
+            .duration
+            .map_or(String::new(), |seconds| format!(" --duration {seconds}"));
         let (sites, rate, loss) = (world.sites.len(), world.load.rate(), args.loss);
-        format!("persona world {what} --seed {} --sites {sites} --rate {rate} --loss {loss}{duration}", world.seed)
+        format!(
+            "persona world {what} --seed {} --sites {sites} --rate {rate} --loss {loss}{duration}",
+            world.seed
+        )
     }
 
     /// The checks, for tests.

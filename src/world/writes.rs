@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
-use super::load::{Ask, ask_at};
+use super::asks::{Ask, ask_at};
 use super::people::password;
 use super::{World, WorldError, locked};
 
@@ -27,13 +27,19 @@ pub(crate) async fn accounts(world: &World, site: usize, count: usize) -> Result
     let mut accounts = Vec::new();
     for _ in 0..count {
         let address = locked(&world.people).fresh_address();
-        let ask = Ask::SignUp { address, password: password(&mut random) };
+        let ask = Ask::SignUp {
+            address,
+            password: password(&mut random),
+        };
         let told = ask_at(world, site, &ask).await;
         match told.map(|told| told.account) {
             Ok(Some(account)) => accounts.push(account),
             Ok(None) => return Err(WorldError::Unsettled("a sign-up named no account".into())),
             Err(error) => {
-                return Err(WorldError::Unsettled(format!("sign-up at {}: {error}", world.name(site))));
+                return Err(WorldError::Unsettled(format!(
+                    "sign-up at {}: {error}",
+                    world.name(site)
+                )));
             }
         }
     }
@@ -58,7 +64,9 @@ impl Writes {
                     if stopped.load(Ordering::Relaxed) {
                         return;
                     }
-                    let ask = Ask::SignOutEverywhere { account: account.clone() };
+                    let ask = Ask::SignOutEverywhere {
+                        account: account.clone(),
+                    };
                     let (world, failed) = (Arc::clone(&world), Arc::clone(&failed));
                     tokio::spawn(async move {
                         if ask_at(&world, site, &ask).await.is_err() {
@@ -69,7 +77,11 @@ impl Writes {
             })
         });
         let tasks = tasks.collect();
-        Writes { stopped, failed, tasks }
+        Writes {
+            stopped,
+            failed,
+            tasks,
+        }
     }
 
     /// Stops, and says how many writes failed.

@@ -6,7 +6,10 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
     if let Ok(transaction) = Transaction::decode(data) {
-        assert_eq!(Transaction::decode(&transaction.encode()).as_ref(), Ok(&transaction));
+        assert_eq!(
+            Transaction::decode(&transaction.encode()).as_ref(),
+            Ok(&transaction)
+        );
     }
     if let Ok(cell) = Cell::decode(data) {
         assert_eq!(Cell::decode(&cell.encode()).as_ref(), Ok(&cell));

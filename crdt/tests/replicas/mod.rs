@@ -1,5 +1,9 @@
 //! Replicas of one record, for the tables of cases: who writes what, having seen what.
-#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(
+    dead_code,
+    clippy::expect_used,
+    reason = "each test file uses a part of it, and a failure here fails it"
+)]
 
 use crdt::{AccountId, Actor, Document, Hlc, MemberId, RecordKind, VaultId, View, Write};
 
@@ -13,16 +17,23 @@ pub(crate) struct Replica {
 
 impl Replica {
     pub(crate) fn new(kind: RecordKind, actor: u8) -> Replica {
-        Replica { kind, actor: Actor([actor; 8]), changes: Vec::new() }
+        Replica {
+            kind,
+            actor: Actor([actor; 8]),
+            changes: Vec::new(),
+        }
     }
 
     pub(crate) fn document(&self) -> Document {
-        Document::new(self.kind).apply(&self.changes).expect("its own changes")
+        Document::new(self.kind)
+            .apply(&self.changes)
+            .expect("its own changes")
     }
 
     pub(crate) fn write(&mut self, writes: &[Write]) -> &mut Replica {
         let mut document = self.document();
-        self.changes.push(document.write(self.actor, writes).expect("a good write"));
+        self.changes
+            .push(document.write(self.actor, writes).expect("a good write"));
         self
     }
 
@@ -60,14 +71,23 @@ pub(crate) fn concurrently(kind: RecordKind, writes: &[Vec<Write>]) -> View {
         .collect();
     let merged = |order: &mut dyn Iterator<Item = &Replica>| {
         let mut all = Replica::new(kind, 0xff);
-        order.for_each(|replica| { all.hear(replica); });
+        order.for_each(|replica| {
+            all.hear(replica);
+        });
         all.view()
     };
     let view = merged(&mut changes.iter());
-    assert_eq!(view, merged(&mut changes.iter().rev()), "the order of arrival does not matter");
+    assert_eq!(
+        view,
+        merged(&mut changes.iter().rev()),
+        "the order of arrival does not matter"
+    );
     assert_eq!(view, merged(&mut changes.iter().chain(&changes)), "twice is once");
     for turn in 1..changes.len() {
-        assert_eq!(view, merged(&mut changes.iter().cycle().skip(turn).take(changes.len())));
+        assert_eq!(
+            view,
+            merged(&mut changes.iter().cycle().skip(turn).take(changes.len()))
+        );
     }
     view
 }

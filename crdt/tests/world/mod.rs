@@ -1,5 +1,6 @@
 //! A small world of five sites, without disks or network: what the service does to records, and who has heard
 //! of it. The checkers are apart, in `promises.rs`.
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failure fails the test")]
 
 mod promises;
 
@@ -7,9 +8,9 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 
 use crdt::{
-    AccountId, AccountView, AccountWrite, Actor, Claim, ClaimedBy, Clock, Document, EmailId, EmailView, EmailWrite,
-    Epoch, Hlc, Ownership, Password, RecordChange, RecordKey, RecordKind, Standing, Transaction, VaultValue, View,
-    Write,
+    AccountId, AccountView, AccountWrite, Actor, Claim, ClaimedBy, Clock, Document, EmailId, EmailView,
+    EmailWrite, Epoch, Hlc, Ownership, Password, RecordChange, RecordKey, RecordKind, Standing, Transaction,
+    VaultValue, View, Write,
 };
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
@@ -21,21 +22,53 @@ const WALL_MS: u64 = 1_700_000_000_000;
 /// What happens. The numbers pick among what there is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Action {
-    SignUp { site: u8, email: u8 },
+    SignUp {
+        site: u8,
+        email: u8,
+    },
     /// A sign-up that was completed once is completed again, perhaps where nobody knows of the first.
-    CompleteAgain { site: u8, staging: u8 },
-    Add { site: u8, account: u8, email: u8 },
+    CompleteAgain {
+        site: u8,
+        staging: u8,
+    },
+    Add {
+        site: u8,
+        account: u8,
+        email: u8,
+    },
     /// An account, owner or not, lets an address go.
-    Remove { site: u8, email: u8, claim: u8 },
-    Cancel { site: u8, account: u8 },
+    Remove {
+        site: u8,
+        email: u8,
+        claim: u8,
+    },
+    Cancel {
+        site: u8,
+        account: u8,
+    },
     /// By mail to an address; its owner, if that is verified.
-    Reset { site: u8, email: u8 },
-    Change { site: u8, account: u8 },
-    Rehash { site: u8, account: u8 },
+    Reset {
+        site: u8,
+        email: u8,
+    },
+    Change {
+        site: u8,
+        account: u8,
+    },
+    Rehash {
+        site: u8,
+        account: u8,
+    },
     /// One transaction that `from` has and `to` lacks.
-    Deliver { from: u8, to: u8, which: u8 },
+    Deliver {
+        from: u8,
+        to: u8,
+        which: u8,
+    },
     /// A new writer; documents are loaded from what was saved.
-    Restart { site: u8 },
+    Restart {
+        site: u8,
+    },
 }
 
 /// A transaction on its way: what it follows, and its body as bytes.
@@ -168,7 +201,13 @@ impl World {
             return Ok(()); // refused: something came after it
         }
         let done = self.stamp(site, at);
-        let password = Password { resets: 0, changed: at, done, rehashes: 0, vault: self.value() };
+        let password = Password {
+            resets: 0,
+            changed: at,
+            done,
+            rehashes: 0,
+            vault: self.value(),
+        };
         let claim = self.claim(account, email, at, done, 0);
         self.memory.passwords.push((account, password));
         let account_writes = vec![
@@ -176,7 +215,10 @@ impl World {
             Write::Account(AccountWrite::Password(password)),
             Write::Account(AccountWrite::SessionEpoch(Epoch { resets: 0, at })),
         ];
-        self.commit(site, vec![(account.into(), account_writes), (email.into(), vec![claim])])
+        self.commit(
+            site,
+            vec![(account.into(), account_writes), (email.into(), vec![claim])],
+        )
     }
 
     fn add(&mut self, site: usize, account: AccountId, email: EmailId) -> Result<(), TestCaseError> {
@@ -190,7 +232,10 @@ impl World {
     fn cancel(&mut self, site: usize, account: AccountId) -> Result<(), TestCaseError> {
         let at = self.stamp(site, self.account(site, account).latest());
         self.memory.cancelled.push(account);
-        let mut records = vec![(RecordKey::from(account), vec![Write::Account(AccountWrite::Cancelled(at))])];
+        let mut records = vec![(
+            RecordKey::from(account),
+            vec![Write::Account(AccountWrite::Cancelled(at))],
+        )];
         for email in emails() {
             if self.email(site, email).accounts().any(|other| other == account) {
                 records.push((email.into(), vec![self.release(site, account, email)]));
@@ -202,13 +247,22 @@ impl World {
     fn reset(&mut self, site: usize, email: EmailId) -> Result<(), TestCaseError> {
         let view = self.email(site, email);
         let account = match self.owner(site, &view) {
-            Ownership::Held { claim, verified: true } => claim.account,
+            Ownership::Held {
+                claim,
+                verified: true,
+            } => claim.account,
             _ => return Ok(()),
         };
         let known = self.account(site, account);
         let resets = known.resets() + 1;
         let at = self.stamp(site, known.latest().max(view.latest()));
-        let password = Password { resets, changed: at, done: at, rehashes: 0, vault: self.value() };
+        let password = Password {
+            resets,
+            changed: at,
+            done: at,
+            rehashes: 0,
+            vault: self.value(),
+        };
         self.memory.passwords.push((account, password));
         self.memory.resets += 1;
         let claim = self.claim(account, email, at, at, resets);
@@ -223,7 +277,13 @@ impl World {
         let known = self.account(site, account);
         let at = self.stamp(site, known.latest());
         let resets = known.resets();
-        let password = Password { resets, changed: at, done: at, rehashes: 0, vault: self.value() };
+        let password = Password {
+            resets,
+            changed: at,
+            done: at,
+            rehashes: 0,
+            vault: self.value(),
+        };
         self.memory.passwords.push((account, password));
         self.memory.changes.push((account, password));
         let writes = vec![
@@ -234,8 +294,14 @@ impl World {
     }
 
     fn rehash(&mut self, site: usize, account: AccountId) -> Result<(), TestCaseError> {
-        let Some(old) = self.account(site, account).usable_password().copied() else { return Ok(()) };
-        let password = Password { rehashes: old.rehashes + 1, vault: self.value(), ..old };
+        let Some(old) = self.account(site, account).usable_password().copied() else {
+            return Ok(());
+        };
+        let password = Password {
+            rehashes: old.rehashes + 1,
+            vault: self.value(),
+            ..old
+        };
         self.memory.passwords.push((account, password));
         let writes = vec![Write::Account(AccountWrite::Password(password))];
         self.commit(site, vec![(account.into(), writes)])
@@ -244,7 +310,15 @@ impl World {
     fn claim(&mut self, account: AccountId, email: EmailId, proof: Hlc, done: Hlc, resets: u32) -> Write {
         let vault = self.value();
         let by = ClaimedBy::Mail;
-        let claim = Claim { account, vault, proof, done, resets, by, released: Vec::new() };
+        let claim = Claim {
+            account,
+            vault,
+            proof,
+            done,
+            resets,
+            by,
+            released: Vec::new(),
+        };
         self.memory.claims.push((email, claim.clone()));
         Write::Email(EmailWrite::Claim(claim))
     }
@@ -260,22 +334,44 @@ impl World {
         let home = &mut self.sites[site];
         let mut changes = Vec::new();
         for (key, writes) in records {
-            let document = home.documents.entry(key).or_insert_with(|| Document::new(kind(key)));
-            let change = document.write(actor, &writes).map_err(|error| TestCaseError::fail(error.to_string()))?;
-            changes.push(RecordChange { key, changes: vec![change] });
+            let document = home
+                .documents
+                .entry(key)
+                .or_insert_with(|| Document::new(kind(key)));
+            let change = document
+                .write(actor, &writes)
+                .map_err(|error| TestCaseError::fail(error.to_string()))?;
+            changes.push(RecordChange {
+                key,
+                changes: vec![change],
+            });
         }
-        let body = Transaction { hlc: home.clock.last(), records: changes, vault: Vec::new(), cells: Vec::new() };
+        let body = Transaction {
+            hlc: home.clock.last(),
+            records: changes,
+            vault: Vec::new(),
+            cells: Vec::new(),
+        };
         let follows = home.vector.clone();
         home.vector[home.writer] += 1;
         let (writer, number) = (home.writer, home.vector[home.writer]);
-        self.sent.push(Sent { writer, number, follows, body: body.encode() });
+        self.sent.push(Sent {
+            writer,
+            number,
+            follows,
+            body: body.encode(),
+        });
         Ok(())
     }
 
     fn deliver(&mut self, from: usize, to: usize, which: u8) -> Result<(), TestCaseError> {
         let (there, here) = (&self.sites[from].vector, &self.sites[to].vector);
-        let ready: Vec<Sent> =
-            self.sent.iter().filter(|sent| covers(there, sent) && is_next(here, sent)).cloned().collect();
+        let ready: Vec<Sent> = self
+            .sent
+            .iter()
+            .filter(|sent| covers(there, sent) && is_next(here, sent))
+            .cloned()
+            .collect();
         match pick(&ready, which) {
             Some(sent) => self.receive(to, &sent),
             None => Ok(()),
@@ -288,7 +384,10 @@ impl World {
         let home = &mut self.sites[to];
         home.clock.observe(body.hlc, home.wall_ms);
         for RecordChange { key, changes } in body.records {
-            let document = home.documents.remove(&key).unwrap_or_else(|| Document::new(kind(key)));
+            let document = home
+                .documents
+                .remove(&key)
+                .unwrap_or_else(|| Document::new(kind(key)));
             let document = document.apply(&changes).map_err(|error| failed(&error))?;
             home.documents.insert(key, document);
         }
@@ -336,7 +435,10 @@ impl World {
     fn owner<'a>(&self, site: usize, view: &'a EmailView) -> Ownership<'a> {
         let Ok(owner) = view.owner(|id| {
             let account = self.account(site, id);
-            Ok::<_, Infallible>(Standing { cancelled: account.cancelled, resets: account.resets() })
+            Ok::<_, Infallible>(Standing {
+                cancelled: account.cancelled,
+                resets: account.resets(),
+            })
         });
         owner
     }
@@ -359,7 +461,12 @@ fn covers(vector: &[usize], sent: &Sent) -> bool {
 
 /// Whether it is the next of its writer, and all that it follows is there.
 fn is_next(vector: &[usize], sent: &Sent) -> bool {
-    vector[sent.writer] + 1 == sent.number && sent.follows.iter().zip(vector).all(|(needed, have)| needed <= have)
+    vector[sent.writer] + 1 == sent.number
+        && sent
+            .follows
+            .iter()
+            .zip(vector)
+            .all(|(needed, have)| needed <= have)
 }
 
 fn pick<T: Clone>(items: &[T], which: u8) -> Option<T> {

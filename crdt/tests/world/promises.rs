@@ -8,9 +8,18 @@ impl World {
         for site in 0..SITES {
             loop {
                 let here = &self.sites[site].vector;
-                let ready: Vec<Sent> = self.sent.iter().filter(|sent| is_next(here, sent)).cloned().collect();
-                order = order.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                let Some(sent) = pick(&ready, (order >> 56) as u8) else { break };
+                let ready: Vec<Sent> = self
+                    .sent
+                    .iter()
+                    .filter(|sent| is_next(here, sent))
+                    .cloned()
+                    .collect();
+                order = order
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
+                let Some(sent) = pick(&ready, (order >> 56) as u8) else {
+                    break;
+                };
                 self.receive(site, &sent)?;
             }
         }
@@ -23,9 +32,18 @@ impl World {
             for email in emails() {
                 let view = self.email(site, email);
                 if let Ownership::Held { claim, .. } = self.owner(site, &view) {
-                    prop_assert!(!self.account(site, claim.account).cancelled, "a cancelled account owns");
-                    let newest = view.released.iter().find(|released| released.account == claim.account);
-                    prop_assert!(newest.is_none_or(|released| released.at < claim.proof), "a released claim owns");
+                    prop_assert!(
+                        !self.account(site, claim.account).cancelled,
+                        "a cancelled account owns"
+                    );
+                    let newest = view
+                        .released
+                        .iter()
+                        .find(|released| released.account == claim.account);
+                    prop_assert!(
+                        newest.is_none_or(|released| released.at < claim.proof),
+                        "a released claim owns"
+                    );
                 }
             }
             for account in &self.accounts {
@@ -42,7 +60,8 @@ impl World {
     pub(crate) fn check_agreement(&self, order: u64) -> Result<(), TestCaseError> {
         let mut changes: BTreeMap<RecordKey, Vec<Vec<u8>>> = BTreeMap::new();
         for sent in &self.sent {
-            let body = Transaction::decode(&sent.body).map_err(|error| TestCaseError::fail(error.to_string()))?;
+            let body =
+                Transaction::decode(&sent.body).map_err(|error| TestCaseError::fail(error.to_string()))?;
             for record in body.records {
                 changes.entry(record.key).or_default().extend(record.changes);
             }
@@ -63,7 +82,9 @@ impl World {
             let mut document = Document::new(kind(key));
             for group in changes.chunks(size) {
                 for _ in 0..2 {
-                    document = document.apply(group).map_err(|error| TestCaseError::fail(error.to_string()))?;
+                    document = document
+                        .apply(group)
+                        .map_err(|error| TestCaseError::fail(error.to_string()))?;
                 }
             }
             prop_assert_eq!(document.heads(), first.heads());
@@ -86,8 +107,18 @@ impl World {
 
     fn check_account(&self, id: AccountId) -> Result<(), TestCaseError> {
         let view = self.account(0, id);
-        prop_assert_eq!(view.cancelled, self.memory.cancelled.contains(&id), "cancelled stays cancelled");
-        let written = || self.memory.passwords.iter().filter(|(account, _)| *account == id).map(|(_, it)| it);
+        prop_assert_eq!(
+            view.cancelled,
+            self.memory.cancelled.contains(&id),
+            "cancelled stays cancelled"
+        );
+        let written = || {
+            self.memory
+                .passwords
+                .iter()
+                .filter(|(account, _)| *account == id)
+                .map(|(_, it)| it)
+        };
         let Some(password) = view.password else {
             prop_assert_eq!(written().count(), 0);
             return Ok(());
@@ -97,7 +128,10 @@ impl World {
         prop_assert_eq!(view.resets(), password.resets);
         // A rehash never beats a change: no password that stands was changed before the latest change.
         let changes = self.memory.changes.iter().filter(|(account, _)| *account == id);
-        let latest = changes.filter(|(_, it)| it.resets == password.resets).map(|(_, it)| it.changed).max();
+        let latest = changes
+            .filter(|(_, it)| it.resets == password.resets)
+            .map(|(_, it)| it.changed)
+            .max();
         prop_assert!(latest.is_none_or(|latest| password.changed >= latest));
         // Every session that was made before the meeting of two ends with them.
         prop_assert!(view.epoch.at >= password.changed || view.epoch.resets > password.resets);
@@ -106,9 +140,19 @@ impl World {
 
     fn check_ownership(&self, email: EmailId) -> Result<(), TestCaseError> {
         let view = self.email(0, email);
-        let claims = || self.memory.claims.iter().filter(|(of, _)| *of == email).map(|(_, claim)| claim);
+        let claims = || {
+            self.memory
+                .claims
+                .iter()
+                .filter(|(of, _)| *of == email)
+                .map(|(_, claim)| claim)
+        };
         let released = |id: AccountId| {
-            let of = self.memory.releases.iter().filter(|(of, account, _)| *of == email && *account == id);
+            let of = self
+                .memory
+                .releases
+                .iter()
+                .filter(|(of, account, _)| *of == email && *account == id);
             of.map(|(_, _, at)| *at).max()
         };
         let owner = self.owner(0, &view);
@@ -116,13 +160,18 @@ impl World {
             prop_assert_eq!(self.owner(site, &view), owner);
         }
         if let Ownership::Held { claim, verified } = owner {
-            prop_assert!(released(claim.account).is_none_or(|at| at < claim.proof), "released, and not proven again");
+            prop_assert!(
+                released(claim.account).is_none_or(|at| at < claim.proof),
+                "released, and not proven again"
+            );
             prop_assert!(!self.memory.cancelled.contains(&claim.account));
             // A loser of a cancelled winner does not return: no cancelled account that let the address go had
             // proven it later, nor stands before the owner in the record.
             for other in &self.memory.cancelled {
                 let gone = view.released.iter().find(|released| released.account == *other);
-                prop_assert!(gone.is_none_or(|gone| (gone.proof, claim.account) < (claim.proof, gone.account)));
+                prop_assert!(
+                    gone.is_none_or(|gone| (gone.proof, claim.account) < (claim.proof, gone.account))
+                );
                 let standing = self.account(0, *other);
                 let before = view.claims.iter().filter(|it| it.account == *other);
                 for it in before {

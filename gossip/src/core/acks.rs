@@ -153,15 +153,20 @@ impl Gossip {
     /// Distinct sites that have `dot` on disk, by the acks as they are now; ours counts if this disk has it.
     #[must_use]
     pub fn sites_with(&self, dot: &Dot) -> usize {
-        let own = self.committed.covers(dot).then_some(self.config.site.as_str());
-        let others = self
-            .counted()
-            .filter(|peer| {
-                self.believed_vector(&peer.id)
-                    .is_some_and(|vector| vector.covers(dot))
-            })
-            .map(|peer| peer.site.as_str());
-        others.chain(own).collect::<BTreeSet<&str>>().len()
+        let mut sites: Vec<&str> = Vec::new();
+        if self.committed.covers(dot) {
+            sites.push(&self.config.site);
+        }
+        for peer in self.counted() {
+            let covers = self
+                .acks
+                .vector(&peer.id)
+                .is_some_and(|vector| vector.covers(dot));
+            if covers && !sites.contains(&peer.site.as_str()) && self.believed(&peer.id) {
+                sites.push(&peer.site);
+            }
+        }
+        sites.len()
     }
 
     /// Does any other site have all of `vector` on disk? What a drain waits for.
@@ -243,20 +248,15 @@ impl Gossip {
                     .all(|ack| ack.get(writer) == Some(ours) || ack.folded(writer))
             })
         };
-        let mut foldable = None;
-        for writer in &candidates {
-            if !whole(writer) {
-                // Another writer of the same epoch may have been whole: that epoch is not.
-                return foldable.filter(|epoch| *epoch < writer.epoch).or_else(|| {
-                    candidates
-                        .iter()
-                        .map(|writer| writer.epoch)
-                        .rfind(|epoch| *epoch < writer.epoch)
-                });
-            }
-            foldable = Some(writer.epoch);
+        // An epoch with a writer that is not whole is not; nor is any after it.
+        match candidates.iter().find(|writer| !whole(writer)) {
+            None => candidates.last().map(|writer| writer.epoch),
+            Some(first) => candidates
+                .iter()
+                .map(|writer| writer.epoch)
+                .take_while(|epoch| *epoch < first.epoch)
+                .last(),
         }
-        foldable
     }
 
     /// The epoch of the start in which `replica` runs now, if a member runs it.

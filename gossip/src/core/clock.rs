@@ -21,6 +21,8 @@ const PEERS_MIN: usize = 3;
 const FRESH: Duration = Duration::from_secs(10);
 /// From here on it is shown.
 const WARN_MS: u64 = 5_000;
+/// How often is looked; the median is over a handful of numbers, but this is asked after every input.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// How often it is shown again.
 const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -55,9 +57,10 @@ impl Gossip {
     }
 
     pub(super) fn settle_skew(&mut self) {
-        if self.offsets.len() < PEERS_MIN {
+        if self.offsets.len() < PEERS_MIN || self.now.at < self.skew_at {
             return;
         }
+        self.skew_at = self.now.at + LOOK_INTERVAL;
         match self.skew().filter(|ms| ms.unsigned_abs() > WARN_MS) {
             None => self.skew_told = None,
             Some(offset_ms) => {

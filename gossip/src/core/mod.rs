@@ -9,17 +9,20 @@
 //! again.
 //!
 //! - `hello`: who speaks; starts of members; which of two connections stays; readiness.
-//! - `exchange`: order, pushes, the early buffer, pulls.
+//! - `exchange`: pushes and order; `early`: what waits in memory; `pull`: what is asked for.
 //! - `acks`: what each member has on disk; durability, stability, folding.
 //! - `statement`: what is stated of disks, and when.
 //! - `clock`: how far we are off our peers' clocks.
 
 mod acks;
 mod clock;
+mod connection;
+mod early;
 pub mod envelope;
 mod exchange;
 mod hello;
 mod interface;
+mod pull;
 mod statement;
 pub mod status;
 pub mod vector;
@@ -30,9 +33,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use acks::AckTable;
+use connection::{Connection, Theirs};
+use early::{Early, Pending};
 use envelope::Received;
-use exchange::{Ahead, Early, Pending, Pull};
 pub use interface::{Config, ConnectionId, Event, Input, Limits, Now, Output, Peer, PeerState};
+use pull::Pull;
 use status::{Counters, PeerStatus, Status};
 use vector::{Dot, MemberId, Tip, Vector, Writer};
 use wire::Message;
@@ -51,6 +56,8 @@ pub const STABLE_INTERVAL: Duration = Duration::from_secs(1);
 pub const PULL_PATIENCE: Duration = Duration::from_millis(250);
 /// A pull without progress for this long is given up.
 pub const PULL_STALLED: Duration = Duration::from_secs(2);
+/// A pull that is due and cannot be begun is looked at again after this.
+const PULL_AGAIN: Duration = Duration::from_millis(100);
 /// A connection says hello within this.
 pub const HELLO_WAIT: Duration = Duration::from_secs(5);
 /// After a start, peers get this long to say hello before the first of them decide that we are level.
@@ -114,57 +121,10 @@ pub struct Gossip {
     isolated: bool,
     offsets: BTreeMap<MemberId, clock::Offset>,
     skew_told: Option<Duration>,
+    skew_at: Duration,
 
     counters: Counters,
     outputs: VecDeque<Output>,
-}
-
-/// One connection. Before its hello nothing else is taken from it.
-#[derive(Debug)]
-struct Connection {
-    member: MemberId,
-    dialed: bool,
-    opened: Duration,
-    rtt: Option<Duration>,
-    theirs: Option<Theirs>,
-    /// Entries that moved since we last spoke here.
-    unsaid: BTreeSet<Writer>,
-    unsaid_floors: bool,
-    unsaid_trimmed: BTreeSet<Writer>,
-    unsaid_trimmed_floors: bool,
-    said_ready: bool,
-    spoke: Duration,
-    /// The far end waits for this ack.
-    urgent: bool,
-    /// What we last told it of its own starts.
-    told_start: Option<Writer>,
-    /// Per third member: start and counter of the ack that we last relayed here.
-    relayed: BTreeMap<MemberId, (Writer, u64)>,
-    relayed_at: Duration,
-    relayed_whole_at: Duration,
-    restate_sent: Option<Duration>,
-    restate_answered: Option<Duration>,
-}
-
-/// What the far end said of itself.
-#[derive(Debug)]
-struct Theirs {
-    start: Writer,
-    counter: u64,
-    vector: Vector,
-    trimmed: Vector,
-    ready: bool,
-    /// The number of its own writer at its hello: what comes after it is pushed.
-    pushed_after: u64,
-    heard: Duration,
-    ahead: BTreeMap<Writer, Ahead>,
-    floors_ahead: bool,
-    pull: Option<u64>,
-    /// No pull from it before this.
-    rest_until: Duration,
-    fruitless: u32,
-    /// Its log answered that it no longer has what we lack.
-    answered_trimmed: bool,
 }
 
 impl Gossip {
@@ -207,6 +167,7 @@ impl Gossip {
             isolated: false,
             offsets: BTreeMap::new(),
             skew_told: None,
+            skew_at: Duration::ZERO,
             counters: Counters::default(),
             outputs: VecDeque::new(),
             config,
@@ -288,12 +249,14 @@ impl Gossip {
                 Some(theirs) => {
                     deadline = deadline.min(connection.relayed_at + RELAY_INTERVAL);
                     if let Some(due) = theirs.pull_due() {
-                        deadline = deadline.min(due.max(self.pulls_rest_until));
+                        // What is due now cannot be done now, or it would have been.
+                        let due = due.max(self.pulls_rest_until);
+                        let again = self.now.at + PULL_AGAIN;
+                        deadline = deadline.min(if due <= self.now.at { again } else { due });
                     }
                 }
             }
         }
-        // What is due now but cannot be done now (no room for another pull) is looked at again soon.
         deadline.max(self.now.at + Duration::from_millis(1))
     }
 
@@ -429,16 +392,6 @@ impl Gossip {
         self.members
             .get(member)
             .is_some_and(|peer| peer.state < PeerState::Left)
-    }
-
-    fn connected(&mut self, id: ConnectionId, member: MemberId, dialed: bool) {
-        let at = self.now.at;
-        self.connections.insert(id, Connection::new(member, dialed, at));
-        if !self.may_talk(&member) {
-            self.refuse(id, wire::RefuseCode::MEMBER, "not a member of this cluster");
-            return;
-        }
-        self.say_hello(id);
     }
 
     fn message(&mut self, id: ConnectionId, message: Message) {
@@ -608,19 +561,6 @@ impl Gossip {
         self.settle_skew();
     }
 
-    fn close_silent(&mut self) {
-        let at = self.now.at;
-        let silent: Vec<ConnectionId> = self
-            .connections
-            .iter()
-            .filter(|(_, connection)| connection.theirs.is_none() && connection.opened + HELLO_WAIT <= at)
-            .map(|(id, _)| *id)
-            .collect();
-        for id in silent {
-            self.close(id, "no hello");
-        }
-    }
-
     fn settle_isolation(&mut self) {
         let others = self
             .members
@@ -642,85 +582,5 @@ impl Gossip {
 
     fn emit(&mut self, event: Event) {
         self.outputs.push_back(Output::Event(event));
-    }
-
-    fn misbehaved(&mut self, id: ConnectionId, why: &str) {
-        self.counters.misbehaved += 1;
-        if let Some(connection) = self.connections.get(&id) {
-            let member = connection.member;
-            self.emit(Event::Misbehaved {
-                member,
-                why: why.to_owned(),
-            });
-        }
-        self.close(id, why);
-    }
-
-    fn refuse(&mut self, id: ConnectionId, code: wire::RefuseCode, words: &str) {
-        let Some(member) = self.connections.get(&id).map(|connection| connection.member) else {
-            return;
-        };
-        self.counters.refused += 1;
-        self.send(
-            id,
-            Message::Refuse {
-                code,
-                words: words.to_owned(),
-            },
-        );
-        self.emit(Event::Refused {
-            member,
-            words: format!("we refused it: {words}"),
-        });
-        self.close(id, words);
-    }
-
-    fn close(&mut self, id: ConnectionId, reason: &str) {
-        if self.connections.contains_key(&id) {
-            self.counters.closed += 1;
-            self.outputs.push_back(Output::Close {
-                connection: id,
-                reason: reason.to_owned(),
-            });
-            self.forget_connection(id);
-        }
-    }
-
-    fn forget_connection(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.remove(&id) else {
-            return;
-        };
-        self.pulls.retain(|_, pull| pull.connection != id);
-        if self.chosen.get(&connection.member) == Some(&id) {
-            self.chosen.remove(&connection.member);
-            self.targets.remove(&connection.member);
-            // The member's ack may count again: that was another start of it.
-            self.stable_dirty = true;
-        }
-    }
-}
-
-impl Connection {
-    fn new(member: MemberId, dialed: bool, at: Duration) -> Connection {
-        Connection {
-            member,
-            dialed,
-            opened: at,
-            rtt: None,
-            theirs: None,
-            unsaid: BTreeSet::new(),
-            unsaid_floors: false,
-            unsaid_trimmed: BTreeSet::new(),
-            unsaid_trimmed_floors: false,
-            said_ready: false,
-            spoke: at,
-            urgent: false,
-            told_start: None,
-            relayed: BTreeMap::new(),
-            relayed_at: at,
-            relayed_whole_at: at,
-            restate_sent: None,
-            restate_answered: None,
-        }
     }
 }

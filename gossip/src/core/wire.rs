@@ -527,14 +527,14 @@ mod fingerprint_bytes {
     use serde::{Deserialize, Deserializer, Serializer};
     use serde_bytes::{ByteArray, Bytes};
 
-    pub fn serialize<S: Serializer>(
+    pub(super) fn serialize<S: Serializer>(
         map: &BTreeMap<String, [u8; 8]>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
         serializer.collect_map(map.iter().map(|(name, bytes)| (name, Bytes::new(bytes))))
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<BTreeMap<String, [u8; 8]>, D::Error> {
         let map = BTreeMap::<String, ByteArray<8>>::deserialize(deserializer)?;

@@ -299,13 +299,10 @@ impl Peering {
         let Ok(Some(byte)) = frames.byte().await else {
             return;
         };
-        let class = match StreamClass::from_byte(byte) {
-            Some(class @ (StreamClass::Control | StreamClass::Push)) => class,
-            _ => {
-                self.environment.counters.streams_declined.increase();
-                frames.decline();
-                return;
-            }
+        let Some(class @ (StreamClass::Control | StreamClass::Push)) = StreamClass::from_byte(byte) else {
+            self.environment.counters.streams_declined.increase();
+            frames.decline();
+            return;
         };
         let bit = 1 << class.to_byte();
         if seen.classes.fetch_or(bit, Ordering::Relaxed) & bit != 0 {
@@ -413,14 +410,15 @@ impl Peering {
     async fn pull(self, pull: u64, vector: Vector) {
         let mut room = self.environment.room.clone();
         let failed = || {
+            let end = Some(PullEnd::Failed);
             self.tell(
                 News::Pulled {
                     pull,
                     transactions: Vec::new(),
-                    end: Some(PullEnd::Failed),
+                    end,
                 },
                 None,
-            )
+            );
         };
         let Some(mut asking) = pull::ask(&self.connection, vector).await else {
             return failed();

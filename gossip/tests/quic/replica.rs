@@ -12,12 +12,12 @@ use gossip::{
 };
 use tokio::sync::{mpsc, watch};
 
-pub const CLUSTER: [u8; 16] = *b"a world in tests";
+pub(crate) const CLUSTER: [u8; 16] = *b"a world in tests";
 /// However slow the machine: a test that waits longer has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A store in memory whose every commit is "synced" at once.
-pub struct Memory {
+pub(crate) struct Memory {
     state: Mutex<State>,
     inbox: mpsc::UnboundedSender<Vec<Received>>,
     node: OnceLock<Node>,
@@ -46,7 +46,7 @@ struct Entry {
 impl Memory {
     fn new(start: Writer, before: Option<&Memory>) -> (Arc<Memory>, mpsc::UnboundedReceiver<Vec<Received>>) {
         let (inbox, queue) = mpsc::unbounded_channel();
-        let (vector, log) = before.map(|memory| memory.kept()).unwrap_or_default();
+        let (vector, log) = before.map(Memory::kept).unwrap_or_default();
         let state = State {
             start,
             own: Tip {
@@ -84,7 +84,7 @@ impl Memory {
         self.bell.send_modify(|rung| *rung += 1);
     }
 
-    pub fn write(&self, body: &[u8]) -> Dot {
+    pub(crate) fn write(&self, body: &[u8]) -> Dot {
         let mut state = self.state();
         let writer = state.start;
         let dot = Dot {
@@ -158,13 +158,13 @@ impl Memory {
         self.ring();
     }
 
-    pub fn bodies(&self) -> Vec<Vec<u8>> {
+    pub(crate) fn bodies(&self) -> Vec<Vec<u8>> {
         let mut bodies: Vec<_> = self.state().log.iter().map(|entry| entry.body.clone()).collect();
         bodies.sort();
         bodies
     }
 
-    pub fn committed_at(&self, dot: Dot) -> Option<Instant> {
+    pub(crate) fn committed_at(&self, dot: Dot) -> Option<Instant> {
         self.state()
             .log
             .iter()
@@ -172,17 +172,17 @@ impl Memory {
             .map(|entry| entry.at)
     }
 
-    pub fn vector(&self) -> Vector {
+    pub(crate) fn vector(&self) -> Vector {
         self.state().vector.clone()
     }
 
-    pub fn events(&self) -> Vec<Event> {
+    pub(crate) fn events(&self) -> Vec<Event> {
         self.state().events.clone()
     }
 
     /// Waits until this is so; looks again whenever something was committed or told.
     #[track_caller]
-    pub fn until(&self, what: &str, so: impl Fn(&Memory) -> bool) -> impl Future<Output = ()> {
+    pub(crate) fn until(&self, what: &str, so: impl Fn(&Memory) -> bool) -> impl Future<Output = ()> {
         let mut bell = self.bell.subscribe();
         let caller = std::panic::Location::caller();
         async move {
@@ -197,7 +197,7 @@ impl Memory {
         }
     }
 
-    pub async fn has(&self, dot: Dot) {
+    pub(crate) async fn has(&self, dot: Dot) {
         self.until(&format!("has {dot}"), |memory| memory.state().vector.covers(&dot))
             .await;
     }
@@ -249,23 +249,23 @@ impl Replica for Memory {
 }
 
 /// One site: what outlives its node, and its node.
-pub struct Site {
-    pub identity: Identity,
-    pub member: MemberId,
-    pub shape: Arc<Shape>,
-    pub memory: Arc<Memory>,
-    pub node: Node,
-    pub address: SocketAddr,
+pub(crate) struct Site {
+    pub(crate) identity: Identity,
+    pub(crate) member: MemberId,
+    pub(crate) shape: Arc<Shape>,
+    pub(crate) memory: Arc<Memory>,
+    pub(crate) node: Node,
+    pub(crate) address: SocketAddr,
     starts: Vec<Writer>,
 }
 
-pub struct World {
-    pub sites: Vec<Site>,
+pub(crate) struct World {
+    pub(crate) sites: Vec<Site>,
     /// Members without a node: their addresses are dead, their keys listed.
-    pub ghosts: Vec<Identity>,
+    pub(crate) ghosts: Vec<Identity>,
 }
 
-pub fn identity() -> Identity {
+pub(crate) fn identity() -> Identity {
     let key = rcgen::KeyPair::generate().unwrap();
     let certificate = rcgen::CertificateParams::new(vec!["anything".to_owned()])
         .unwrap()
@@ -274,7 +274,7 @@ pub fn identity() -> Identity {
     Identity::from_pem(certificate.pem(), key.serialize_pem()).unwrap()
 }
 
-pub fn member_id(number: usize) -> MemberId {
+pub(crate) fn member_id(number: usize) -> MemberId {
     MemberId((number as u64 + 1).to_be_bytes())
 }
 
@@ -288,7 +288,7 @@ fn writer(number: usize, epoch: u32) -> Writer {
     }
 }
 
-pub fn config(number: usize, starts: &[Writer]) -> Config {
+pub(crate) fn config(number: usize, starts: &[Writer]) -> Config {
     Config {
         cluster: CLUSTER,
         member: member_id(number),
@@ -303,13 +303,13 @@ pub fn config(number: usize, starts: &[Writer]) -> Config {
     }
 }
 
-pub fn loopback() -> SocketAddr {
+pub(crate) fn loopback() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
 }
 
 impl World {
     /// So many sites that know each other, and members that are only listed.
-    pub async fn new(sites: usize, ghosts: usize) -> World {
+    pub(crate) async fn new(sites: usize, ghosts: usize) -> World {
         let mut world = World {
             sites: Vec::new(),
             ghosts: (0..ghosts).map(|_| identity()).collect(),
@@ -345,7 +345,7 @@ impl World {
         world
     }
 
-    pub fn members(&self) -> Vec<MemberConfig> {
+    pub(crate) fn members(&self) -> Vec<MemberConfig> {
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 9));
         let living = self.sites.iter().map(|site| (&site.identity, site.address));
         let listed = living.chain(self.ghosts.iter().map(|ghost| (ghost, nowhere)));
@@ -364,20 +364,20 @@ impl World {
             .collect()
     }
 
-    pub fn memory(&self, number: usize) -> &Memory {
+    pub(crate) fn memory(&self, number: usize) -> &Memory {
         &self.sites[number].memory
     }
 
-    pub fn node(&self, number: usize) -> &Node {
+    pub(crate) fn node(&self, number: usize) -> &Node {
         &self.sites[number].node
     }
 
     /// Sets how `from` sends to `to`.
-    pub fn link(&self, from: usize, to: usize, link: Link) {
+    pub(crate) fn link(&self, from: usize, to: usize, link: Link) {
         self.sites[from].shape.set(self.sites[to].address, link);
     }
 
-    pub fn cut(&self, a: usize, b: usize) {
+    pub(crate) fn cut(&self, a: usize, b: usize) {
         self.link(
             a,
             b,
@@ -389,14 +389,19 @@ impl World {
         );
     }
 
-    pub fn heal(&self) {
+    pub(crate) fn heal(&self) {
         for site in &self.sites {
             site.shape.clear();
         }
     }
 
     /// Waits until a node's picture is so.
-    pub async fn picture(&self, number: usize, what: &str, so: impl Fn(&gossip::quic::NodeStatus) -> bool) {
+    pub(crate) async fn picture(
+        &self,
+        number: usize,
+        what: &str,
+        so: impl Fn(&gossip::quic::NodeStatus) -> bool,
+    ) {
         let mut status = self.node(number).watch_status();
         let waiting = status.wait_for(|status| so(status));
         if let Ok(found) = tokio::time::timeout(PATIENCE, waiting).await {
@@ -407,7 +412,7 @@ impl World {
     }
 
     /// Waits until every site is connected to so many others.
-    pub async fn connected(&self, others: usize) {
+    pub(crate) async fn connected(&self, others: usize) {
         for number in 0..self.sites.len() {
             self.picture(number, &format!("connected to {others}"), |status| {
                 connected(status) == others
@@ -417,7 +422,7 @@ impl World {
     }
 
     /// Waits until every site has what any of them has.
-    pub async fn level(&self) {
+    pub(crate) async fn level(&self) {
         let mut all = Vector::new();
         for site in &self.sites {
             all.merge_max(&site.memory.vector());
@@ -435,16 +440,16 @@ impl World {
     }
 
     /// Stops a node and starts it again on what its memory kept, as a new start.
-    pub async fn restart(&mut self, number: usize) {
+    pub(crate) async fn restart(&mut self, number: usize) {
         self.stop(number).await;
         self.start_again(number).await;
     }
 
-    pub async fn stop(&self, number: usize) {
+    pub(crate) async fn stop(&self, number: usize) {
         self.node(number).clone().shutdown().await;
     }
 
-    pub async fn start_again(&mut self, number: usize) {
+    pub(crate) async fn start_again(&mut self, number: usize) {
         let members = self.members();
         let site = &mut self.sites[number];
         let epoch = u32::try_from(site.starts.len()).unwrap() + 1;
@@ -462,7 +467,7 @@ impl World {
     }
 }
 
-pub fn connected(status: &gossip::quic::NodeStatus) -> usize {
+pub(crate) fn connected(status: &gossip::quic::NodeStatus) -> usize {
     status.gossip.peers.iter().filter(|peer| peer.connected).count()
 }
 

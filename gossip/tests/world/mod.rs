@@ -52,19 +52,39 @@ pub struct Disk {
 
 impl Disk {
     fn apply(&mut self, received: &Received) -> bool {
-        let Envelope { dot, predecessor, follows, .. } = &received.envelope;
+        let Envelope {
+            dot,
+            predecessor,
+            follows,
+            ..
+        } = &received.envelope;
         if self.vector.covers(dot) {
             return false;
         }
-        let tip = self.vector.get(&dot.writer).unwrap_or(Tip { number: 0, hash: [0; 8] });
+        let tip = self.vector.get(&dot.writer).unwrap_or(Tip {
+            number: 0,
+            hash: [0; 8],
+        });
         assert_eq!(dot.number, tip.number + 1, "a gap was delivered at {dot}");
         assert_eq!(*predecessor, tip.hash, "a broken chain was delivered at {dot}");
         for (writer, tip) in follows {
-            let followed = Dot { writer: *writer, number: tip.number };
-            assert!(self.vector.covers(&followed), "{dot} was delivered before {followed}");
+            let followed = Dot {
+                writer: *writer,
+                number: tip.number,
+            };
+            assert!(
+                self.vector.covers(&followed),
+                "{dot} was delivered before {followed}"
+            );
         }
         assert_eq!(received.hash, transaction_hash(&received.bytes));
-        self.vector.advance(dot.writer, Tip { number: dot.number, hash: received.hash });
+        self.vector.advance(
+            dot.writer,
+            Tip {
+                number: dot.number,
+                hash: received.hash,
+            },
+        );
         self.log.push((*dot, Arc::clone(&received.bytes)));
         true
     }
@@ -78,20 +98,49 @@ struct Link {
 }
 
 enum Happening {
-    Input { site: usize, life: u64, input: Input },
-    Over { site: usize, connection: ConnectionId, class: usize, input: Carried },
-    Commit { site: usize, life: u64 },
-    Dial { from: usize, to: usize },
-    Established { from: usize, to: usize, lives: (u64, u64) },
+    Input {
+        site: usize,
+        life: u64,
+        input: Input,
+    },
+    Over {
+        site: usize,
+        connection: ConnectionId,
+        class: usize,
+        input: Carried,
+    },
+    Commit {
+        site: usize,
+        life: u64,
+    },
+    Dial {
+        from: usize,
+        to: usize,
+    },
+    Established {
+        from: usize,
+        to: usize,
+        lives: (u64, u64),
+    },
     Check,
-    Lost { site: usize, connection: ConnectionId },
+    Lost {
+        site: usize,
+        connection: ConnectionId,
+    },
 }
 
 enum Carried {
     Message(Message),
     Push(Arc<[u8]>),
-    PullRequest { pull: u64, vector: Vector },
-    PullAnswer { pull: u64, transactions: Vec<Arc<[u8]>>, end: Option<PullEnd> },
+    PullRequest {
+        pull: u64,
+        vector: Vector,
+    },
+    PullAnswer {
+        pull: u64,
+        transactions: Vec<Arc<[u8]>>,
+        end: Option<PullEnd>,
+    },
 }
 
 pub struct Site {
@@ -138,7 +187,10 @@ impl Drop for World {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let test = std::thread::current().name().unwrap_or_default().to_owned();
-            eprintln!("at {:?}; repeat with: SIM_SEED={} cargo test --release -p gossip --no-default-features --test core {test}", self.now, self.seed);
+            eprintln!(
+                "at {:?}; repeat with: SIM_SEED={} cargo test --release -p gossip --no-default-features --test core {test}",
+                self.now, self.seed
+            );
         }
     }
 }
@@ -209,9 +261,18 @@ impl World {
             features: BTreeSet::new(),
             fingerprints: BTreeMap::new(),
             startup_grace: Duration::from_secs(10),
-            limits: Limits { early_count_max: 256, ..Limits::default() },
+            limits: Limits {
+                early_count_max: 256,
+                ..Limits::default()
+            },
         };
-        site.gossip = Some(Gossip::new(now, config, site.disk.vector.clone(), site.disk.trimmed.clone(), peers));
+        site.gossip = Some(Gossip::new(
+            now,
+            config,
+            site.disk.vector.clone(),
+            site.disk.trimmed.clone(),
+            peers,
+        ));
         for other in 0..self.sites.len() {
             if self.sites[other].member != self.sites[index].member {
                 self.dial_soon(index, other);
@@ -227,7 +288,11 @@ impl World {
         let site = &mut self.sites[index];
         let replica = *site.disk.replica.get_or_insert(ReplicaId(fresh));
         let last = site.disk.starts.last().map_or(0, |start| start.epoch);
-        let start = Writer { replica, epoch: last.max(above) + 1, nonce };
+        let start = Writer {
+            replica,
+            epoch: last.max(above) + 1,
+            nonce,
+        };
         site.disk.starts.push(start);
         site.start = Some(start);
         site.waiting.clear();
@@ -241,8 +306,12 @@ impl World {
         site.life += 1;
         site.queue.clear();
         site.writes = 0;
-        let dead: Vec<u64> =
-            self.links.iter().filter(|(_, link)| link.ends.iter().any(|end| end.0 == index)).map(|(id, _)| *id).collect();
+        let dead: Vec<u64> = self
+            .links
+            .iter()
+            .filter(|(_, link)| link.ends.iter().any(|end| end.0 == index))
+            .map(|(id, _)| *id)
+            .collect();
         for id in dead {
             let link = self.links.remove(&id).unwrap();
             for (site, connection) in link.ends {
@@ -311,7 +380,11 @@ impl World {
     pub fn settle(&mut self, bound: Duration) -> Duration {
         let begun = self.now;
         while !self.level() {
-            assert!(self.now - begun < bound, "no agreement within {bound:?}: {}", self.picture());
+            assert!(
+                self.now - begun < bound,
+                "no agreement within {bound:?}: {}",
+                self.picture()
+            );
             self.run(Duration::from_millis(50));
         }
         self.now - begun
@@ -337,18 +410,35 @@ impl World {
                     .peers
                     .iter()
                     .map(|peer| {
-                        format!("{}{}{}-{}", peer.name, if peer.connected { "+" } else { "!" }, peer.behind_us, peer.behind_them)
+                        format!(
+                            "{}{}{}-{}",
+                            peer.name,
+                            if peer.connected { "+" } else { "!" },
+                            peer.behind_us,
+                            peer.behind_them
+                        )
                     })
                     .collect();
-                format!("ready {} early {} pulls {} {:?} {peers:?}", status.ready, status.early_count, status.pulls, status.counters)
+                format!(
+                    "ready {} early {} pulls {} {:?} {peers:?}",
+                    status.ready, status.early_count, status.pulls, status.counters
+                )
             });
-            format!("\n{:?} {}: {status:?} {:?}", site.start, site.disk.vector.total(), site.events)
+            format!(
+                "\n{:?} {}: {status:?} {:?}",
+                site.start,
+                site.disk.vector.total(),
+                site.events
+            )
         };
         self.sites.iter().map(picture).collect()
     }
 
     fn clock(&self) -> Now {
-        Now { at: self.now, wall_ms: 1_700_000_000_000 + u64::try_from(self.now.as_millis()).unwrap() }
+        Now {
+            at: self.now,
+            wall_ms: 1_700_000_000_000 + u64::try_from(self.now.as_millis()).unwrap(),
+        }
     }
 
     fn at(&mut self, after: Duration, happening: Happening) {
@@ -379,7 +469,12 @@ impl World {
                     self.input(site, input);
                 }
             }
-            Happening::Over { site, connection, class, input } => self.arrive(site, connection, class, input),
+            Happening::Over {
+                site,
+                connection,
+                class,
+                input,
+            } => self.arrive(site, connection, class, input),
             Happening::Commit { site, life } => {
                 if self.sites[site].life == life {
                     self.commit(site);
@@ -424,11 +519,25 @@ impl World {
         let id = self.next;
         self.next += 2;
         let ends = [(from, ConnectionId(id)), (to, ConnectionId(id + 1))];
-        self.links.insert(id, Link { ends, arrives: [[self.now; 2]; 2], cut_since: None });
+        self.links.insert(
+            id,
+            Link {
+                ends,
+                arrives: [[self.now; 2]; 2],
+                cut_since: None,
+            },
+        );
         let rtt = (self.delay)(from % 10, to % 10) * 2;
         for (site, other, connection, dialed) in [(from, to, ends[0].1, true), (to, from, ends[1].1, false)] {
             let member = self.sites[other].member;
-            self.input(site, Input::Connected { connection, member, dialed });
+            self.input(
+                site,
+                Input::Connected {
+                    connection,
+                    member,
+                    dialed,
+                },
+            );
             self.input(site, Input::Rtt { connection, rtt });
         }
     }
@@ -482,10 +591,21 @@ impl World {
         let life = site.life;
         if site.wakes.is_none_or(|wakes| wakes > deadline) {
             site.wakes = Some(deadline);
-            self.at(deadline - now, Happening::Input { site: index, life, input: Input::Tick });
+            self.at(
+                deadline - now,
+                Happening::Input {
+                    site: index,
+                    life,
+                    input: Input::Tick,
+                },
+            );
         }
         for dot in reached {
-            let holders = self.sites.iter().filter(|site| site.disk.vector.covers(&dot)).count();
+            let holders = self
+                .sites
+                .iter()
+                .filter(|site| site.disk.vector.covers(&dot))
+                .count();
             assert!(holders >= 2, "{dot} was called durable and is on {holders} disk");
         }
     }
@@ -503,7 +623,11 @@ impl World {
                     self.carry(index, connection, 1, Carried::Push(bytes));
                 }
             }
-            Output::Pull { connection, pull, vector } => {
+            Output::Pull {
+                connection,
+                pull,
+                vector,
+            } => {
                 self.carry(index, connection, 1, Carried::PullRequest { pull, vector });
             }
             Output::CancelPull { .. } => {}
@@ -513,7 +637,10 @@ impl World {
             }
             Output::Trim(stable) => self.trim(index, &stable),
             Output::Close { connection, .. } => {
-                let link = self.links.iter().find(|(_, link)| link.ends.contains(&(index, connection)));
+                let link = self
+                    .links
+                    .iter()
+                    .find(|(_, link)| link.ends.contains(&(index, connection)));
                 let Some(id) = link.map(|(id, _)| *id) else { return };
                 let link = self.links.remove(&id).unwrap();
                 let after = (self.delay)(link.ends[0].0 % 10, link.ends[1].0 % 10) + Duration::from_millis(5);
@@ -555,7 +682,14 @@ impl World {
             vector: site.disk.vector.clone(),
         };
         let life = site.life;
-        self.at(Duration::ZERO, Happening::Input { site: index, life, input });
+        self.at(
+            Duration::ZERO,
+            Happening::Input {
+                site: index,
+                life,
+                input,
+            },
+        );
     }
 
     fn commit(&mut self, index: usize) {
@@ -569,23 +703,46 @@ impl World {
         let ready = site.gossip.as_ref().is_some_and(Gossip::is_ready);
         while let Some(received) = site.queue.pop_front() {
             if site.disk.apply(&received) {
-                moved.insert(received.envelope.dot.writer, Tip { number: received.envelope.dot.number, hash: received.hash });
+                moved.insert(
+                    received.envelope.dot.writer,
+                    Tip {
+                        number: received.envelope.dot.number,
+                        hash: received.hash,
+                    },
+                );
             }
         }
         let mut local = Vec::new();
         let start = site.start.unwrap();
         while ready && site.writes > 0 {
             site.writes -= 1;
-            let tip = site.disk.vector.get(&start).unwrap_or(Tip { number: 0, hash: [0; 8] });
+            let tip = site.disk.vector.get(&start).unwrap_or(Tip {
+                number: 0,
+                hash: [0; 8],
+            });
             let mut follows = site.disk.vector.moved_since(&site.followed);
             follows.retain(|(writer, _)| *writer != start);
             site.followed = site.disk.vector.clone();
-            let dot = Dot { writer: start, number: tip.number + 1 };
-            let envelope = Envelope { dot, predecessor: tip.hash, follows, body: vec![site.member.0[7]; 100] };
+            let dot = Dot {
+                writer: start,
+                number: tip.number + 1,
+            };
+            let envelope = Envelope {
+                dot,
+                predecessor: tip.hash,
+                follows,
+                body: vec![site.member.0[7]; 100],
+            };
             let received = Received::decode(envelope.encode().into()).expect("our own transaction");
             assert_eq!(received.envelope, envelope);
             assert!(site.disk.apply(&received), "a dot was given out twice");
-            moved.insert(start, Tip { number: dot.number, hash: received.hash });
+            moved.insert(
+                start,
+                Tip {
+                    number: dot.number,
+                    hash: received.hash,
+                },
+            );
             site.waiting.push_back(dot);
             local.push((dot, received.bytes));
         }
@@ -600,9 +757,16 @@ impl World {
 
     fn trim(&mut self, index: usize, stable: &Vector) {
         let seats = |seat: MemberId| self.sites.iter().filter(|site| site.member == seat).count();
-        let running = self.sites.iter().enumerate().filter(|(_, site)| site.gossip.is_some());
+        let running = self
+            .sites
+            .iter()
+            .enumerate()
+            .filter(|(_, site)| site.gossip.is_some());
         for (other, site) in running.filter(|(_, site)| !site.wiped && seats(site.member) == 1) {
-            assert!(site.disk.vector.covers_vector(stable), "{index} calls stable what {other} lacks");
+            assert!(
+                site.disk.vector.covers_vector(stable),
+                "{index} calls stable what {other} lacks"
+            );
         }
         if !self.trims {
             return;
@@ -616,24 +780,48 @@ impl World {
         }
         let trimmed = disk.trimmed.clone();
         let life = self.sites[index].life;
-        self.at(Duration::ZERO, Happening::Input { site: index, life, input: Input::Trimmed(trimmed) });
+        self.at(
+            Duration::ZERO,
+            Happening::Input {
+                site: index,
+                life,
+                input: Input::Trimmed(trimmed),
+            },
+        );
     }
 
     fn carry(&mut self, from: usize, connection: ConnectionId, class: usize, input: Carried) {
         let jitter = Duration::from_micros(self.rng.below(8000));
-        let Some(link) = self.links.values_mut().find(|link| link.ends.contains(&(from, connection))) else {
+        let Some(link) = self
+            .links
+            .values_mut()
+            .find(|link| link.ends.contains(&(from, connection)))
+        else {
             return;
         };
         let direction = usize::from(link.ends[1].0 == from && link.ends[1].1 == connection);
         let (to, there) = link.ends[1 - direction];
-        let arrives = (self.now + (self.delay)(from % 10, to % 10) + jitter).max(link.arrives[direction][class]);
+        let arrives =
+            (self.now + (self.delay)(from % 10, to % 10) + jitter).max(link.arrives[direction][class]);
         link.arrives[direction][class] = arrives;
         let after = arrives - self.now;
-        self.at(after, Happening::Over { site: to, connection: there, class, input });
+        self.at(
+            after,
+            Happening::Over {
+                site: to,
+                connection: there,
+                class,
+                input,
+            },
+        );
     }
 
     fn arrive(&mut self, site: usize, connection: ConnectionId, class: usize, input: Carried) {
-        let Some(link) = self.links.values_mut().find(|link| link.ends.contains(&(site, connection))) else {
+        let Some(link) = self
+            .links
+            .values_mut()
+            .find(|link| link.ends.contains(&(site, connection)))
+        else {
             return;
         };
         let here = usize::from(link.ends[1] == (site, connection));
@@ -643,15 +831,35 @@ impl World {
             // Sent again until the connection dies.
             let again = Duration::from_millis(200);
             link.arrives[1 - here][class] = link.arrives[1 - here][class].max(self.now + again);
-            self.at(again, Happening::Over { site, connection, class, input });
+            self.at(
+                again,
+                Happening::Over {
+                    site,
+                    connection,
+                    class,
+                    input,
+                },
+            );
             return;
         }
         match input {
             Carried::Message(message) => self.input(site, Input::Message { connection, message }),
             Carried::Push(bytes) => self.input(site, Input::Pushed { connection, bytes }),
             Carried::PullRequest { pull, vector } => self.serve(site, connection, pull, &vector),
-            Carried::PullAnswer { pull, transactions, end } => {
-                self.input(site, Input::Pulled { connection, pull, transactions, end });
+            Carried::PullAnswer {
+                pull,
+                transactions,
+                end,
+            } => {
+                self.input(
+                    site,
+                    Input::Pulled {
+                        connection,
+                        pull,
+                        transactions,
+                        end,
+                    },
+                );
             }
         }
     }
@@ -659,17 +867,33 @@ impl World {
     fn serve(&mut self, site: usize, connection: ConnectionId, pull: u64, vector: &Vector) {
         let disk = &self.sites[site].disk;
         if !vector.covers_vector(&disk.trimmed) {
-            let answer = Carried::PullAnswer { pull, transactions: Vec::new(), end: Some(PullEnd::Trimmed) };
+            let answer = Carried::PullAnswer {
+                pull,
+                transactions: Vec::new(),
+                end: Some(PullEnd::Trimmed),
+            };
             self.carry(site, connection, 1, answer);
             return;
         }
-        let beyond: Vec<Arc<[u8]>> =
-            disk.log.iter().filter(|(dot, _)| !vector.covers(dot)).map(|(_, bytes)| Arc::clone(bytes)).collect();
+        let beyond: Vec<Arc<[u8]>> = disk
+            .log
+            .iter()
+            .filter(|(dot, _)| !vector.covers(dot))
+            .map(|(_, bytes)| Arc::clone(bytes))
+            .collect();
         for chunk in beyond.chunks(PULL_CHUNK) {
-            let answer = Carried::PullAnswer { pull, transactions: chunk.to_vec(), end: None };
+            let answer = Carried::PullAnswer {
+                pull,
+                transactions: chunk.to_vec(),
+                end: None,
+            };
             self.carry(site, connection, 1, answer);
         }
-        let answer = Carried::PullAnswer { pull, transactions: Vec::new(), end: Some(PullEnd::Done) };
+        let answer = Carried::PullAnswer {
+            pull,
+            transactions: Vec::new(),
+            end: Some(PullEnd::Done),
+        };
         self.carry(site, connection, 1, answer);
     }
 }

@@ -24,7 +24,9 @@ pub(super) async fn conduct(world: &Arc<World>, length: Option<Duration>) -> Res
     let mut verdict = Verdict::new("clone");
     let chosen = some_sites(world, 1, 5);
     let index = chosen.first().copied().unwrap_or(0);
-    let Some(original) = world.sites.get(index) else { return Ok(verdict) };
+    let Some(original) = world.sites.get(index) else {
+        return Ok(verdict);
+    };
     let name = world.name(index).to_string();
     let load = open(world, load::DENSE).await?;
     watch(world, "the usual", BEFORE).await;
@@ -41,7 +43,9 @@ pub(super) async fn conduct(world: &Arc<World>, length: Option<Duration>) -> Res
     let links = locked(&world.network).links_of(index);
     world.plan.write_config(&planned, &links)?;
     let twin = Arc::new(Site::new(&planned));
-    world.timeline.say(&format!("{name} was copied while it was down; starting the original and the copy"));
+    world.timeline.say(&format!(
+        "{name} was copied while it was down; starting the original and the copy"
+    ));
     let (one, two) = tokio::join!(hands::start(world, &chosen), twin.start());
     // Either may stand aside at once; that is one of the right answers.
     for (which, started) in [("original", &one), ("copy", &two)] {
@@ -60,32 +64,54 @@ pub(super) async fn conduct(world: &Arc<World>, length: Option<Duration>) -> Res
     locked(&world.network).set_twin(None);
     hands::shape(world).await?;
     if !original.is_up() {
-        world.timeline.say("the original had stood aside; starting it again");
+        world
+            .timeline
+            .say("the original had stood aside; starting it again");
         hands::start(world, &chosen).await?;
     }
     hands::ready(world, &chosen, hands::READY_TIMEOUT).await?;
     watch(world, "the copy is gone", AFTER).await;
     watched.judge(&name, &mut verdict);
     let drained = ended == Some(Ended(Some(0)));
-    verdict.check("the copy drained when it was stopped, or had stood aside", "yes", format!("{ended:?}"), ended.is_some());
+    verdict.check(
+        "the copy drained when it was stopped, or had stood aside",
+        "yes",
+        format!("{ended:?}"),
+        ended.is_some(),
+    );
 
     let all = locked(&world.gauges).cut_window().into_iter().enumerate();
-    let elsewhere: Vec<_> = all.filter(|(site, _)| others(world, &chosen).contains(site)).collect();
+    let elsewhere: Vec<_> = all
+        .filter(|(site, _)| others(world, &chosen).contains(site))
+        .collect();
     no_failures(world, "failures at the other sites", &elsewhere, &mut verdict);
     if let Some((_, missing)) = close(world, load, &mut verdict).await {
         // A write that the copy answered as degraded is on the copy's disk alone until it has drained.
         let excused = |answered: &str| answered == DEGRADED && !drained;
         let (alone, lost): (Vec<_>, Vec<_>) = missing.iter().cloned().partition(|entry| {
-            watched.by_copy.contains(&(entry.dot.writer.clone(), entry.dot.number)) && excused(&entry.answered)
+            watched
+                .by_copy
+                .contains(&(entry.dot.writer.clone(), entry.dot.number))
+                && excused(&entry.answered)
         });
         verdict.detail("degraded writes that only the copy has", alone.len());
         nothing_missing(world, &lost, &mut verdict);
         audit::people(world, &missing, &mut verdict).await;
     }
     verdict.common_but_ends(world).await;
-    let ends: u64 =
-        world.sites.iter().enumerate().filter(|(site, _)| *site != index).map(|(_, site)| site.ends_by_itself()).sum();
-    verdict.check("other sites that ended without being told to", "0", ends.to_string(), ends == 0);
+    let ends: u64 = world
+        .sites
+        .iter()
+        .enumerate()
+        .filter(|(site, _)| *site != index)
+        .map(|(_, site)| site.ends_by_itself())
+        .sum();
+    verdict.check(
+        "other sites that ended without being told to",
+        "0",
+        ends.to_string(),
+        ends == 0,
+    );
     Ok(verdict)
 }
 
@@ -107,17 +133,20 @@ async fn beside(world: &Arc<World>, index: usize, twin: &Arc<Site>, length: Dura
     let mut seen = Beside::default();
     let mut random = world.random(60);
     let began = Instant::now();
-    let Some(original) = world.sites.get(index) else { return seen };
+    let Some(original) = world.sites.get(index) else {
+        return seen;
+    };
     while began.elapsed() < length {
         let (one, two) = tokio::join!(original.client.status(), twin.client.status());
-        let note = |alarms: &mut BTreeSet<String>, writers: &mut BTreeSet<String>, who: &str, status: &Status| {
-            for alarm in &status.alarms {
-                if alarms.insert(format!("{who}: {alarm}")) {
-                    world.timeline.say(&format!("alarm at the {who}: {alarm}"));
+        let note =
+            |alarms: &mut BTreeSet<String>, writers: &mut BTreeSet<String>, who: &str, status: &Status| {
+                for alarm in &status.alarms {
+                    if alarms.insert(format!("{who}: {alarm}")) {
+                        world.timeline.say(&format!("alarm at the {who}: {alarm}"));
+                    }
                 }
-            }
-            writers.insert(status.writer.clone());
-        };
+                writers.insert(status.writer.clone());
+            };
         if let Ok(status) = &one {
             note(&mut seen.alarms, &mut seen.original_writers, "original", status);
         }
@@ -128,7 +157,12 @@ async fn beside(world: &Arc<World>, index: usize, twin: &Arc<Site>, length: Dura
                 let asked_us = wall_us();
                 match twin.client.sign_up(&address, &password(&mut random)).await {
                     Ok(signed_up) => {
-                        locked(&world.ledger).note(index, "sign-up at the copy", asked_us, &signed_up.written);
+                        locked(&world.ledger).note(
+                            index,
+                            "sign-up at the copy",
+                            asked_us,
+                            &signed_up.written,
+                        );
                         if let Some(dot) = signed_up.written.dot {
                             seen.by_copy.insert((dot.writer, dot.number));
                         }
@@ -144,7 +178,11 @@ async fn beside(world: &Arc<World>, index: usize, twin: &Arc<Site>, length: Dura
     seen.copy_stayed = twin.is_up();
     world.timeline.say(&format!(
         "original {}, copy {}; the copy acknowledged {} writes and refused {}",
-        if seen.original_stayed { "stayed" } else { "stood aside" },
+        if seen.original_stayed {
+            "stayed"
+        } else {
+            "stood aside"
+        },
         if seen.copy_stayed { "stayed" } else { "stood aside" },
         seen.by_copy.len(),
         seen.copy_refused
@@ -156,14 +194,32 @@ impl Beside {
     fn judge(&self, name: &str, verdict: &mut Verdict) {
         let alarms = self.alarms.iter().cloned().collect::<Vec<_>>().join("; ");
         let words = if alarms.is_empty() { "none".into() } else { alarms };
-        verdict.check(format!("an alarm at {name} or its copy"), "at least one", words, !self.alarms.is_empty());
+        verdict.check(
+            format!("an alarm at {name} or its copy"),
+            "at least one",
+            words,
+            !self.alarms.is_empty(),
+        );
         let stayed = self.original_stayed || self.copy_stayed;
-        verdict.check("original or copy goes on", "one or both", if stayed { "yes" } else { "neither" }, stayed);
-        let shared: Vec<_> = self.original_writers.intersection(&self.copy_writers).cloned().collect();
+        verdict.check(
+            "original or copy goes on",
+            "one or both",
+            if stayed { "yes" } else { "neither" },
+            stayed,
+        );
+        let shared: Vec<_> = self
+            .original_writers
+            .intersection(&self.copy_writers)
+            .cloned()
+            .collect();
         verdict.check(
             "writers that original and copy share",
             "none",
-            if shared.is_empty() { "none".into() } else { shared.join(", ") },
+            if shared.is_empty() {
+                "none".into()
+            } else {
+                shared.join(", ")
+            },
             shared.is_empty() && !(self.original_writers.is_empty() && self.copy_writers.is_empty()),
         );
         if self.copy_stayed {
@@ -184,7 +240,10 @@ fn copy(from: &Path, to: &Path) -> Result<(), WorldError> {
         } else if kind.is_file() {
             fs::copy(&source, &target).map_err(at("copy", &source))?;
         } else if kind.is_symlink() {
-            let error = io::Error::new(io::ErrorKind::Unsupported, "a data directory should hold no links");
+            let error = io::Error::new(
+                io::ErrorKind::Unsupported,
+                "a data directory should hold no links",
+            );
             return Err(at("copy", &source)(error));
         }
     }

@@ -10,8 +10,8 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use rand::RngExt as _;
 
+use super::super::asks::{Ask, Told, ask_at};
 use super::super::client::{CallError, SignedIn};
-use super::super::load::{Ask, Told, ask_at};
 use super::super::people::password;
 use super::super::verdict::Verdict;
 use super::super::{World, WorldError, hands, load, locked};
@@ -47,7 +47,9 @@ impl Quarrel {
             Quarrel::AddTwice => "one address added to two accounts",
             Quarrel::ChangeTwice => "one password changed on both sides",
             Quarrel::ResetThenChange => "a password reset on one side, later changed on the other",
-            Quarrel::CancelThenChange => "an account cancelled on one side, its password later changed on the other",
+            Quarrel::CancelThenChange => {
+                "an account cancelled on one side, its password later changed on the other"
+            }
         }
     }
 }
@@ -75,7 +77,9 @@ struct Case {
 }
 
 pub(super) async fn conduct(world: &Arc<World>, length: Option<Duration>) -> Result<Verdict, WorldError> {
-    let length = length.unwrap_or(CUT_FOR).max(DETECTED + BETWEEN + Duration::from_secs(10));
+    let length = length
+        .unwrap_or(CUT_FOR)
+        .max(DETECTED + BETWEEN + Duration::from_secs(10));
     let mut verdict = Verdict::new("cut-off-one");
     let alone = some_sites(world, 1, 3);
     let inside = alone.first().copied().unwrap_or(0);
@@ -85,9 +89,14 @@ pub(super) async fn conduct(world: &Arc<World>, length: Option<Duration>) -> Res
     watch(world, "the usual", USUAL / 2).await;
 
     hands::set_apart(world, &alone, true).await?;
-    world.timeline.say(&format!("cut off, both ways: {}", world.name(inside)));
+    world
+        .timeline
+        .say(&format!("cut off, both ways: {}", world.name(inside)));
     watch(world, "one is cut off", DETECTED).await;
-    let connected = world.monitor.status(inside).map(|s| s.peers.iter().filter(|peer| peer.connected).count());
+    let connected = world
+        .monitor
+        .status(inside)
+        .map(|s| s.peers.iter().filter(|peer| peer.connected).count());
     verdict.check(
         "connections of the site that is cut off",
         "0",
@@ -97,27 +106,56 @@ pub(super) async fn conduct(world: &Arc<World>, length: Option<Duration>) -> Res
     let heard = told(world, inside, &rest).await;
 
     let refused = fight(world, &mut cases, true).await;
-    world.timeline.say(&format!("{} quarrels begin, each on one side", cases.len()));
+    world
+        .timeline
+        .say(&format!("{} quarrels begin, each on one side", cases.len()));
     watch(world, "one is cut off", BETWEEN).await;
-    let refused: Vec<String> = refused.into_iter().chain(fight(world, &mut cases, false).await).collect();
+    let refused: Vec<String> = refused
+        .into_iter()
+        .chain(fight(world, &mut cases, false).await)
+        .collect();
     world.timeline.say("and are answered on the other");
     for words in &refused {
         world.timeline.say(&format!("was not accepted: {words}"));
     }
-    verdict.none("acts on either side that were not accepted", refused.len(), 2 * cases.len());
+    verdict.none(
+        "acts on either side that were not accepted",
+        refused.len(),
+        2 * cases.len(),
+    );
     watch(world, "one is cut off", length.saturating_sub(DETECTED + BETWEEN)).await;
     let leaked = told(world, inside, &rest).await;
-    let through = leaked.zip(heard).map(|(after, before)| after.saturating_sub(before));
+    let through = leaked
+        .zip(heard)
+        .map(|(after, before)| after.saturating_sub(before));
     let words = through.map_or("unknown".into(), |count| count.to_string());
-    verdict.check("transactions of the cut-off site that came through the cut", "0", words, through == Some(0));
+    verdict.check(
+        "transactions of the cut-off site that came through the cut",
+        "0",
+        words,
+        through == Some(0),
+    );
     let behind = behind(world, inside, &rest);
-    verdict.enough("transactions that each side lacks of the other, at least", behind, 50);
+    verdict.enough(
+        "transactions that each side lacks of the other, at least",
+        behind,
+        50,
+    );
 
     hands::heal_network(world).await?;
     world.timeline.say("healed");
     watch(world, "healed", HEALED_FOR).await;
-    let windows: Vec<_> = locked(&world.gauges).cut_window().into_iter().enumerate().collect();
-    no_failures(world, "failures of people who quarrel with nobody", &windows, &mut verdict);
+    let windows: Vec<_> = locked(&world.gauges)
+        .cut_window()
+        .into_iter()
+        .enumerate()
+        .collect();
+    no_failures(
+        world,
+        "failures of people who quarrel with nobody",
+        &windows,
+        &mut verdict,
+    );
     let inside_sign_ins = windows.get(inside).map_or(0, |(_, window)| window.sign_ins());
     verdict.enough("sign-ins at the site that was cut off", inside_sign_ins, 50);
     close_whole(world, load, &mut verdict).await;
@@ -140,7 +178,11 @@ async fn told(world: &World, inside: usize, rest: &[usize]) -> Option<u64> {
 fn behind(world: &World, inside: usize, rest: &[usize]) -> u64 {
     let ledger = locked(&world.ledger);
     let lacks = |site: usize, of: &dyn Fn(usize) -> bool| {
-        ledger.entries().iter().filter(|entry| of(entry.site) && !world.monitor.sees(site, &entry.dot)).count()
+        ledger
+            .entries()
+            .iter()
+            .filter(|entry| of(entry.site) && !world.monitor.sees(site, &entry.dot))
+            .count()
     };
     let outer = rest.first().copied().unwrap_or(0);
     lacks(inside, &|site| site != inside).min(lacks(outer, &|site| site == inside)) as u64
@@ -152,28 +194,65 @@ async fn prepare(world: &World, inside: usize, rest: &[usize]) -> Result<Vec<Cas
     let mut cases = Vec::new();
     for quarrel in QUARRELS {
         for place in 0..CASES_EACH {
-            let outer = rest.get(random.random_range(0..rest.len().max(1))).copied().unwrap_or(0);
+            let outer = rest
+                .get(random.random_range(0..rest.len().max(1)))
+                .copied()
+                .unwrap_or(0);
             // Each side is the later one in half of the cases.
-            let (first_site, second_site) = if place % 2 == 0 { (inside, outer) } else { (outer, inside) };
+            let (first_site, second_site) = if place % 2 == 0 {
+                (inside, outer)
+            } else {
+                (outer, inside)
+            };
             let mut party = async |site: usize| {
                 let own = locked(&world.people).fresh_address();
                 let password_before = password(&mut random);
-                let ask = Ask::SignUp { address: own.clone(), password: password_before.clone() };
-                let Ok(Told { account: Some(account), .. }) = ask_at(world, site, &ask).await else {
-                    return Err(WorldError::Unsettled(format!("nobody can sign up at {}", world.name(site))));
+                let ask = Ask::SignUp {
+                    address: own.clone(),
+                    password: password_before.clone(),
                 };
-                Ok(Party { site, account, password: password(&mut random), password_before, own })
+                let Ok(Told {
+                    account: Some(account),
+                    ..
+                }) = ask_at(world, site, &ask).await
+                else {
+                    return Err(WorldError::Unsettled(format!(
+                        "nobody can sign up at {}",
+                        world.name(site)
+                    )));
+                };
+                Ok(Party {
+                    site,
+                    account,
+                    password: password(&mut random),
+                    password_before,
+                    own,
+                })
             };
             let first = party(first_site).await?;
             let case = match quarrel {
                 Quarrel::SignUpTwice | Quarrel::AddTwice => {
                     let second = party(second_site).await?;
                     let address = locked(&world.people).fresh_address();
-                    Case { quarrel, address, first, second }
+                    Case {
+                        quarrel,
+                        address,
+                        first,
+                        second,
+                    }
                 }
                 _ => {
-                    let second = Party { site: second_site, password: password(&mut random), ..first.clone() };
-                    Case { quarrel, address: first.own.clone(), first, second }
+                    let second = Party {
+                        site: second_site,
+                        password: password(&mut random),
+                        ..first.clone()
+                    };
+                    Case {
+                        quarrel,
+                        address: first.own.clone(),
+                        first,
+                        second,
+                    }
                 }
             };
             cases.push(case);
@@ -193,14 +272,25 @@ async fn fight(world: &World, cases: &mut [Case], first: bool) -> Vec<String> {
             new: party.password.clone(),
         };
         let ask = match (quarrel, first) {
-            (Quarrel::SignUpTwice, _) => Ask::SignUp { address, password: party.password.clone() },
+            (Quarrel::SignUpTwice, _) => Ask::SignUp {
+                address,
+                password: party.password.clone(),
+            },
             (Quarrel::AddTwice, _) => {
                 // They sign in with the password they have.
                 party.password.clone_from(&party.password_before);
-                Ask::AddAddress { account: party.account.clone(), address }
+                Ask::AddAddress {
+                    account: party.account.clone(),
+                    address,
+                }
             }
-            (Quarrel::ResetThenChange, true) => Ask::ResetPassword { address, password: party.password.clone() },
-            (Quarrel::CancelThenChange, true) => Ask::Cancel { account: party.account.clone() },
+            (Quarrel::ResetThenChange, true) => Ask::ResetPassword {
+                address,
+                password: party.password.clone(),
+            },
+            (Quarrel::CancelThenChange, true) => Ask::Cancel {
+                account: party.account.clone(),
+            },
             _ => change,
         };
         match ask_at(world, party.site, &ask).await {
@@ -232,7 +322,10 @@ async fn judge(world: &World, cases: &[Case], verdict: &mut Verdict) {
         for words in &wrong {
             world.timeline.say(&format!("{}: {words}", quarrel.name()));
         }
-        let what = format!("{}: cases that did not end as they should at every site", quarrel.name());
+        let what = format!(
+            "{}: cases that did not end as they should at every site",
+            quarrel.name()
+        );
         verdict.none(what, wrong.len(), of_kind().count());
     }
 }
@@ -241,20 +334,32 @@ async fn judge(world: &World, cases: &[Case], verdict: &mut Verdict) {
 /// there is any, so that nobody is locked out by being asked about.
 async fn outcome(world: &World, site: usize, case: &Case) -> Result<(), String> {
     let client = &world.sites.get(site).ok_or("no such site")?.client;
-    let seen = client.address(&case.address).await.map_err(|error| error.to_string())?;
+    let seen = client
+        .address(&case.address)
+        .await
+        .map_err(|error| error.to_string())?;
     let owner = seen.account.as_deref();
     let (first, second) = (&case.first, &case.second);
     match case.quarrel {
         Quarrel::SignUpTwice | Quarrel::AddTwice => {
             if owner != Some(second.account.as_str()) {
-                return Err(format!("belongs to {owner:?}, not to the later proof, {}", second.account));
+                return Err(format!(
+                    "belongs to {owner:?}, not to the later proof, {}",
+                    second.account
+                ));
             }
-            let loser = client.account(&first.account).await.map_err(|error| error.to_string())?;
+            let loser = client
+                .account(&first.account)
+                .await
+                .map_err(|error| error.to_string())?;
             if loser.emails.iter().any(|email| email.address == case.address) {
                 return Err("is listed with the loser, too".into());
             }
             shut(client.sign_in(&case.address, &first.password).await)?;
-            opens(client.sign_in(&case.address, &second.password).await, &second.account)?;
+            opens(
+                client.sign_in(&case.address, &second.password).await,
+                &second.account,
+            )?;
             if case.quarrel == Quarrel::AddTwice {
                 // Who lost the address keeps account and password.
                 opens(client.sign_in(&first.own, &first.password).await, &first.account)?;
@@ -262,20 +367,32 @@ async fn outcome(world: &World, site: usize, case: &Case) -> Result<(), String> 
             Ok(())
         }
         Quarrel::ChangeTwice | Quarrel::ResetThenChange => {
-            let (stands, falls) =
-                if case.quarrel == Quarrel::ChangeTwice { (second, first) } else { (first, second) };
+            let (stands, falls) = if case.quarrel == Quarrel::ChangeTwice {
+                (second, first)
+            } else {
+                (first, second)
+            };
             if owner != Some(first.account.as_str()) {
                 return Err(format!("belongs to {owner:?}, not to {}", first.account));
             }
             shut(client.sign_in(&case.address, &falls.password).await)?;
             shut(client.sign_in(&case.address, &first.password_before).await)?;
-            opens(client.sign_in(&case.address, &stands.password).await, &first.account)
+            opens(
+                client.sign_in(&case.address, &stands.password).await,
+                &first.account,
+            )
         }
         Quarrel::CancelThenChange => {
             if owner.is_some() || seen.state != "free" {
-                return Err(format!("is {} and belongs to {owner:?}, but should be free", seen.state));
+                return Err(format!(
+                    "is {} and belongs to {owner:?}, but should be free",
+                    seen.state
+                ));
             }
-            let account = client.account(&first.account).await.map_err(|error| error.to_string())?;
+            let account = client
+                .account(&first.account)
+                .await
+                .map_err(|error| error.to_string())?;
             if !account.cancelled {
                 return Err("is not cancelled".into());
             }
@@ -286,8 +403,13 @@ async fn outcome(world: &World, site: usize, case: &Case) -> Result<(), String> 
 
 fn shut(answer: Result<SignedIn, CallError>) -> Result<(), String> {
     match answer {
-        Err(CallError::Refused { status: 401 | 429, .. }) => Ok(()),
-        Ok(opened) => Err(format!("a password that should open nothing opened {}", opened.account)),
+        Err(CallError::Refused {
+            status: 401 | 429, ..
+        }) => Ok(()),
+        Ok(opened) => Err(format!(
+            "a password that should open nothing opened {}",
+            opened.account
+        )),
         Err(error) => Err(error.to_string()),
     }
 }
@@ -295,7 +417,10 @@ fn shut(answer: Result<SignedIn, CallError>) -> Result<(), String> {
 fn opens(answer: Result<SignedIn, CallError>, account: &str) -> Result<(), String> {
     match answer {
         Ok(opened) if opened.account == account => Ok(()),
-        Ok(opened) => Err(format!("the password that should open {account} opened {}", opened.account)),
+        Ok(opened) => Err(format!(
+            "the password that should open {account} opened {}",
+            opened.account
+        )),
         Err(error) => Err(format!("the password that should open {account}: {error}")),
     }
 }

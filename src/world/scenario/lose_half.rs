@@ -27,7 +27,9 @@ pub(super) async fn conduct(world: &Arc<World>, length: Option<Duration>) -> Res
     world.timeline.say(&format!("killed -9: {}", world.names(&lost)));
     watch(world, "half is gone", length).await;
     let outage = only(locked(&world.gauges).cut_window(), &left);
-    world.timeline.say(&format!("starting again: {}", world.names(&lost)));
+    world
+        .timeline
+        .say(&format!("starting again: {}", world.names(&lost)));
     hands::start(world, &lost).await?;
     hands::ready(world, &lost, hands::READY_TIMEOUT).await?;
     world.timeline.say("all are ready again");
@@ -35,15 +37,33 @@ pub(super) async fn conduct(world: &Arc<World>, length: Option<Duration>) -> Res
     let back = only(locked(&world.gauges).cut_window(), &left);
 
     for (phase, windows) in [("while half was gone", &outage), ("while they came back", &back)] {
-        no_failures(world, &format!("failures at the others {phase}"), windows, &mut verdict);
+        no_failures(
+            world,
+            &format!("failures at the others {phase}"),
+            windows,
+            &mut verdict,
+        );
         let away: u64 = windows.iter().map(|(_, window)| window.turned_away).sum();
-        verdict.check(format!("requests that the others did not take {phase}"), "0", away.to_string(), away == 0);
+        verdict.check(
+            format!("requests that the others did not take {phase}"),
+            "0",
+            away.to_string(),
+            away == 0,
+        );
         pauses(world, phase, &usual, windows, &mut verdict);
     }
     // Each of the others must have had its share of sign-ins, or their silence would pass for calm.
     let share = world.load.rate() * 0.8 / world.sites.len() as f64 * length.as_secs_f64() * 0.8;
-    let fewest = outage.iter().map(|(_, window)| window.sign_ins()).min().unwrap_or(0);
-    verdict.enough("sign-ins at each of the others while half was gone", fewest, share as u64);
+    let fewest = outage
+        .iter()
+        .map(|(_, window)| window.sign_ins())
+        .min()
+        .unwrap_or(0);
+    verdict.enough(
+        "sign-ins at each of the others while half was gone",
+        fewest,
+        share as u64,
+    );
     close_whole(world, load, &mut verdict).await;
     Ok(verdict)
 }
@@ -57,15 +77,22 @@ fn pauses(
     verdict: &mut Verdict,
 ) {
     type Reading = fn(&Window) -> Duration;
-    let readings: [(&str, Reading); 2] =
-        [("longest sign-in", Window::longest), ("longest time between two sign-ins", |window| window.longest_gap)];
+    let readings: [(&str, Reading); 2] = [
+        ("longest sign-in", Window::longest),
+        ("longest time between two sign-ins", |window| window.longest_gap),
+    ];
     for (what, reading) in readings {
         let mut rows = Vec::new();
         let mut worst = Duration::ZERO;
         for ((site, before), (_, window)) in usual.iter().zip(windows) {
             let (before, now) = (reading(before), reading(window));
             worst = worst.max(now.saturating_sub(before));
-            rows.push(format!("{} {} ms (usual {})", world.name(*site), now.as_millis(), before.as_millis()));
+            rows.push(format!(
+                "{} {} ms (usual {})",
+                world.name(*site),
+                now.as_millis(),
+                before.as_millis()
+            ));
         }
         let words = format!("{} ms more; {}", worst.as_millis(), rows.join(", "));
         let measured = !rows.is_empty() && usual.iter().all(|(_, before)| before.sign_ins() > 0);

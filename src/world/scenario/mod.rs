@@ -94,13 +94,24 @@ impl Scenario {
 async fn open(world: &Arc<World>, mix: Mix) -> Result<Load, WorldError> {
     let failures = load::populate(world, CROWD_PER_SITE).await;
     if let Some(first) = failures.first() {
-        return Err(WorldError::Unsettled(format!("{} could not sign up; {first}", failures.len())));
+        return Err(WorldError::Unsettled(format!(
+            "{} could not sign up; {first}",
+            failures.len()
+        )));
     }
     let crowd = locked(&world.people).len();
-    world.timeline.say(&format!("{crowd} people have signed up; waiting until all sites know them"));
-    settle::agree(world, AGREE_WITHIN).await.map_err(|words| WorldError::Unsettled(words.join("; ")))?;
+    world.timeline.say(&format!(
+        "{crowd} people have signed up; waiting until all sites know them"
+    ));
+    settle::agree(world, AGREE_WITHIN)
+        .await
+        .map_err(|words| WorldError::Unsettled(words.join("; ")))?;
     let load = load::start(world, mix);
-    world.timeline.say(&format!("load: {} requests a second over {} sites", world.load.rate(), world.sites.len()));
+    world.timeline.say(&format!(
+        "load: {} requests a second over {} sites",
+        world.load.rate(),
+        world.sites.len()
+    ));
     watch(world, "warming up", WARM_UP).await;
     let _ = locked(&world.gauges).cut_window();
     Ok(load)
@@ -110,7 +121,9 @@ async fn open(world: &Arc<World>, mix: Mix) -> Result<Load, WorldError> {
 /// that are not in it: the scenario says whether any may be missing.
 async fn close(world: &Arc<World>, load: Load, verdict: &mut Verdict) -> Option<(Agreement, Vec<Entry>)> {
     load.stop(world).await;
-    world.timeline.say("the load has ended; waiting until all sites hold the same");
+    world
+        .timeline
+        .say("the load has ended; waiting until all sites hold the same");
     match settle::agree(world, AGREE_WITHIN).await {
         Ok(agreement) => {
             let words = format!(
@@ -119,16 +132,28 @@ async fn close(world: &Arc<World>, load: Load, verdict: &mut Verdict) -> Option<
                 agreement.digest.records,
                 agreement.digest.digest
             );
-            world.timeline.say(&format!("all {} sites hold the same", world.sites.len()));
+            world
+                .timeline
+                .say(&format!("all {} sites hold the same", world.sites.len()));
             // Two records a person at least: an account and an address.
             let least = 2 * (CROWD_PER_SITE * world.sites.len()) as u64;
             let sane = agreement.digest.records >= least && !agreement.vector.writers.is_empty();
-            verdict.check("all sites hold the same transactions and records", "yes, and not nothing", words, sane);
+            verdict.check(
+                "all sites hold the same transactions and records",
+                "yes, and not nothing",
+                words,
+                sane,
+            );
             let missing = locked(&world.ledger).missing_from(&agreement.vector);
             Some((agreement, missing))
         }
         Err(words) => {
-            verdict.check("all sites hold the same transactions and records", "yes", words.join("; "), false);
+            verdict.check(
+                "all sites hold the same transactions and records",
+                "yes",
+                words.join("; "),
+                false,
+            );
             None
         }
     }
@@ -159,7 +184,9 @@ fn no_failures(world: &World, what: &str, windows: &[(usize, Window)], verdict: 
             *all.entry(reason.clone()).or_default() += count;
         }
         for words in &window.examples {
-            world.timeline.say(&format!("a user at {} saw: {words}", world.name(*site)));
+            world
+                .timeline
+                .say(&format!("a user at {} saw: {words}", world.name(*site)));
         }
     }
     let failed: u64 = all.values().sum();
@@ -172,7 +199,11 @@ fn no_failures(world: &World, what: &str, windows: &[(usize, Window)], verdict: 
 
 /// Windows of some of the sites.
 fn only(windows: Vec<Window>, sites: &[usize]) -> Vec<(usize, Window)> {
-    windows.into_iter().enumerate().filter(|(site, _)| sites.contains(site)).collect()
+    windows
+        .into_iter()
+        .enumerate()
+        .filter(|(site, _)| sites.contains(site))
+        .collect()
 }
 
 /// Some sites at random, in order.
@@ -186,7 +217,9 @@ fn some_sites(world: &World, count: usize, purpose: u64) -> Vec<usize> {
 
 /// All sites but these.
 fn others(world: &World, sites: &[usize]) -> Vec<usize> {
-    (0..world.sites.len()).filter(|site| !sites.contains(site)).collect()
+    (0..world.sites.len())
+        .filter(|site| !sites.contains(site))
+        .collect()
 }
 
 /// Lets time pass, and shows in the last line of a terminal how it goes.

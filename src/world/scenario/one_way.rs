@@ -22,7 +22,11 @@ pub(super) async fn conduct(world: &Arc<World>, length: Option<Duration>) -> Res
     watch(world, "the usual", USUAL / 2).await;
     hands::set_pairs(world, &cuts, PairCut::OneWay).await?;
     for (from, to) in &cuts {
-        world.timeline.say(&format!("cut: {} no longer hears {}", world.name(*to), world.name(*from)));
+        world.timeline.say(&format!(
+            "cut: {} no longer hears {}",
+            world.name(*to),
+            world.name(*from)
+        ));
     }
     watch(world, "one way only", DETECTED).await;
     let mut talking = Vec::new();
@@ -31,8 +35,17 @@ pub(super) async fn conduct(world: &Arc<World>, length: Option<Duration>) -> Res
             talking.push(format!("{} and {}", world.name(*from), world.name(*to)));
         }
     }
-    let words = if talking.is_empty() { "none".into() } else { talking.join(", ") };
-    verdict.check("cut pairs that still say they are connected", "none", words, talking.is_empty());
+    let words = if talking.is_empty() {
+        "none".into()
+    } else {
+        talking.join(", ")
+    };
+    verdict.check(
+        "cut pairs that still say they are connected",
+        "none",
+        words,
+        talking.is_empty(),
+    );
 
     world.monitor.begin_sightings();
     let begin_us = wall_us();
@@ -51,8 +64,15 @@ pub(super) async fn conduct(world: &Arc<World>, length: Option<Duration>) -> Res
     for (from, to) in &cuts {
         for (origin, at) in [(*from, *to), (*to, *from)] {
             let of: Vec<_> = written.iter().filter(|entry| entry.site == origin).collect();
-            let absent = of.iter().filter(|entry| !seen.contains(&(at, &entry.dot))).count();
-            let what = format!("writes of {} that did not reach {}", world.name(origin), world.name(at));
+            let absent = of
+                .iter()
+                .filter(|entry| !seen.contains(&(at, &entry.dot)))
+                .count();
+            let what = format!(
+                "writes of {} that did not reach {}",
+                world.name(origin),
+                world.name(at)
+            );
             verdict.none(what, absent, of.len());
         }
     }
@@ -69,9 +89,17 @@ pub(super) async fn conduct(world: &Arc<World>, length: Option<Duration>) -> Res
         watch(world, "reconnecting", Duration::from_millis(250)).await;
     }
     let still = apart(&cuts);
-    let words = format!("{still} of {}, {:.1} s after healing", cuts.len(), began.elapsed().as_secs_f64());
+    let words = format!(
+        "{still} of {}, {:.1} s after healing",
+        cuts.len(),
+        began.elapsed().as_secs_f64()
+    );
     verdict.check("pairs that do not talk again", "0", words, still == 0);
-    let windows: Vec<_> = locked(&world.gauges).cut_window().into_iter().enumerate().collect();
+    let windows: Vec<_> = locked(&world.gauges)
+        .cut_window()
+        .into_iter()
+        .enumerate()
+        .collect();
     no_failures(world, "failures at all sites", &windows, &mut verdict);
     close_whole(world, load, &mut verdict).await;
     Ok(verdict)
@@ -81,14 +109,22 @@ pub(super) async fn conduct(world: &Arc<World>, length: Option<Duration>) -> Res
 fn choose(world: &World) -> Vec<(usize, usize)> {
     let mut sites: Vec<usize> = (0..world.sites.len()).collect();
     sites.shuffle(&mut world.random(4));
-    sites.chunks_exact(2).take(CUTS_MAX.min(world.sites.len() / 2 - 1)).map(|pair| (pair[0], pair[1])).collect()
+    sites
+        .chunks_exact(2)
+        .take(CUTS_MAX.min(world.sites.len() / 2 - 1))
+        .map(|pair| (pair[0], pair[1]))
+        .collect()
 }
 
 /// Whether a site says that it is connected to another; `None` when it does not say.
 fn connected(world: &World, site: usize, to: usize) -> Option<bool> {
     let member = &world.plan.sites.get(to)?.member;
     let status = world.monitor.status(site)?;
-    status.peers.iter().find(|peer| peer.member == *member).map(|peer| peer.connected)
+    status
+        .peers
+        .iter()
+        .find(|peer| peer.member == *member)
+        .map(|peer| peer.connected)
 }
 
 const CUT_FOR: Duration = Duration::from_secs(30);

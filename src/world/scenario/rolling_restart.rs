@@ -47,22 +47,45 @@ pub(super) async fn conduct(world: &Arc<World>) -> Result<Verdict, WorldError> {
             drained.as_secs_f64(),
             back.as_secs_f64()
         ));
-        steps.push(json!({"site": name, "drained_s": drained.as_secs_f64(), "ready_s": back.as_secs_f64(),
-            "restarted": site.generation() > generation}));
+        steps.push(
+            json!({"site": name, "drained_s": drained.as_secs_f64(), "ready_s": back.as_secs_f64(),
+            "restarted": site.generation() > generation}),
+        );
         watch(world, "all ready", BETWEEN).await;
     }
     let restarted = world.sites.iter().filter(|site| site.generation() >= 2).count();
     verdict.enough("sites restarted", restarted as u64, world.sites.len() as u64);
-    let words = if unclean.is_empty() { "none".into() } else { unclean.join(", ") };
-    verdict.check("sites that did not drain and exit 0", "none", words, unclean.is_empty());
+    let words = if unclean.is_empty() {
+        "none".into()
+    } else {
+        unclean.join(", ")
+    };
+    verdict.check(
+        "sites that did not drain and exit 0",
+        "none",
+        words,
+        unclean.is_empty(),
+    );
     verdict.detail("restarts", steps);
 
-    let windows: Vec<_> = locked(&world.gauges).cut_window().into_iter().enumerate().collect();
+    let windows: Vec<_> = locked(&world.gauges)
+        .cut_window()
+        .into_iter()
+        .enumerate()
+        .collect();
     no_failures(world, "failed requests", &windows, &mut verdict);
-    let fewest = windows.iter().map(|(_, window)| window.sign_ins()).min().unwrap_or(0);
+    let fewest = windows
+        .iter()
+        .map(|(_, window)| window.sign_ins())
+        .min()
+        .unwrap_or(0);
     verdict.enough("sign-ins at each site meanwhile", fewest, 10);
     let away: u64 = windows.iter().map(|(_, window)| window.turned_away).sum();
-    let longest = windows.iter().map(|(_, window)| window.longest()).max().unwrap_or_default();
+    let longest = windows
+        .iter()
+        .map(|(_, window)| window.longest())
+        .max()
+        .unwrap_or_default();
     world.timeline.say(&format!(
         "{away} requests found their site ending and were sent to another; the longest sign-in took {} ms \
          (before: {} ms)",

@@ -26,14 +26,18 @@ pub(super) async fn conduct(world: &Arc<World>, length: Option<Duration>) -> Res
     let load = open(world, load::DENSE).await?;
     watch(world, "the usual", BEFORE).await;
     // Many writes right up to the end, so that some are on their way when it comes.
-    world.timeline.say(&format!("dense writes at {}", world.names(&wiped)));
+    world
+        .timeline
+        .say(&format!("dense writes at {}", world.names(&wiped)));
     let writes = Writes::start(world, pools, WRITES_PER_SECOND);
     tokio::time::sleep(DENSE_FOR).await;
     let _ = locked(&world.gauges).cut_window();
     let end_us = wall_us();
     hands::wipe(world, &wiped).await?;
     let _ = writes.stop().await;
-    world.timeline.say(&format!("killed -9 and emptied: {}", world.names(&wiped)));
+    world
+        .timeline
+        .say(&format!("killed -9 and emptied: {}", world.names(&wiped)));
     watch(world, "two disks are gone", length).await;
     hands::start(world, &wiped).await?;
     hands::ready(world, &wiped, hands::READY_TIMEOUT).await?;
@@ -44,9 +48,18 @@ pub(super) async fn conduct(world: &Arc<World>, length: Option<Duration>) -> Res
 
     for site in &wiped {
         let status = world.monitor.status(*site);
-        let whole = status.as_ref().is_some_and(|status| status.ready && !status.alone && status.vector_total > 0);
-        let words = status.map_or("unknown".into(), |status| format!("{} transactions", status.vector_total));
-        verdict.check(format!("{} is ready, and not alone", world.name(*site)), "yes", words, whole);
+        let whole = status
+            .as_ref()
+            .is_some_and(|status| status.ready && !status.alone && status.vector_total > 0);
+        let words = status.map_or("unknown".into(), |status| {
+            format!("{} transactions", status.vector_total)
+        });
+        verdict.check(
+            format!("{} is ready, and not alone", world.name(*site)),
+            "yes",
+            words,
+            whole,
+        );
     }
     if let Some((_, missing)) = close(world, load, &mut verdict).await {
         judge_missing(world, &wiped, end_us, &missing, &mut verdict);
@@ -60,11 +73,18 @@ fn judge_missing(world: &World, wiped: &[usize], end_us: u64, missing: &[Entry],
     let (theirs, of) = {
         let ledger = locked(&world.ledger);
         let at_wiped = |entry: &&Entry| wiped.contains(&entry.site) && entry.answered_us <= end_us + KILL_US;
-        (ledger.entries().iter().filter(at_wiped).count(), ledger.entries().len())
+        (
+            ledger.entries().iter().filter(at_wiped).count(),
+            ledger.entries().len(),
+        )
     };
     let by_wiped = |entry: &Entry| wiped.contains(&entry.site) && entry.asked_us <= end_us + KILL_US;
     let elsewhere = missing.iter().filter(|entry| !by_wiped(entry)).count();
-    verdict.none("lost writes of sites that kept their disks, or after the return", elsewhere, of - theirs.min(of));
+    verdict.none(
+        "lost writes of sites that kept their disks, or after the return",
+        elsewhere,
+        of - theirs.min(of),
+    );
     verdict.enough("writes acknowledged by the two before", theirs as u64, 200);
 
     let mut too_old = Vec::new();
@@ -87,9 +107,16 @@ fn judge_missing(world: &World, wiped: &[usize], end_us: u64, missing: &[Entry],
         }
         named.push(words);
     }
-    world.timeline.say(&format!("{} of {theirs} acknowledged writes were only on the two wiped disks", named.len()));
+    world.timeline.say(&format!(
+        "{} of {theirs} acknowledged writes were only on the two wiped disks",
+        named.len()
+    ));
     verdict.detail("lost with the disks", &named);
-    verdict.none("of those, answered longer ago than the network explains", too_old.len(), theirs);
+    verdict.none(
+        "of those, answered longer ago than the network explains",
+        too_old.len(),
+        theirs,
+    );
 }
 
 /// How long before the end a lost write can have been answered at most.
@@ -98,10 +125,15 @@ fn judge_missing(world: &World, wiped: &[usize], end_us: u64, missing: &[Entry],
 /// answer of `sites:2` that nobody else has waited for the other wiped site, there and back.
 fn allowed_age(sites: usize, wiped: &[usize], entry: &Entry) -> Duration {
     let kept = (0..sites).filter(|site| !wiped.contains(site));
-    let nearest = kept.map(|site| one_way(entry.site, site)).min().unwrap_or_default();
+    let nearest = kept
+        .map(|site| one_way(entry.site, site))
+        .min()
+        .unwrap_or_default();
     let other = wiped.iter().find(|site| **site != entry.site);
     let waited = match other {
-        Some(other) if entry.answered != DEGRADED && entry.answered != "local" => 2 * one_way(entry.site, *other),
+        Some(other) if entry.answered != DEGRADED && entry.answered != "local" => {
+            2 * one_way(entry.site, *other)
+        }
         _ => Duration::ZERO,
     };
     nearest.saturating_sub(waited) + SLACK
@@ -126,7 +158,10 @@ mod tests {
 
     fn entry(site: usize, answered: &str) -> Entry {
         Entry {
-            dot: Dot { writer: "w".into(), number: 1 },
+            dot: Dot {
+                writer: "w".into(),
+                number: 1,
+            },
             site,
             asked_us: 0,
             answered_us: 0,

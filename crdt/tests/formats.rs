@@ -1,0 +1,193 @@
+//! Formats are promises: a sample of each that was ever written, and what it means.
+//!
+//! `fixtures/format1.txt` has a line for each: its name and its bytes. A line is never changed; a new format
+//! adds lines. The bytes that this version writes are compared too, since equal values must be equal bytes.
+#![allow(clippy::expect_used, reason = "a failure fails the test")]
+
+mod replicas;
+
+use std::collections::BTreeMap;
+
+use crdt::{
+    AccountView, AccountWrite, Actor, Cell, CellKind, Claim, ClaimedBy, ClusterView, ClusterWrite, Document,
+    EmailView, EmailWrite, Epoch, KeyField, KeyState, MemberField, MemberState, Password, Purpose,
+    RecordChange, RecordKey, RecordKind, Staging, Transaction, Tries, UsedAs, VaultValue, View, Write,
+};
+use replicas::{account, at, member, vault};
+
+/// The sample of that name.
+fn fixture(name: &str) -> Vec<u8> {
+    let lines = include_str!("fixtures/format1.txt").lines();
+    let samples: BTreeMap<&str, &str> = lines.filter_map(|line| line.split_once(' ')).collect();
+    let digits = samples.get(name).copied().unwrap_or_default();
+    let pairs = digits.as_bytes().chunks(2);
+    let byte = |pair| u8::from_str_radix(std::str::from_utf8(pair).expect("ASCII"), 16).expect("hexadecimal");
+    pairs.map(byte).collect()
+}
+
+#[track_caller]
+fn check(name: &str, written: &[u8]) {
+    let hex: String = written.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert!(fixture(name) == written, "not as in the fixture:\n{name} {hex}");
+}
+
+fn account_document() -> (Document, Vec<u8>) {
+    let password = Password {
+        resets: 2,
+        changed: at(5),
+        done: at(6),
+        rehashes: 1,
+        vault: vault(7),
+    };
+    let writes = [
+        AccountWrite::Created(at(3)),
+        AccountWrite::Password(password),
+        AccountWrite::SessionEpoch(Epoch { resets: 2, at: at(5) }),
+        AccountWrite::Cancelled(at(9)),
+    ];
+    written(RecordKind::Account, &writes.map(Write::Account))
+}
+
+fn email_documents() -> [(Document, Vec<u8>); 2] {
+    let claim = |who, proof| {
+        Write::Email(EmailWrite::Claim(Claim {
+            account: account(who),
+            vault: vault(who),
+            proof: at(proof),
+            done: at(proof + 1),
+            resets: 4,
+            by: ClaimedBy::Idp,
+            released: Vec::new(),
+        }))
+    };
+    let release = |who, ms| {
+        Write::Email(EmailWrite::Release {
+            account: account(who),
+            at: at(ms),
+        })
+    };
+    let used = Write::Email(EmailWrite::UsedAs(UsedAs::Secondary, at(8)));
+    let held = written(RecordKind::Email, &[release(1, 5), claim(2, 7), used]);
+    let freed = written(RecordKind::Email, &[release(1, 5), claim(2, 7), release(3, 9)]);
+    [held, freed]
+}
+
+fn cluster_document() -> (Document, Vec<u8>) {
+    let of_member = |field| ClusterWrite::Member {
+        id: member(7),
+        at: at(3),
+        field,
+    };
+    let of_key = |field| ClusterWrite::Key {
+        kid: "k1".to_owned(),
+        at: at(4),
+        field,
+    };
+    let writes = vec![
+        of_member(MemberField::Name("oslo-1".to_owned())),
+        of_member(MemberField::Site("oslo".to_owned())),
+        of_member(MemberField::Addresses(vec!["[2001:db8::7]:4433".to_owned()])),
+        of_member(MemberField::Key(vec![1, 2])),
+        of_member(MemberField::NextKey(vec![3])),
+        of_member(MemberField::State(MemberState::Leaving)),
+        of_key(KeyField::Public(vec![4, 5])),
+        of_key(KeyField::Use("session".to_owned())),
+        of_key(KeyField::Member(member(7))),
+        of_key(KeyField::State(KeyState::Retired)),
+        ClusterWrite::Setting {
+            name: "s".to_owned(),
+            at: at(5),
+            value: vec![6],
+        },
+    ];
+    let writes: Vec<Write> = writes.into_iter().map(Write::Cluster).collect();
+    written(RecordKind::Cluster, &writes)
+}
+
+fn written(kind: RecordKind, writes: &[Write]) -> (Document, Vec<u8>) {
+    let mut document = Document::new(kind);
+    let change = document
+        .write(Actor([1, 2, 3, 4, 5, 6, 7, 8]), writes)
+        .expect("a good write");
+    (document, change)
+}
+
+#[test]
+fn records_and_their_views() {
+    let [held, freed] = email_documents();
+    let records = [
+        ("account", RecordKind::Account, account_document()),
+        ("email-held", RecordKind::Email, held),
+        ("email-freed", RecordKind::Email, freed),
+        ("cluster", RecordKind::Cluster, cluster_document()),
+    ];
+    for (name, kind, (document, change)) in records {
+        check(&format!("{name}-change"), &change);
+        check(&format!("{name}-document"), &document.save());
+        check(&format!("{name}-view"), &document.view().encode());
+        let loaded = Document::load(kind, &fixture(&format!("{name}-document"))).expect("a sample");
+        assert_eq!(loaded.view(), document.view());
+        let applied = Document::new(kind)
+            .apply(&[fixture(&format!("{name}-change"))])
+            .expect("a sample");
+        assert_eq!(applied.view(), document.view());
+        let bytes = fixture(&format!("{name}-view"));
+        let view = match kind {
+            RecordKind::Account => AccountView::decode(&bytes).map(View::Account),
+            RecordKind::Email => EmailView::decode(&bytes).map(View::Email),
+            RecordKind::Cluster => ClusterView::decode(&bytes).map(View::Cluster),
+        };
+        assert_eq!(view, Ok(document.view()));
+    }
+}
+
+#[test]
+fn the_rest() {
+    let value = VaultValue::new([3; 16], b"ada@example.org".to_vec());
+    check("vault", &value.encode());
+    assert_eq!(VaultValue::decode(&fixture("vault")).as_ref(), Ok(&value));
+
+    let tries = Tries {
+        since: at(5),
+        count: 6,
+    };
+    check("tries", &tries.encode());
+    assert_eq!(Tries::decode(&fixture("tries")), Ok(tries));
+
+    let staging = Staging {
+        purpose: Purpose::Transition,
+        address: "ada@example.org".to_owned(),
+        password_hash: Some("$argon2id$".to_owned()),
+        account: Some((account(7), 8)),
+        rp_origin: Some("https://rp.example".to_owned()),
+        at: at(5),
+        nonce_hash: [9; 32],
+        ended: true,
+    };
+    check("staging", &staging.encode());
+    assert_eq!(Staging::decode(&fixture("staging")), Ok(staging));
+
+    let cell = Cell {
+        kind: CellKind::TRIES,
+        key: vec![1, 2, 3],
+        slot: [4; 8],
+        stamp: at(5),
+        value: tries.encode(),
+        expires_ms: 6,
+    };
+    check("cell", &cell.encode());
+    assert_eq!(Cell::decode(&fixture("cell")).as_ref(), Ok(&cell));
+
+    let records = vec![RecordChange {
+        key: RecordKey::from(account(1)),
+        changes: vec![account_document().1],
+    }];
+    let transaction = Transaction {
+        hlc: at(5),
+        records,
+        vault: vec![value],
+        cells: vec![cell],
+    };
+    check("transaction", &transaction.encode());
+    assert_eq!(Transaction::decode(&fixture("transaction")), Ok(transaction));
+}

@@ -1,0 +1,856 @@
+//! The core, case by case: one machine driven by hand.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use gossip::{
+    Ack, Config, ConnectionId, Dot, Envelope, Event, Gossip, Hello, Input, Limits, MemberId, Message, Moved,
+    Now, Output, Peer, PeerState, PullEnd, Received, RefuseCode, ReplicaId, State, Tip, Vector, Writer,
+    transaction_hash,
+};
+
+const WALL: u64 = 1_700_000_000_000;
+
+fn writer(replica: u8, epoch: u32) -> Writer {
+    Writer {
+        replica: ReplicaId([replica; 8]),
+        epoch,
+        nonce: [replica ^ u8::try_from(epoch).unwrap(); 8],
+    }
+}
+
+fn member(id: u8) -> MemberId {
+    MemberId([id; 8])
+}
+
+/// A writer's transactions, made one after the other.
+struct Author {
+    writer: Writer,
+    tip: Tip,
+}
+
+impl Author {
+    fn new(writer: Writer) -> Author {
+        Author {
+            writer,
+            tip: Tip {
+                number: 0,
+                hash: [0; 8],
+            },
+        }
+    }
+
+    fn write(&mut self, body: &[u8], follows: &[&Author]) -> Arc<[u8]> {
+        let dot = Dot {
+            writer: self.writer,
+            number: self.tip.number + 1,
+        };
+        let follows = follows.iter().map(|author| (author.writer, author.tip)).collect();
+        let envelope = Envelope {
+            dot,
+            predecessor: self.tip.hash,
+            follows,
+            body: body.to_vec(),
+        };
+        let bytes: Arc<[u8]> = envelope.encode().into();
+        self.tip = Tip {
+            number: dot.number,
+            hash: transaction_hash(&bytes),
+        };
+        bytes
+    }
+
+    fn vector(&self) -> Vector {
+        [(self.writer, self.tip)].into_iter().collect()
+    }
+}
+
+/// Member 1 with peers 2, 3, 4, and what it puts out.
+struct Machine {
+    gossip: Gossip,
+    at: Duration,
+}
+
+impl Machine {
+    fn new(vector: Vector) -> Machine {
+        let config = Config {
+            cluster: [9; 16],
+            member: member(1),
+            site: "one".to_owned(),
+            start: writer(1, 5),
+            own_starts: vec![writer(1, 4), writer(1, 5)],
+            versions: (2, 3),
+            features: BTreeSet::new(),
+            fingerprints: BTreeMap::from([("index key".to_owned(), [1; 8])]),
+            startup_grace: Duration::from_secs(10),
+            limits: Limits {
+                early_count_max: 4,
+                ..Limits::default()
+            },
+        };
+        let sites = ["one", "two", "three", "four"];
+        let peers = sites.iter().zip(1..).map(|(site, id)| Peer {
+            id: member(id),
+            name: format!("{site}-1"),
+            site: (*site).to_owned(),
+            state: PeerState::Active,
+        });
+        let now = Now {
+            at: Duration::ZERO,
+            wall_ms: WALL,
+        };
+        Machine {
+            gossip: Gossip::new(now, config, vector, Vector::new(), peers.collect()),
+            at: Duration::ZERO,
+        }
+    }
+
+    fn give(&mut self, input: Input) -> Vec<Output> {
+        let wall_ms = WALL + u64::try_from(self.at.as_millis()).unwrap();
+        self.gossip.handle(Now { at: self.at, wall_ms }, input);
+        std::iter::from_fn(|| self.gossip.poll()).collect()
+    }
+
+    fn wait(&mut self, ms: u64) -> Vec<Output> {
+        let end = self.at + Duration::from_millis(ms);
+        let mut outputs = Vec::new();
+        while self.at < end {
+            self.at = self.gossip.deadline().min(end);
+            outputs.extend(self.give(Input::Tick));
+        }
+        outputs
+    }
+
+    fn say(&mut self, connection: u64, message: Message) -> Vec<Output> {
+        self.give(Input::Message {
+            connection: ConnectionId(connection),
+            message,
+        })
+    }
+
+    fn connect(&mut self, connection: u64, from: u8) -> Vec<Output> {
+        self.give(Input::Connected {
+            connection: ConnectionId(connection),
+            member: member(from),
+            dialed: true,
+        })
+    }
+
+    /// Connects member `from` as connection `from`, with this vector.
+    fn meet(&mut self, from: u8, vector: Vector) -> Vec<Output> {
+        let mut outputs = self.connect(u64::from(from), from);
+        outputs.extend(self.say(u64::from(from), greeting(from, vector)));
+        outputs
+    }
+
+    fn push(&mut self, connection: u64, bytes: &Arc<[u8]>) -> Vec<Output> {
+        self.give(Input::Pushed {
+            connection: ConnectionId(connection),
+            bytes: Arc::clone(bytes),
+        })
+    }
+
+    fn commit(&mut self, moved: Vec<(Writer, Tip)>) -> Vec<Output> {
+        self.give(Input::Committed {
+            moved,
+            local: Vec::new(),
+        })
+    }
+}
+
+fn hello(from: u8, vector: Vector) -> Hello {
+    Hello {
+        cluster: [9; 16],
+        member: member(from),
+        site: "elsewhere".to_owned(),
+        start: writer(from, 1),
+        versions: (1, 2),
+        features: BTreeSet::new(),
+        fingerprints: BTreeMap::new(),
+        known_start: None,
+        counter: 1,
+        vector,
+        trimmed: Vector::new(),
+        ready: true,
+        wall_ms: WALL,
+    }
+}
+
+fn greeting(from: u8, vector: Vector) -> Message {
+    Message::Hello(Box::new(hello(from, vector)))
+}
+
+fn state(counter: u64, entries: Vec<(Writer, Tip)>) -> Message {
+    let moved = Moved {
+        entries,
+        floors: Vec::new(),
+    };
+    Message::State(State {
+        counter,
+        moved,
+        wall_ms: WALL,
+        ..State::default()
+    })
+}
+
+fn delivered(outputs: &[Output]) -> Vec<Dot> {
+    let of = |output: &Output| match output {
+        Output::Deliver(received) => received.iter().map(|received| received.envelope.dot).collect(),
+        _ => Vec::new(),
+    };
+    outputs.iter().flat_map(of).collect()
+}
+
+fn pulls(outputs: &[Output]) -> Vec<(u64, u64)> {
+    let of = |output: &Output| match output {
+        Output::Pull { connection, pull, .. } => Some((connection.0, *pull)),
+        _ => None,
+    };
+    outputs.iter().filter_map(of).collect()
+}
+
+fn events(outputs: &[Output]) -> Vec<Event> {
+    let of = |output: &Output| match output {
+        Output::Event(event) => Some(event.clone()),
+        _ => None,
+    };
+    outputs.iter().filter_map(of).collect()
+}
+
+fn states_to(outputs: &[Output], to: u64) -> Vec<State> {
+    let of = |output: &Output| match output {
+        Output::Send {
+            connection,
+            message: Message::State(state),
+        } if connection.0 == to => Some(state.clone()),
+        _ => None,
+    };
+    outputs.iter().filter_map(of).collect()
+}
+
+fn closed(outputs: &[Output]) -> Vec<u64> {
+    let of = |output: &Output| match output {
+        Output::Close { connection, .. } => Some(connection.0),
+        _ => None,
+    };
+    outputs.iter().filter_map(of).collect()
+}
+
+#[test]
+fn what_is_next_is_delivered_and_what_is_early_waits() {
+    let mut machine = Machine::new(Vector::new());
+    machine.meet(2, Vector::new());
+    machine.meet(3, Vector::new());
+    let mut two = Author::new(writer(2, 1));
+    let mut three = Author::new(writer(3, 1));
+    let first = two.write(b"first", &[]);
+    let second = two.write(b"second", &[]);
+    let answer = three.write(b"answer", &[&two]);
+
+    let outputs = machine.push(3, &answer);
+    assert!(delivered(&outputs).is_empty());
+    assert_eq!(pulls(&outputs).len(), 1, "its sender is asked at once");
+    assert!(machine.gossip.held_bytes() > 0);
+    assert!(delivered(&machine.push(2, &second)).is_empty());
+    let outputs = machine.push(2, &first);
+    let numbers: Vec<(Writer, u64)> = delivered(&outputs)
+        .iter()
+        .map(|dot| (dot.writer, dot.number))
+        .collect();
+    assert_eq!(numbers, [(two.writer, 1), (two.writer, 2), (three.writer, 1)]);
+    assert!(delivered(&machine.push(2, &first)).is_empty(), "once is enough");
+
+    // Nothing is stated before it is on disk; then its origin hears at once.
+    assert!(states_to(&machine.wait(50), 2).is_empty());
+    let outputs = machine.commit(vec![(two.writer, two.tip), (three.writer, three.tip)]);
+    assert_eq!(states_to(&outputs, 2).len(), 1);
+    assert_eq!(states_to(&outputs, 2)[0].moved.entries.len(), 2);
+    assert_eq!(states_to(&outputs, 3).len(), 1);
+    assert_eq!(machine.gossip.held_bytes(), 0);
+}
+
+#[test]
+fn early_ones_beyond_the_limit_are_dropped_oldest_first_and_pulled() {
+    let mut machine = Machine::new(Vector::new());
+    machine.meet(2, Vector::new());
+    let mut two = Author::new(writer(2, 1));
+    let all: Vec<Arc<[u8]>> = (0..10).map(|number| two.write(&[number], &[])).collect();
+    let mut asked = Vec::new();
+    for bytes in &all[1..] {
+        asked.extend(pulls(&machine.push(2, bytes)));
+    }
+    assert_eq!(machine.gossip.status().early_count, 4);
+    assert_eq!(machine.gossip.status().counters.early_dropped, 5);
+    let [(_, pull)] = asked[..] else {
+        panic!("one pull, not {asked:?}")
+    };
+    let input = Input::Pulled {
+        connection: ConnectionId(2),
+        pull,
+        transactions: all[..6].to_vec(),
+        end: Some(PullEnd::Done),
+    };
+    assert_eq!(delivered(&machine.give(input)).len(), 10);
+    assert_eq!(machine.gossip.status().early_count, 0);
+}
+
+#[test]
+fn forks_are_shown_and_never_applied() {
+    let mut machine = Machine::new(Vector::new());
+    machine.meet(2, Vector::new());
+    machine.meet(3, Vector::new());
+    let mut ours = Author::new(writer(2, 1));
+    let mut theirs = Author::new(writer(2, 1));
+    let first = ours.write(b"ours", &[]);
+    let other = theirs.write(b"theirs", &[]);
+    let after = theirs.write(b"and on", &[]);
+    assert_eq!(delivered(&machine.push(2, &first)).len(), 1);
+    let outputs = machine.push(3, &other);
+    let dot = Dot {
+        writer: ours.writer,
+        number: 1,
+    };
+    let fork = Event::Fork {
+        dot,
+        ours: transaction_hash(&first),
+        theirs: transaction_hash(&other),
+        from: member(3),
+    };
+    assert_eq!(events(&outputs), [fork]);
+    assert!(delivered(&machine.push(3, &after)).is_empty());
+    // From the other side the chain gives it away; the writer as member 2 has it goes on.
+    let mut machine = Machine::new(Vector::new());
+    machine.meet(2, Vector::new());
+    machine.push(2, &first);
+    let outputs = machine.push(2, &after);
+    assert!(delivered(&outputs).is_empty());
+    assert!(matches!(events(&outputs)[..], [Event::Fork { .. }]));
+    assert_eq!(machine.gossip.status().counters.forks, 1);
+}
+
+#[test]
+fn a_transaction_that_follows_a_fork_is_not_applied() {
+    let mut machine = Machine::new(Vector::new());
+    machine.meet(2, Vector::new());
+    machine.meet(3, Vector::new());
+    let mut ours = Author::new(writer(2, 1));
+    let mut forked = Author::new(writer(2, 1));
+    let mut three = Author::new(writer(3, 1));
+    machine.push(2, &ours.write(b"ours", &[]));
+    forked.write(b"theirs", &[]);
+    let outputs = machine.push(3, &three.write(b"follows theirs", &[&forked]));
+    assert!(delivered(&outputs).is_empty());
+    assert!(matches!(events(&outputs)[..], [Event::Fork { .. }]));
+}
+
+#[test]
+fn a_push_gets_patience_and_a_dead_origins_writes_do_not() {
+    let mut machine = Machine::new(Vector::new());
+    machine.meet(2, Vector::new());
+    machine.meet(3, Vector::new());
+    let mut two = Author::new(writer(2, 1));
+    let mut dead = Author::new(writer(4, 1));
+    let bytes = two.write(b"on its way", &[]);
+    let outputs = machine.say(3, state(2, vec![(two.writer, two.tip)]));
+    assert!(pulls(&outputs).is_empty());
+    assert!(pulls(&machine.wait(200)).is_empty());
+    assert_eq!(pulls(&machine.wait(100)).len(), 1);
+    machine.push(2, &bytes);
+    dead.write(b"last words", &[]);
+    let outputs = machine.say(2, state(2, vec![(dead.writer, dead.tip)]));
+    assert_eq!(pulls(&outputs).first().map(|pull| pull.0), Some(2));
+}
+
+#[test]
+fn a_pull_that_stands_still_is_given_up_for_another_peer() {
+    let mut dead = Author::new(writer(4, 1));
+    dead.write(b"last words", &[]);
+    let mut machine = Machine::new(Vector::new());
+    let first = pulls(&machine.meet(2, dead.vector()));
+    assert_eq!(first.len(), 1);
+    assert!(
+        pulls(&machine.meet(3, dead.vector())).is_empty(),
+        "one brings all of it"
+    );
+    let outputs = machine.wait(2100);
+    assert!(outputs.contains(&Output::CancelPull {
+        connection: ConnectionId(2),
+        pull: first[0].1
+    }));
+    assert_eq!(pulls(&outputs).first().map(|pull| pull.0), Some(3));
+}
+
+#[test]
+fn what_no_log_has_needs_a_snapshot_said_once() {
+    let mut old = Author::new(writer(4, 1));
+    old.write(b"trimmed", &[]);
+    let mut machine = Machine::new(Vector::new());
+    machine.connect(2, 2);
+    let mut trimmed = hello(2, old.vector());
+    trimmed.trimmed = old.vector();
+    let outputs = machine.say(2, Message::Hello(Box::new(trimmed)));
+    assert!(pulls(&outputs).is_empty());
+    assert_eq!(events(&outputs), [Event::NeedsSnapshot { from: member(2) }]);
+    assert!(events(&machine.wait(5000)).is_empty());
+    // Another has it still.
+    let asked = pulls(&machine.meet(3, old.vector()));
+    assert_eq!(asked.len(), 1);
+    let input = Input::Pulled {
+        connection: ConnectionId(3),
+        pull: asked[0].1,
+        transactions: Vec::new(),
+        end: Some(PullEnd::Trimmed),
+    };
+    machine.give(input);
+    machine.wait(11_000);
+    assert!(!machine.gossip.is_ready());
+}
+
+#[test]
+fn hellos_that_do_not_fit_are_refused_in_words() {
+    type Change = fn(&mut Hello);
+    let cases: [(Change, RefuseCode); 5] = [
+        (|hello| hello.cluster = [8; 16], RefuseCode::CLUSTER),
+        (|hello| hello.versions = (4, 9), RefuseCode::VERSIONS),
+        (|hello| hello.versions = (1, 1), RefuseCode::VERSIONS),
+        (|hello| hello.member = member(3), RefuseCode::MEMBER),
+        (
+            |hello| hello.fingerprints.extend([("index key".to_owned(), [2; 8])]),
+            RefuseCode::FINGERPRINT,
+        ),
+    ];
+    for (change, expected) in cases {
+        let mut machine = Machine::new(Vector::new());
+        machine.connect(2, 2);
+        let mut hello = hello(2, Vector::new());
+        change(&mut hello);
+        let outputs = machine.say(2, Message::Hello(Box::new(hello)));
+        let refused = outputs.iter().any(|output| {
+            matches!(output, Output::Send { message: Message::Refuse { code, .. }, .. } if *code == expected)
+        });
+        assert!(refused, "{outputs:?}");
+        assert_eq!(closed(&outputs), [2]);
+        assert_eq!(machine.gossip.connected_sites(), 0);
+    }
+    let mut machine = Machine::new(Vector::new());
+    assert_eq!(closed(&machine.connect(7, 77)), [7], "no member");
+}
+
+#[test]
+fn of_two_connections_one_stays() {
+    // (their start on the first, on the second, dialed first, dialed second) -> closed
+    type Case = (u32, u32, bool, bool, Vec<u64>);
+    let cases: [Case; 5] = [
+        (1, 1, true, false, vec![8]),
+        (1, 1, false, true, vec![7]),
+        (1, 1, true, true, vec![7]),
+        (1, 2, true, false, vec![7]),
+        (2, 1, false, true, vec![8]),
+    ];
+    for (first, second, dialed_first, dialed_second, expected) in cases {
+        let mut machine = Machine::new(Vector::new());
+        let mut outputs = Vec::new();
+        for (connection, epoch, dialed) in [(7, first, dialed_first), (8, second, dialed_second)] {
+            machine.give(Input::Connected {
+                connection: ConnectionId(connection),
+                member: member(2),
+                dialed,
+            });
+            let hello = Hello {
+                start: writer(2, epoch),
+                ..hello(2, Vector::new())
+            };
+            outputs.extend(machine.say(connection, Message::Hello(Box::new(hello))));
+        }
+        assert_eq!(
+            closed(&outputs),
+            expected,
+            "{first} {second} {dialed_first} {dialed_second}"
+        );
+        if first < second {
+            let told = outputs.iter().any(|output| {
+                matches!(output, Output::Send { connection: ConnectionId(7), message: Message::Hello(hello) }
+                    if hello.known_start == Some(writer(2, second)))
+            });
+            assert!(told, "the earlier start hears of the later before it is closed");
+        }
+    }
+}
+
+#[test]
+fn an_ack_counts_for_its_latest_start_only_also_downwards() {
+    let mut own = Author::new(writer(1, 5));
+    let bytes = own.write(b"ours", &[]);
+    let dot = Dot {
+        writer: own.writer,
+        number: 1,
+    };
+    let mut machine = Machine::new(Vector::new());
+    machine.meet(2, Vector::new());
+    machine.meet(3, Vector::new());
+    machine.give(Input::Committed {
+        moved: vec![(own.writer, own.tip)],
+        local: vec![(dot, bytes)],
+    });
+    let with = |machine: &Machine| machine.gossip.sites_with(&dot);
+    assert_eq!(with(&machine), 1);
+    machine.say(2, state(2, vec![(own.writer, own.tip)]));
+    assert_eq!(with(&machine), 2);
+
+    let ack = |start: Writer, counter: u64, base: u64, vector: &Vector| {
+        Message::Acks(vec![Ack {
+            member: member(4),
+            start,
+            counter,
+            base,
+            vector: Moved::from(vector),
+        }])
+    };
+    machine.say(3, ack(writer(4, 6), 10, 0, &own.vector()));
+    assert_eq!(with(&machine), 3, "relayed");
+    // Wiped, and back with epoch 1: it is told, and neither of its acks counts.
+    machine.connect(4, 4);
+    let outputs = machine.say(4, greeting(4, own.vector()));
+    let told = outputs.iter().any(|output| {
+        matches!(output, Output::Send { connection: ConnectionId(4), message: Message::Hello(hello) }
+            if hello.known_start == Some(writer(4, 6)))
+    });
+    // It heard already when it connected.
+    assert!(!told && !closed(&outputs).contains(&4));
+    assert_eq!(with(&machine), 2);
+    machine.say(3, ack(writer(4, 6), 11, 0, &own.vector()));
+    assert_eq!(with(&machine), 2, "a stale relay does not bring it back");
+    machine.say(
+        4,
+        Message::Hello(Box::new(Hello {
+            start: writer(4, 7),
+            ..hello(4, Vector::new())
+        })),
+    );
+    assert_eq!(with(&machine), 2);
+    machine.say(3, ack(writer(4, 6), 12, 0, &own.vector()));
+    assert_eq!(with(&machine), 2);
+    machine.say(4, state(2, vec![(own.writer, own.tip)]));
+    assert_eq!(with(&machine), 3);
+    // Without a connection the last ack stands.
+    machine.give(Input::Disconnected {
+        connection: ConnectionId(4),
+    });
+    assert_eq!(with(&machine), 3);
+    machine.say(3, ack(writer(4, 8), 1, 0, &Vector::new()));
+    assert_eq!(with(&machine), 2, "a relayed later start goes down too");
+    machine.say(3, ack(writer(4, 8), 3, 2, &own.vector()));
+    assert_eq!(with(&machine), 2, "built on what we have not heard");
+    machine.say(3, ack(writer(4, 8), 3, 1, &own.vector()));
+    assert_eq!(with(&machine), 3);
+}
+
+#[test]
+fn stable_is_the_least_of_all_acks_and_nothing_while_one_is_silent() {
+    let mut own = Author::new(writer(1, 5));
+    own.write(b"1", &[]);
+    let first = own.tip;
+    own.write(b"2", &[]);
+    let mut machine = Machine::new(own.vector());
+    machine.meet(2, own.vector());
+    machine.meet(3, own.vector());
+    assert!(machine.gossip.stable().is_empty());
+    machine.meet(4, [(own.writer, first)].into_iter().collect());
+    assert_eq!(machine.gossip.stable().get(&own.writer), Some(first));
+    let outputs = machine.wait(1000);
+    assert!(outputs.iter().any(|output| matches!(output, Output::Trim(_))));
+}
+
+#[test]
+fn a_start_that_this_directory_did_not_make_is_answered_by_a_later_one() {
+    // (told start, ready before) -> live
+    let cases = [
+        (writer(1, 4), false, None),
+        (writer(1, 5), false, None),
+        (writer(8, 3), false, None),
+        (writer(1, 9), false, Some(false)),
+        (writer(8, 5), false, Some(false)),
+        (writer(8, 9), true, Some(false)),
+        (writer(1, 9), true, Some(true)),
+    ];
+    for (known, ready, expected) in cases {
+        let mut machine = Machine::new(Vector::new());
+        if ready {
+            machine.meet(3, Vector::new());
+            machine.wait(1500);
+            assert!(machine.gossip.is_ready());
+        }
+        machine.connect(2, 2);
+        let hello = Hello {
+            known_start: Some(known),
+            ..hello(2, Vector::new())
+        };
+        let outputs = machine.say(2, Message::Hello(Box::new(hello)));
+        let seen = events(&outputs).into_iter().find_map(|event| match event {
+            Event::LaterStart { known: told, live } => Some((told, live)),
+            _ => None,
+        });
+        assert_eq!(seen, expected.map(|live| (known, live)), "{known} {ready}");
+        if expected == Some(false) && !ready {
+            machine.wait(1500);
+            assert!(!machine.gossip.is_ready(), "not before its writer is restarted");
+            let start = writer(1, 10);
+            let outputs = machine.give(Input::Restarted {
+                start,
+                own_starts: vec![start],
+                vector: Vector::new(),
+            });
+            assert!(machine.gossip.is_ready());
+            let told = outputs.iter().any(|output| {
+                matches!(output, Output::Send { message: Message::Hello(hello), .. } if hello.start == start)
+            });
+            assert!(told);
+        }
+    }
+}
+
+#[test]
+fn a_number_of_our_writer_that_we_never_gave_out_is_noticed() {
+    let mut own = Author::new(writer(1, 5));
+    let bytes = own.write(b"before the disk was rolled back", &[]);
+    let mut machine = Machine::new(Vector::new());
+    let dot = Dot {
+        writer: own.writer,
+        number: 1,
+    };
+    let ahead = Event::WriterAhead { dot, from: member(2) };
+    assert!(events(&machine.meet(2, own.vector())).contains(&ahead));
+    assert!(delivered(&machine.push(2, &bytes)).is_empty());
+    // Under a later writer it is a transaction like any other.
+    let start = writer(1, 6);
+    let outputs = machine.give(Input::Restarted {
+        start,
+        own_starts: vec![own.writer, start],
+        vector: Vector::new(),
+    });
+    assert_eq!(pulls(&outputs).len(), 1);
+    assert_eq!(delivered(&machine.push(2, &bytes)), [dot]);
+}
+
+#[test]
+fn a_failed_batch_is_asked_for_again() {
+    let mut two = Author::new(writer(2, 1));
+    let bytes = two.write(b"lost", &[]);
+    let mut machine = Machine::new(Vector::new());
+    machine.meet(2, two.vector());
+    assert_eq!(delivered(&machine.push(2, &bytes)).len(), 1);
+    assert!(machine.gossip.held_bytes() > 0);
+    let start = writer(1, 6);
+    let own_starts = vec![writer(1, 5), start];
+    let outputs = machine.give(Input::Restarted {
+        start,
+        own_starts,
+        vector: Vector::new(),
+    });
+    assert_eq!(machine.gossip.held_bytes(), 0);
+    assert_eq!(pulls(&outputs).len(), 1);
+    assert_eq!(delivered(&machine.push(2, &bytes)).len(), 1);
+
+    // And one that the store rejected, after a rest.
+    let dot = Dot {
+        writer: two.writer,
+        number: 1,
+    };
+    assert!(pulls(&machine.give(Input::Rejected(vec![dot]))).is_empty());
+    assert_eq!(pulls(&machine.wait(600)).len(), 1);
+}
+
+#[test]
+fn readiness_waits_for_fixed_targets() {
+    let mut two = Author::new(writer(2, 1));
+    let bytes = two.write(b"1", &[]);
+    let mut machine = Machine::new(Vector::new());
+    machine.meet(2, two.vector());
+    machine.wait(1500);
+    assert!(!machine.gossip.is_ready());
+    let first = two.tip;
+    two.write(b"2", &[]);
+    machine.say(2, state(2, vec![(two.writer, two.tip)]));
+    machine.push(2, &bytes);
+    assert!(!machine.gossip.is_ready(), "delivered is not on disk");
+    let outputs = machine.commit(vec![(two.writer, first)]);
+    assert!(events(&outputs).contains(&Event::Ready { alone: false }));
+
+    let mut machine = Machine::new(Vector::new());
+    machine.meet(2, two.vector());
+    machine.give(Input::Disconnected {
+        connection: ConnectionId(2),
+    });
+    machine.wait(9000);
+    assert!(!machine.gossip.is_ready());
+    assert!(events(&machine.wait(1100)).contains(&Event::Ready { alone: true }));
+    assert!(machine.gossip.is_alone());
+}
+
+#[test]
+fn lost_count_is_noticed_and_mended() {
+    let mut two = Author::new(writer(2, 1));
+    two.write(b"1", &[]);
+    let mut machine = Machine::new(two.vector());
+    machine.meet(2, two.vector());
+    let beat = |hash| {
+        Message::State(State {
+            counter: 2,
+            hash: Some(hash),
+            wall_ms: WALL,
+            ..State::default()
+        })
+    };
+    let restates = |outputs: Vec<Output>| {
+        outputs
+            .iter()
+            .filter(|output| {
+                matches!(
+                    output,
+                    Output::Send {
+                        message: Message::Restate,
+                        ..
+                    }
+                )
+            })
+            .count()
+    };
+    assert_eq!(restates(machine.say(2, beat(two.vector().hash()))), 0);
+    assert_eq!(restates(machine.say(2, beat([0; 16]))), 1);
+    assert_eq!(restates(machine.say(2, beat([0; 16]))), 0, "not again at once");
+    let hellos = machine.say(2, Message::Restate);
+    assert!(hellos.iter().any(|output| matches!(
+        output,
+        Output::Send {
+            message: Message::Hello(_),
+            ..
+        }
+    )));
+}
+
+#[test]
+fn what_nobody_should_say_closes_the_connection_and_no_more() {
+    let cases: [(&str, fn(&mut Machine) -> Vec<Output>); 4] = [
+        ("before hello", |machine| {
+            machine.connect(2, 2);
+            machine.say(2, state(1, Vec::new()))
+        }),
+        ("junk pushed", |machine| {
+            machine.meet(2, Vector::new());
+            machine.push(2, &Arc::from(&b"junk"[..]))
+        }),
+        ("junk pulled", |machine| {
+            machine.meet(2, Vector::new());
+            let transactions = vec![Arc::from(&b"junk"[..])];
+            machine.give(Input::Pulled {
+                connection: ConnectionId(2),
+                pull: 99,
+                transactions,
+                end: None,
+            })
+        }),
+        ("too many entries", |machine| {
+            machine.meet(2, Vector::new());
+            let entries = (0..5000).map(|epoch| {
+                let writer = Writer {
+                    replica: ReplicaId([2; 8]),
+                    epoch,
+                    nonce: [0; 8],
+                };
+                (
+                    writer,
+                    Tip {
+                        number: 1,
+                        hash: [0; 8],
+                    },
+                )
+            });
+            machine.say(2, state(2, entries.collect()))
+        }),
+    ];
+    for (name, case) in cases {
+        let mut machine = Machine::new(Vector::new());
+        let outputs = case(&mut machine);
+        assert_eq!(closed(&outputs), [2], "{name}");
+        assert!(
+            matches!(events(&outputs)[..], [Event::Misbehaved { .. }]),
+            "{name}"
+        );
+        // Late inputs of a closed connection are nothing.
+        assert!(machine.say(2, Message::Restate).is_empty());
+    }
+    let mut machine = Machine::new(Vector::new());
+    machine.meet(2, Vector::new());
+    let outputs = machine.say(
+        2,
+        Message::Unknown {
+            name: "symbols".to_owned(),
+        },
+    );
+    let unsupported = Message::Unsupported {
+        name: "symbols".to_owned(),
+    };
+    assert_eq!(
+        outputs,
+        [Output::Send {
+            connection: ConnectionId(2),
+            message: unsupported
+        }]
+    );
+    assert_eq!(closed(&machine.connect(3, 3)), []);
+    assert_eq!(closed(&machine.wait(5100)), [3], "no hello in time");
+}
+
+#[test]
+fn clocks_are_compared_with_the_median_of_three() {
+    let mut machine = Machine::new(Vector::new());
+    for (from, ahead) in [(2, 70_000), (3, 61_000), (4, 0)] {
+        assert_eq!(machine.gossip.skew(), None);
+        machine.connect(u64::from(from), from);
+        let hello = Hello {
+            wall_ms: WALL + ahead,
+            ..hello(from, Vector::new())
+        };
+        let outputs = machine.say(u64::from(from), Message::Hello(Box::new(hello)));
+        let warned = events(&outputs).contains(&Event::ClockSkew { offset_ms: 61_000 });
+        assert_eq!(warned, from == 4);
+    }
+    assert_eq!(machine.gossip.skew(), Some(61_000));
+    machine.wait(11_000);
+    assert_eq!(machine.gossip.skew(), None, "stale");
+}
+
+#[test]
+fn isolation_comes_after_a_minute_and_goes_with_a_word() {
+    let mut machine = Machine::new(Vector::new());
+    assert!(!events(&machine.wait(59_900)).contains(&Event::Isolated(true)));
+    assert!(events(&machine.wait(200)).contains(&Event::Isolated(true)));
+    assert!(events(&machine.meet(2, Vector::new())).contains(&Event::Isolated(false)));
+}
+
+#[test]
+fn an_evicted_peer_is_let_go() {
+    let mut machine = Machine::new(Vector::new());
+    machine.meet(2, Vector::new());
+    let evicted = Peer {
+        id: member(2),
+        name: "two-1".to_owned(),
+        site: "two".to_owned(),
+        state: PeerState::Evicted,
+    };
+    let outputs = machine.give(Input::Members(vec![evicted]));
+    assert_eq!(closed(&outputs), [2]);
+    assert_eq!(machine.gossip.connected_sites(), 0);
+    assert_eq!(closed(&machine.connect(9, 2)), [9]);
+}
+
+#[test]
+fn a_received_transaction_keeps_its_bytes() {
+    let mut two = Author::new(writer(2, 1));
+    let bytes = two.write(b"body", &[]);
+    let received = Received::decode(Arc::clone(&bytes)).unwrap();
+    assert_eq!(received.bytes, bytes);
+    assert_eq!(received.hash, two.tip.hash);
+    assert_eq!(received.envelope.encode(), bytes.to_vec());
+}

@@ -1,0 +1,132 @@
+//! Bytes that are not what was written, and transactions that cannot be merged.
+
+use crdt::Transaction;
+use persona::store::{KeepLog, ReadError, disk::Family};
+
+use crate::replica::{Replica, Time, address, passwords, with_body};
+
+#[tokio::test]
+async fn a_part_that_cannot_be_merged_goes_to_quarantine_and_the_rest_applies() {
+    let (time, passwords) = (Time::new(), passwords());
+    let writer = Replica::new(1, &time, &passwords, KeepLog::Everything);
+    let reader = Replica::new(2, &time, &passwords, KeepLog::Everything);
+    let (ada, dot) = writer.sign_up("ada@example.org").await.expect("a sign-up");
+    let sound = writer.log_beyond(&reader.store.state().vector);
+    let [sign_up] = &sound[..] else { panic!("one transaction") };
+
+    let mut transaction = Transaction::decode(&sign_up.envelope.body).expect("a transaction");
+    let spoiled = transaction.records.iter_mut().find(|part| part.key == ada.into()).expect("the account's part");
+    let change = &mut spoiled.changes[0];
+    let last = change.len() - 1;
+    change[last] ^= 0xff;
+    reader.store.apply([with_body(sign_up, transaction.encode())]);
+    reader.settled().await;
+
+    assert!(reader.store.state().vector.covers(&dot), "the vector moves on: the bytes are durable");
+    assert_eq!(reader.store.counters().quarantined, 1);
+    let email = reader.identity.email_id(&address("ada@example.org"));
+    use persona::store::Records;
+    let (account, email) =
+        reader.store.read(|records| (records.account(ada), records.email(email))).expect("a snapshot");
+    assert_eq!(account, Err(ReadError::Quarantined { key: ada.into() }), "the record is not served");
+    assert!(matches!(email, Ok(Some(_))), "the rest of the transaction is");
+    assert!(reader.sign_up("bob@example.org").await.is_some(), "and nothing else is blocked");
+    let audit = reader.store.audit().expect("an audit");
+    assert_eq!((audit.quarantined, audit.findings), (1, Vec::new()));
+}
+
+#[tokio::test]
+async fn a_body_that_is_no_transaction_is_kept_and_blocks_nothing() {
+    let (time, passwords) = (Time::new(), passwords());
+    let writer = Replica::new(1, &time, &passwords, KeepLog::Everything);
+    let mut reader = Replica::new(2, &time, &passwords, KeepLog::Everything);
+    let (_, dot) = writer.sign_up("ada@example.org").await.expect("a sign-up");
+    let sound = writer.log_beyond(&reader.store.state().vector);
+    for (length, junk) in [(0, Vec::new()), (3, vec![0xff; 3]), (500, vec![0xa5; 500])] {
+        let reader = Replica::new(2, &time, &passwords, KeepLog::Everything);
+        reader.store.apply([with_body(&sound[0], junk)]);
+        reader.settled().await;
+        assert!(reader.store.state().vector.covers(&dot), "{length} bytes");
+        assert!(reader.sign_up("bob@example.org").await.is_some(), "{length} bytes");
+        reader.assert_sound();
+    }
+    reader.pull(&writer).await;
+    reader.restart(true);
+    assert!(reader.signs_in("ada@example.org").await);
+}
+
+#[tokio::test]
+async fn transactions_out_of_order_are_not_applied() {
+    let (time, passwords) = (Time::new(), passwords());
+    let writer = Replica::new(1, &time, &passwords, KeepLog::Everything);
+    let reader = Replica::new(2, &time, &passwords, KeepLog::Everything);
+    for name in ["ada", "bob", "cy"] {
+        writer.sign_up(&format!("{name}@example.org")).await.expect("a sign-up");
+    }
+    let all = writer.log_beyond(&reader.store.state().vector);
+    reader.store.apply([all[2].clone(), all[1].clone(), all[0].clone(), all[0].clone(), all[2].clone()]);
+    reader.settled().await;
+    assert_eq!(reader.store.state().vector.total(), 1, "only the first was next");
+    assert_eq!(reader.store.counters().transactions_rejected, 3);
+    reader.pull(&writer).await;
+    reader.assert_same(&writer);
+    reader.assert_sound();
+}
+
+/// Every bit of every stored value, one replica each: an error or a quarantined record, never a panic, and never
+/// another's data in place of one's own.
+#[tokio::test]
+async fn a_flipped_bit_is_noticed_wherever_it_is() {
+    let (time, passwords) = (Time::new(), passwords());
+    let origin = Replica::new(1, &time, &passwords, KeepLog::Everything);
+    origin.sign_up("ada@example.org").await.expect("a sign-up");
+    let mut stored = Vec::new();
+    origin
+        .store
+        .scan_everything(|family, key, value| stored.push((family, key.to_vec(), value.len())))
+        .expect("a scan");
+    assert!(stored.len() > 10, "there is something to damage");
+    for (family, key, length) in stored {
+        if family == Family::Meta {
+            continue; // Damaged, the replica does not open: see below.
+        }
+        for bit in (0..length * 8).step_by(13) {
+            let disk = origin.disk.copy();
+            assert!(disk.flip_bit(family, &key, bit));
+            let replica = Replica::on(disk, 3, &time, &passwords, KeepLog::Everything);
+            let audit = replica.store.audit().expect("an audit that ends");
+            assert!(!audit.findings.is_empty(), "{} bit {bit} went unnoticed", family.name());
+            let _ = replica.signs_in("ada@example.org").await;
+            let _ = replica.identity.email(&address("ada@example.org"));
+            assert!(replica.sign_up("bob@example.org").await.is_some(), "{}: blocks nothing else", family.name());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_replica_whose_own_notes_are_damaged_does_not_open() {
+    use persona::store::{LedgerError, OpenError, Store};
+    let (time, passwords) = (Time::new(), passwords());
+    let origin = Replica::new(1, &time, &passwords, KeepLog::Everything);
+    origin.sign_up("ada@example.org").await.expect("a sign-up");
+    let mut notes = Vec::new();
+    origin
+        .store
+        .scan_everything(|family, key, _| {
+            if family == Family::Meta {
+                notes.push(key.to_vec());
+            }
+        })
+        .expect("a scan");
+    assert!(notes.len() >= 5, "{notes:?}");
+    for key in notes {
+        let disk = origin.disk.copy();
+        assert!(disk.flip_bit(Family::Meta, &key, 9));
+        let opened = Store::open_memory(disk, || 0, [0; 32]);
+        assert!(
+            matches!(opened.as_ref().err(), Some(OpenError::Ledger(LedgerError::Damaged(_)))),
+            "{}",
+            String::from_utf8_lossy(&key)
+        );
+    }
+}

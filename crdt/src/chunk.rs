@@ -202,7 +202,11 @@ impl DocumentOutline {
         let ops = input.column_data(op_specs)?;
         // Then follow the positions of the heads, which Automerge checks.
 
-        let of = |columns: &[Column<'_>], spec| count_rows(columns, spec, DOCUMENT_OPS_MAX);
+        // Every operation puts at least one byte, and every change has an operation: there cannot be more
+        // rows than bytes, whatever the columns say. What they replace or follow is only bounded as such.
+        let rows_max = bytes.len().min(DOCUMENT_OPS_MAX);
+        let of = |columns: &[Column<'_>], spec| count_rows(columns, spec, rows_max);
+        let linked = |columns: &[Column<'_>], spec| count_rows(columns, spec, DOCUMENT_OPS_MAX);
         only_these(
             &changes,
             &[
@@ -227,8 +231,9 @@ impl DocumentOutline {
         ] {
             of(&changes, spec)?;
         }
-        sum_rows(&changes, DEPS_COUNT)?;
-        of(&changes, DEPS_INDEX)?;
+        if linked(&changes, DEPS_INDEX)? != sum_rows(&changes, DEPS_COUNT)? {
+            return Err(malformed("columns differ in length"));
+        }
         let mut op_max = 0;
         let mut running = 0_i64;
         rows(
@@ -274,7 +279,7 @@ impl DocumentOutline {
         }
         let successors = sum_rows(&ops, SUCC_COUNT)?;
         for spec in [SUCC_ACTOR, SUCC_COUNTER] {
-            if of(&ops, spec)? != successors {
+            if linked(&ops, spec)? != successors {
                 return Err(malformed("columns differ in length"));
             }
         }
@@ -291,7 +296,7 @@ impl DocumentOutline {
     }
 }
 
-/// Every operation must be a put of bytes, and the bytes must be there.
+/// Every operation must be a put of some bytes, and the bytes must be there.
 fn check_puts(
     insert: &[u8],
     action: &[u8],
@@ -313,11 +318,11 @@ fn check_puts(
     })?;
     let mut value_bytes = 0_u64;
     let values = rows(value_meta, count, Input::unsigned, |meta, repeated| match meta {
-        Some(meta) if meta & 0xf == BYTES_TYPE => {
+        Some(meta) if meta & 0xf == BYTES_TYPE && meta >> 4 > 0 => {
             value_bytes = value_bytes.saturating_add((meta >> 4).saturating_mul(repeated as u64));
             Ok(())
         }
-        _ => Err(malformed("a value is not bytes")),
+        _ => Err(malformed("a value is not bytes, or is empty")),
     })?;
     if falses != count as u64 || actions != count || values != count || value_bytes != value.len() as u64 {
         return Err(malformed("columns differ in length"));

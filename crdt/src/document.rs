@@ -113,6 +113,8 @@ pub struct Document {
     kind: RecordKind,
     automerge: Automerge,
     changes: u32,
+    /// What it will take to save it, at most: a change takes less in a document than it does alone.
+    bytes: usize,
 }
 
 impl Document {
@@ -122,6 +124,7 @@ impl Document {
             kind,
             automerge: Automerge::new().with_actor(reader()),
             changes: 0,
+            bytes: 0,
         }
     }
 
@@ -135,6 +138,7 @@ impl Document {
             kind,
             automerge: automerge.with_actor(reader()),
             changes: outline.changes,
+            bytes: bytes.len(),
         })
     }
 
@@ -148,6 +152,15 @@ impl Document {
     /// that are seen here.
     pub fn write(&mut self, actor: Actor, writes: &[Write]) -> Result<Vec<u8>, WriteError> {
         let change = quietly(|| self.commit(actor, writes)).ok_or(WriteError::Panicked)??;
+        // What no peer would take must not be stored here.
+        let outline = ChangeOutline::parse(change.raw_bytes())?;
+        DecodeError::limit(
+            "operations",
+            outline.last_op().try_into().unwrap_or(usize::MAX),
+            DOCUMENT_OPS_MAX,
+        )?;
+        self.bytes += change.raw_bytes().len();
+        DecodeError::limit("document", self.bytes, DOCUMENT_BYTES_MAX)?;
         self.changes = self.changes.saturating_add(1);
         Ok(change.raw_bytes().to_vec())
     }
@@ -274,7 +287,8 @@ impl Document {
             return Err(unfit("its encoding is not the usual one"));
         }
         self.check_place(index, outline)?;
-        if self.changes == u32::MAX || outline.last_op() > DOCUMENT_OPS_MAX as u64 {
+        self.bytes += bytes.len();
+        if self.bytes > DOCUMENT_BYTES_MAX || outline.last_op() > DOCUMENT_OPS_MAX as u64 {
             return Err(ApplyError::TooLarge);
         }
         match self.automerge.apply_changes([change]) {

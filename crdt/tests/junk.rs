@@ -8,8 +8,9 @@ use std::panic;
 use std::sync::Once;
 
 use crdt::{
-    AccountView, AccountWrite, Actor, ApplyError, Cell, Claim, ClaimedBy, ClusterView, DecodeError, Document,
-    EmailView, EmailWrite, RecordKind, Staging, Transaction, VaultValue, Write,
+    AccountView, AccountWrite, Actor, ApplyError, Cell, Claim, ClaimedBy, ClusterView, ClusterWrite,
+    DecodeError, Document, EmailView, EmailWrite, RecordKind, Staging, Transaction, VaultValue, Write,
+    WriteError,
 };
 use proptest::prelude::*;
 use replicas::{account, at, vault};
@@ -261,10 +262,53 @@ fn a_column_that_says_it_is_huge_is_refused_before_it_is_made() {
 }
 
 #[test]
+fn a_small_document_that_says_it_is_huge_is_refused_too() {
+    let claim = AccountWrite::Created(at(1));
+    let mut document = Document::new(RecordKind::Account);
+    document.write(Actor([1; 8]), &[Write::Account(claim)]).unwrap();
+    let (kind, mut contents) = contents(&document.save());
+    let place = contents
+        .windows(9)
+        .position(|bytes| bytes == b"\x7f\x07created")
+        .expect("the field's name");
+    // 2^14 rows are within what a document may have, but not within what these bytes could hold.
+    contents.splice(place..=place, [0x80, 0x80, 0x01]);
+    let column = contents
+        .windows(2)
+        .position(|pair| pair == [0x15, 9])
+        .expect("the column's length");
+    contents[column + 1] += 2;
+    let refused = Document::load(RecordKind::Account, &chunk(kind, &contents));
+    assert!(
+        matches!(refused, Err(DecodeError::TooLarge { what: "rows", .. })),
+        "{refused:?}"
+    );
+}
+
+#[test]
 fn what_is_over_the_limits_is_refused() {
     let huge = vec![0; crdt::document::DOCUMENT_BYTES_MAX + 1];
     assert!(matches!(
         Document::load(RecordKind::Email, &huge),
         Err(DecodeError::TooLarge { .. })
     ));
+}
+
+#[test]
+fn a_write_that_no_peer_would_take_is_refused_here() {
+    let at = at(1);
+    let many: Vec<Write> = (0..2000)
+        .map(|n| {
+            Write::Cluster(ClusterWrite::Setting {
+                name: format!("s{n}"),
+                at,
+                value: vec![1],
+            })
+        })
+        .collect();
+    let refused = Document::new(RecordKind::Cluster).write(Actor([1; 8]), &many);
+    assert!(
+        matches!(refused, Err(WriteError::Invalid(DecodeError::TooLarge { .. }))),
+        "{refused:?}"
+    );
 }

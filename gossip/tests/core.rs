@@ -103,7 +103,7 @@ fn a_push_is_visible_one_way_delay_after_its_commit() {
 
 #[test]
 fn lost_pushes_are_pulled() {
-    for seed in seeds(10) {
+    for seed in seeds(5) {
         let mut world = ten(seed);
         world.loss = 20;
         traffic(&mut world, 5 * SECOND, Duration::from_millis(20));
@@ -182,7 +182,7 @@ fn sites_that_cannot_hear_each_other_agree_through_a_third() {
 
 #[test]
 fn both_sides_of_a_cut_write_and_agree_after_it() {
-    for seed in seeds(10) {
+    for seed in seeds(3) {
         let mut world = ten(seed);
         world.cut_off(5);
         traffic(&mut world, 60 * SECOND, Duration::from_millis(20));
@@ -195,7 +195,7 @@ fn both_sides_of_a_cut_write_and_agree_after_it() {
 
 #[test]
 fn stable_is_trimmed_and_old_starts_fold() {
-    for seed in seeds(10) {
+    for seed in seeds(4) {
         let mut world = ten(seed);
         world.trims = true;
         for round in 0..4 {
@@ -252,7 +252,7 @@ fn nothing_is_trimmed_while_a_member_is_away() {
 
 #[test]
 fn a_wiped_replica_comes_back_by_the_log_and_its_acks_go_down() {
-    for seed in seeds(20) {
+    for seed in seeds(8) {
         let mut world = ten(seed);
         traffic(&mut world, 5 * SECOND, Duration::from_millis(20));
         world.settle(5 * SECOND);
@@ -319,7 +319,7 @@ fn a_wiped_replica_that_cannot_pull_yet_is_not_counted_by_anyone() {
 
 #[test]
 fn two_wiped_at_once_come_back() {
-    for seed in seeds(20) {
+    for seed in seeds(8) {
         let mut world = ten(seed);
         traffic(&mut world, 3 * SECOND, Duration::from_millis(20));
         world.settle(5 * SECOND);
@@ -348,7 +348,7 @@ fn two_wiped_at_once_come_back() {
 
 #[test]
 fn a_restored_backup_takes_a_later_epoch_and_catches_up_before_it_writes() {
-    for seed in seeds(20) {
+    for seed in seeds(8) {
         let mut world = ten(seed);
         traffic(&mut world, 2 * SECOND, Duration::from_millis(20));
         let backup = world.sites[2].disk.clone();
@@ -381,7 +381,7 @@ fn a_restored_backup_takes_a_later_epoch_and_catches_up_before_it_writes() {
 
 #[test]
 fn a_clone_raises_an_alarm_and_nobody_races() {
-    for seed in seeds(20) {
+    for seed in seeds(10) {
         let mut world = World::new(seed, 4, regional);
         world.start_all();
         world.run(3 * SECOND);
@@ -405,7 +405,7 @@ fn a_clone_raises_an_alarm_and_nobody_races() {
 
 #[test]
 fn a_failed_commit_after_delivery_loses_nothing() {
-    for seed in seeds(20) {
+    for seed in seeds(6) {
         let mut world = ten(seed);
         world.failing_commits = 3;
         world.loss = 5;
@@ -460,7 +460,7 @@ fn members_that_join_or_leave_count_as_they_should() {
 /// Everything at once, then peace: safety all the way, agreement within a bound.
 #[test]
 fn storms_end_in_agreement() {
-    for seed in seeds(60) {
+    for seed in seeds(25) {
         let mut world = World::new(seed, 7, regional);
         world.start_all();
         world.run(3 * SECOND);

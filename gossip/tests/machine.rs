@@ -1,5 +1,7 @@
 //! The core, case by case: one machine driven by hand.
 
+#![allow(clippy::unwrap_used, reason = "a broken case ends the test")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -731,7 +733,8 @@ fn lost_count_is_noticed_and_mended() {
 
 #[test]
 fn what_nobody_should_say_closes_the_connection_and_no_more() {
-    let cases: [(&str, fn(&mut Machine) -> Vec<Output>); 4] = [
+    type Case = fn(&mut Machine) -> Vec<Output>;
+    let cases: [(&str, Case); 4] = [
         ("before hello", |machine| {
             machine.connect(2, 2);
             machine.say(2, state(1, Vec::new()))

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::hello::is_later;
 use super::vector::{Dot, MemberId, ReplicaId, Tip, Vector, Writer};
-use super::wire::{ACKS_COUNT_MAX, Ack, Message, Moved, State};
+use super::wire::{ACKS_COUNT_MAX, Ack, Message, Moved, State, VECTOR_ENTRIES_MAX};
 use super::{ConnectionId, Gossip, Output, Peer, RELAY_WHOLE_INTERVAL, STABLE_INTERVAL};
 
 /// The latest ack of each other member.
@@ -339,9 +339,21 @@ impl Gossip {
         for ack in &acks {
             connection.relayed.insert(ack.member, (ack.start, ack.counter));
         }
-        if !acks.is_empty() {
-            self.counters.acks_relayed += acks.len() as u64;
-            self.send(id, Message::Acks(acks));
+        self.counters.acks_relayed += acks.len() as u64;
+        // As many in one frame as it holds for certain; usually all.
+        let mut message: Vec<Ack> = Vec::new();
+        let mut entries = 0;
+        for ack in acks {
+            let more = ack.vector.entries.len() + ack.vector.floors.len();
+            if entries + more > VECTOR_ENTRIES_MAX && !message.is_empty() {
+                self.send(id, Message::Acks(std::mem::take(&mut message)));
+                entries = 0;
+            }
+            entries += more;
+            message.push(ack);
+        }
+        if !message.is_empty() {
+            self.send(id, Message::Acks(message));
         }
     }
 

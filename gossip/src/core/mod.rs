@@ -492,11 +492,6 @@ impl Gossip {
                 connection.urgent = true;
             }
         }
-        if !own {
-            for pull in self.pulls.values_mut() {
-                pull.progress = self.now.at;
-            }
-        }
         true
     }
 

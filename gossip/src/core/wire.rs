@@ -189,8 +189,8 @@ impl StreamClass {
 /// The payload of a frame is at most this long.
 pub const FRAME_BYTES_MAX: usize = 256 * 1024;
 
-/// A vector has at most so many entries and floors; tens are usual. A frame holds as many.
-pub const VECTOR_ENTRIES_MAX: usize = 4096;
+/// A vector has at most so many entries and floors; tens are usual. A frame holds two of them at 41 bytes each.
+pub const VECTOR_ENTRIES_MAX: usize = 2048;
 
 /// A relayed message carries at most so many acks.
 pub const ACKS_COUNT_MAX: usize = 256;

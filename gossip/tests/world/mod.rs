@@ -5,6 +5,13 @@
 //! have delays, lose pushes, and can be cut in either direction. The disks check causal order, gaps and chains
 //! themselves: the checkers know nothing of how the core came to its decisions.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a broken model ends the test"
+)]
+#![allow(clippy::needless_pass_by_value, reason = "outputs are used up")]
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,15 +21,15 @@ use gossip::{
     PeerState, PullEnd, Received, ReplicaId, Tip, Vector, Writer, transaction_hash,
 };
 
-pub const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
+pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
 const COMMIT: Duration = Duration::from_millis(2);
 const PULL_CHUNK: usize = 64;
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
-pub struct Rng(u64);
+pub(crate) struct Rng(u64);
 
 impl Rng {
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -30,24 +37,24 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    pub fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound.max(1)
     }
 
-    pub fn chance(&mut self, percent: u64) -> bool {
+    pub(crate) fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 }
 
 /// What survives a crash.
 #[derive(Clone, Default)]
-pub struct Disk {
-    pub vector: Vector,
-    pub trimmed: Vector,
+pub(crate) struct Disk {
+    pub(crate) vector: Vector,
+    pub(crate) trimmed: Vector,
     /// In commit order.
-    pub log: Vec<(Dot, Arc<[u8]>)>,
-    pub starts: Vec<Writer>,
-    pub replica: Option<ReplicaId>,
+    pub(crate) log: Vec<(Dot, Arc<[u8]>)>,
+    pub(crate) starts: Vec<Writer>,
+    pub(crate) replica: Option<ReplicaId>,
 }
 
 impl Disk {
@@ -143,13 +150,13 @@ enum Carried {
     },
 }
 
-pub struct Site {
-    pub member: MemberId,
-    pub disk: Disk,
-    pub gossip: Option<Gossip>,
-    pub events: Vec<Event>,
+pub(crate) struct Site {
+    pub(crate) member: MemberId,
+    pub(crate) disk: Disk,
+    pub(crate) gossip: Option<Gossip>,
+    pub(crate) events: Vec<Event>,
     /// Every dot of its own that reached two sites by its own table.
-    pub answered: BTreeSet<Dot>,
+    pub(crate) answered: BTreeSet<Dot>,
     waiting: VecDeque<Dot>,
     life: u64,
     start: Option<Writer>,
@@ -161,21 +168,21 @@ pub struct Site {
     /// Its disk was lost once: who has not heard that yet may believe an ack of the old one.
     wiped: bool,
     wakes: Option<Duration>,
-    pub held_max: usize,
+    pub(crate) held_max: usize,
 }
 
-pub struct World {
-    pub now: Duration,
-    pub rng: Rng,
-    pub sites: Vec<Site>,
+pub(crate) struct World {
+    pub(crate) now: Duration,
+    pub(crate) rng: Rng,
+    pub(crate) sites: Vec<Site>,
     /// Pushes dropped, in percent.
-    pub loss: u64,
+    pub(crate) loss: u64,
     /// Batches that fail, in per mille.
-    pub failing_commits: u64,
+    pub(crate) failing_commits: u64,
     /// Do sites trim what is stable?
-    pub trims: bool,
-    pub delay: fn(usize, usize) -> Duration,
-    pub peers: Vec<Peer>,
+    pub(crate) trims: bool,
+    pub(crate) delay: fn(usize, usize) -> Duration,
+    pub(crate) peers: Vec<Peer>,
     cuts: BTreeSet<(usize, usize)>,
     links: BTreeMap<u64, Link>,
     next: u64,
@@ -196,7 +203,7 @@ impl Drop for World {
 }
 
 /// The seeds to run: one from the environment, or `count` fixed ones.
-pub fn seeds(count: u64) -> Vec<u64> {
+pub(crate) fn seeds(count: u64) -> Vec<u64> {
     match std::env::var("SIM_SEED").ok().and_then(|seed| seed.parse().ok()) {
         Some(seed) => vec![seed],
         None => (1..=count).collect(),
@@ -204,7 +211,7 @@ pub fn seeds(count: u64) -> Vec<u64> {
 }
 
 impl World {
-    pub fn new(seed: u64, count: usize, delay: fn(usize, usize) -> Duration) -> World {
+    pub(crate) fn new(seed: u64, count: usize, delay: fn(usize, usize) -> Duration) -> World {
         let peers = (0..count)
             .map(|index| Peer {
                 id: member(index),
@@ -235,14 +242,14 @@ impl World {
         world
     }
 
-    pub fn start_all(&mut self) {
+    pub(crate) fn start_all(&mut self) {
         for site in 0..self.sites.len() {
             self.start(site);
         }
     }
 
     /// Starts the process of a site on whatever is on its disk.
-    pub fn start(&mut self, index: usize) {
+    pub(crate) fn start(&mut self, index: usize) {
         self.restart_writer(index, 0);
         let now = self.clock();
         let peers = self.peers.clone();
@@ -300,7 +307,7 @@ impl World {
     }
 
     /// `kill -9`: what was not committed is gone; peers notice when the connection has been idle too long.
-    pub fn kill(&mut self, index: usize) {
+    pub(crate) fn kill(&mut self, index: usize) {
         let site = &mut self.sites[index];
         site.gossip = None;
         site.life += 1;
@@ -322,14 +329,14 @@ impl World {
         }
     }
 
-    pub fn wipe(&mut self, index: usize) {
+    pub(crate) fn wipe(&mut self, index: usize) {
         self.kill(index);
         self.sites[index].disk = Disk::default();
         self.sites[index].wiped = true;
     }
 
     /// Puts another process beside the others, with a disk of its own and the seat of an existing one.
-    pub fn clone_site(&mut self, index: usize) -> usize {
+    pub(crate) fn clone_site(&mut self, index: usize) -> usize {
         let site = Site::new(self.sites[index].member, self.sites[index].disk.clone());
         self.sites.push(site);
         let clone = self.sites.len() - 1;
@@ -337,23 +344,23 @@ impl World {
         clone
     }
 
-    pub fn cut(&mut self, from: usize, to: usize) {
+    pub(crate) fn cut(&mut self, from: usize, to: usize) {
         self.cuts.insert((from, to));
     }
 
-    pub fn cut_off(&mut self, index: usize) {
+    pub(crate) fn cut_off(&mut self, index: usize) {
         for other in (0..self.sites.len()).filter(|other| *other != index) {
             self.cut(index, other);
             self.cut(other, index);
         }
     }
 
-    pub fn heal(&mut self) {
+    pub(crate) fn heal(&mut self) {
         self.cuts.clear();
     }
 
     /// One local write; it is on disk a moment later.
-    pub fn write(&mut self, index: usize) {
+    pub(crate) fn write(&mut self, index: usize) {
         if self.sites[index].gossip.is_none() {
             return;
         }
@@ -361,7 +368,7 @@ impl World {
         self.commit_soon(index);
     }
 
-    pub fn run(&mut self, time: Duration) {
+    pub(crate) fn run(&mut self, time: Duration) {
         let end = self.now + time;
         while let Some(((at, _), happening)) = self.calendar.pop_first() {
             if at > end {
@@ -377,7 +384,7 @@ impl World {
     }
 
     /// Runs until all running replicas hold the same; panics if that takes longer than `bound`.
-    pub fn settle(&mut self, bound: Duration) -> Duration {
+    pub(crate) fn settle(&mut self, bound: Duration) -> Duration {
         let begun = self.now;
         while !self.level() {
             assert!(
@@ -390,7 +397,7 @@ impl World {
         self.now - begun
     }
 
-    pub fn level(&self) -> bool {
+    pub(crate) fn level(&self) -> bool {
         let mut running = self.sites.iter().filter(|site| site.gossip.is_some());
         let Some(first) = running.next() else { return true };
         let idle = |site: &Site| site.queue.is_empty() && site.writes == 0;
@@ -402,7 +409,7 @@ impl World {
             })
     }
 
-    pub fn picture(&self) -> String {
+    pub(crate) fn picture(&self) -> String {
         let picture = |site: &Site| {
             let status = site.gossip.as_ref().map(|gossip| {
                 let status = gossip.status();
@@ -920,15 +927,15 @@ impl Site {
         }
     }
 
-    pub fn gossip(&self) -> &Gossip {
+    pub(crate) fn gossip(&self) -> &Gossip {
         self.gossip.as_ref().expect("the site runs")
     }
 
-    pub fn saw(&self, wanted: impl Fn(&Event) -> bool) -> bool {
+    pub(crate) fn saw(&self, wanted: impl Fn(&Event) -> bool) -> bool {
         self.events.iter().any(wanted)
     }
 }
 
-pub fn member(index: usize) -> MemberId {
+pub(crate) fn member(index: usize) -> MemberId {
     MemberId([0, 0, 0, 0, 0, 0, 0, u8::try_from(index).unwrap()])
 }

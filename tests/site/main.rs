@@ -1,0 +1,14 @@
+//! Real `persona site` processes: what they refuse and in which words, what `kill -9`, a full disk and junk leave of
+//! them, and how they go out of service.
+#![cfg(feature = "lab")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failure fails the test")]
+
+mod chance;
+mod drain;
+mod full_disk;
+mod gossiper;
+mod junk;
+mod kill_loop;
+mod process;
+mod refusals;
+mod relay;

@@ -91,6 +91,7 @@ impl From<OperationError> for ApiError {
             OperationError::Store(TransactError::Read(ReadError::Quarantined { .. })) => "in-quarantine",
             OperationError::Store(TransactError::TooManyChanges { .. }) => "too-many-changes",
             OperationError::Store(TransactError::TooLarge { .. }) => "too-large",
+            OperationError::Store(TransactError::Invalid { .. }) => "invalid-write",
             OperationError::Store(TransactError::Busy)
             | OperationError::Crowded { .. }
             | OperationError::Password(HashError::Busy { .. }) => "busy",
@@ -100,6 +101,7 @@ impl From<OperationError> for ApiError {
         let status = match &error {
             OperationError::Store(TransactError::TooManyChanges { .. }) => StatusCode::TOO_MANY_REQUESTS,
             OperationError::Store(TransactError::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
+            OperationError::Store(TransactError::Invalid { .. }) => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::SERVICE_UNAVAILABLE,
         };
         ApiError { status, code, message: error.to_string(), retry_after_s }

@@ -11,12 +11,12 @@ use std::{
 use crdt::{
     AccountId, AccountView, Actor, Cell, CellKind, ClusterView, Document, EmailId, EmailView, Hlc, RecordChange,
     RecordKey, RecordKind, Transaction, VaultId, VaultValue, View, Write,
+    WriteError,
 };
 
 use super::{
     disk::{Batch, DiskRead, Family},
     layout,
-    ledger::LedgerError,
     records::{self, ReadError, Records, standing_of},
     txn::{CHANGES_MAX, TransactError},
 };
@@ -74,30 +74,57 @@ impl<'d> Group<'d> {
         Ok(())
     }
 
-    /// Makes one transaction's local writes, admitted before, and gives the changes, a record each. An error leaves
-    /// the group half changed: it is of no more use then.
+    /// Makes one transaction's local writes and gives the changes, a record each. What a record says already makes
+    /// no change. A write that no record takes undoes the whole transaction: the group goes on without it.
     pub(super) fn write(
         &mut self,
         actor: Actor,
         writes: Vec<(RecordKey, Write)>,
-    ) -> Result<Vec<RecordChange>, LedgerError> {
+    ) -> Result<Vec<RecordChange>, TransactError> {
         let mut by_record: BTreeMap<RecordKey, Vec<Write>> = BTreeMap::new();
         for (key, write) in writes {
             by_record.entry(key).or_default().push(write);
         }
-        let mut changed = Vec::with_capacity(by_record.len());
+        let mut changed: Vec<RecordChange> = Vec::with_capacity(by_record.len());
         for (key, writes) in by_record {
             let loaded = self.load(key)?;
             let (document, view) = loaded.document.as_mut().ok_or(ReadError::Quarantined { key })?;
-            let change = document
-                .write(actor, &writes)
-                .map_err(|error| LedgerError::Damaged(format!("record {key} takes no change: {error}")))?;
-            *view = document.view();
-            loaded.changes.push(change.clone());
-            loaded.dirty = true;
-            changed.push(RecordChange { key, changes: vec![change] });
+            match document.write(actor, &writes) {
+                Ok(change) => {
+                    *view = document.view();
+                    loaded.changes.push(change.clone());
+                    loaded.dirty = true;
+                    changed.push(RecordChange { key, changes: vec![change] });
+                }
+                Err(WriteError::Nothing) => {}
+                Err(error) => {
+                    for done in &changed {
+                        if let Some(loaded) = self.records.get_mut().get_mut(&done.key) {
+                            loaded.changes.pop();
+                        }
+                        self.rebuild(done.key)?;
+                    }
+                    self.rebuild(key)?;
+                    return Err(TransactError::Invalid { key, why: error.to_string() });
+                }
+            }
         }
         Ok(changed)
+    }
+
+    /// Builds a record from the disk and this group's changes again, after one that spoiled it.
+    fn rebuild(&mut self, key: RecordKey) -> Result<(), ReadError> {
+        let Some(spoiled) = self.records.get_mut().remove(&key) else { return Ok(()) };
+        let mut rebuilt = load(self.disk, key)?;
+        rebuilt.document = rebuilt
+            .document
+            .and_then(|(document, _)| document.apply(&spoiled.changes).ok())
+            .map(with_view);
+        rebuilt.quarantined |= rebuilt.document.is_none();
+        rebuilt.dirty = !spoiled.changes.is_empty();
+        rebuilt.changes = spoiled.changes;
+        self.records.get_mut().insert(key, rebuilt);
+        Ok(())
     }
 
     /// Merges one record's part of a transaction from elsewhere. What cannot be merged goes to quarantine, and the
@@ -122,14 +149,11 @@ impl<'d> Group<'d> {
         if !loaded.quarantined {
             // The document is spoiled. What of this group went well is put back together, so that the stored
             // document holds all that the vector covers but the quarantined part.
-            let changes = std::mem::take(&mut loaded.changes);
-            let mut rebuilt = load(self.disk, key)?;
-            rebuilt.document = rebuilt.document.and_then(|(document, _)| document.apply(&changes).ok()).map(with_view);
-            rebuilt.changes = changes;
-            rebuilt.quarantined = true;
-            self.records.get_mut().insert(key, rebuilt);
+            self.rebuild(key)?;
         }
-        self.load(key)?.dirty = true;
+        let loaded = self.load(key)?;
+        loaded.quarantined = true;
+        loaded.dirty = true;
         self.counts.quarantined += 1;
         self.quarantine.push((key, place, quarantined(part)));
         Ok(())

@@ -246,15 +246,20 @@ impl Ledger {
                     let Verdict { keep, finish } = work(&mut txn);
                     let hlc = txn.stamp();
                     let staged = std::mem::take(&mut txn.staged);
-                    let admitted = admit(&mut group, space, &staged);
-                    let mut done = Done { dot: None, hlc };
-                    if keep && admitted.is_ok() && !staged.is_empty() {
-                        let (dot, bytes) = self.append(&mut group, &mut batch, now_ms, hlc, staged)?;
-                        moved.insert(dot.writer, Tip { number: dot.number, hash: transaction_hash(&bytes) });
-                        committed.local.push((dot, bytes));
-                        done.dot = Some(dot);
+                    let mut result = Ok(Done { dot: None, hlc });
+                    if keep && !staged.is_empty() {
+                        result = match admit(&mut group, space, &staged) {
+                            Ok(()) => self.append(&mut group, &mut batch, now_ms, hlc, staged)?,
+                            Err(refusal) => Err(refusal),
+                        }
+                        .map(|(dot, bytes)| {
+                            let hash = transaction_hash(&bytes);
+                            moved.insert(dot.writer, Tip { number: dot.number, hash });
+                            committed.local.push((dot, bytes));
+                            Done { dot: Some(dot), hlc }
+                        });
                     }
-                    answers.waiting.push((finish, admitted.map(|()| done)));
+                    answers.waiting.push((finish, result));
                 }
                 Work::Remote(received) => {
                     let dot = received.envelope.dot;
@@ -289,7 +294,8 @@ impl Ledger {
         Ok((batch, committed))
     }
 
-    /// Turns what a local write staged, and was admitted for, into this writer's next transaction.
+    /// Turns what a local write staged, and was admitted for, into this writer's next transaction. The outer error
+    /// ends the group; the inner one refuses this write, and leaves no trace of it.
     fn append(
         &mut self,
         group: &mut Group<'_>,
@@ -297,8 +303,11 @@ impl Ledger {
         now_ms: u64,
         hlc: Hlc,
         staged: Staged,
-    ) -> Result<(Dot, Arc<[u8]>), LedgerError> {
-        let records = group.write(Actor(self.start.nonce), staged.writes)?;
+    ) -> Result<Result<(Dot, Arc<[u8]>), TransactError>, LedgerError> {
+        let records = match group.write(Actor(self.start.nonce), staged.writes) {
+            Ok(records) => records,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
         group.arrive(staged.vault.iter().cloned());
         for cell in &staged.cells {
             group.merge_cell(cell.clone(), now_ms)?;
@@ -315,7 +324,7 @@ impl Ledger {
         let bytes: Arc<[u8]> = envelope.encode().into();
         self.log(batch, dot, &bytes);
         self.vector.advance(dot.writer, Tip { number: dot.number, hash: transaction_hash(&bytes) });
-        Ok((dot, bytes))
+        Ok(Ok((dot, bytes)))
     }
 
     fn is_next(&self, envelope: &Envelope) -> bool {
@@ -443,9 +452,6 @@ impl Ledger {
 
 /// Whether a local write goes on. Everything that may refuse it is asked here, before anything of it is done.
 fn admit(group: &mut Group<'_>, space: Space, staged: &Staged) -> Result<(), TransactError> {
-    if staged.is_empty() {
-        return Ok(());
-    }
     space.admits(staged.sign_up, staged.urgent)?;
     let bytes = staged.writes.len() * WRITE_BYTES_ROUGHLY
         + staged.vault.iter().map(|value| value.data.len() + 64).sum::<usize>()

@@ -36,6 +36,14 @@ pub enum TransactError {
         /// Bytes, estimated from above.
         bytes: usize,
     },
+    /// The write breaks a rule of the record's format: a fault of whoever made it.
+    #[error("record {key} does not take the write: {why}")]
+    Invalid {
+        /// Which record.
+        key: RecordKey,
+        /// Which rule.
+        why: String,
+    },
     /// Too many writes wait already.
     #[error("too many writes wait here")]
     Busy,

@@ -56,7 +56,7 @@ pub(crate) async fn measure(world: &Arc<World>, length: Duration) -> Result<Verd
     world.monitor.begin_sightings();
     let writes = Writes::start(world, pools, world.load.rate() / sites as f64);
     tokio::time::sleep(length).await;
-    let failed = writes.stop().await;
+    let (failed, complaint) = writes.stop().await;
     tokio::time::sleep(ARRIVE).await;
     let sent = Traffic::now(world)
         .await
@@ -70,7 +70,8 @@ pub(crate) async fn measure(world: &Arc<World>, length: Duration) -> Result<Verd
         if agreed.is_ok() { "yes" } else { "no" },
         agreed.is_ok(),
     );
-    verdict.check("writes that failed", "0", failed.to_string(), failed == 0);
+    let words = complaint.map_or(failed.to_string(), |first| format!("{failed}, first: {first}"));
+    verdict.check("writes that failed", "0", words, failed == 0);
 
     // (dot) → origin and when it was answered.
     let answered: HashMap<Dot, (usize, u64)> = locked(&world.ledger)

@@ -3,8 +3,8 @@
 //! Each ends all sessions of one of a few accounts made for this; there is nothing to win or lose in it, so
 //! what is seen is the store and the network alone.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -17,6 +17,8 @@ use super::{World, WorldError, locked};
 /// Writers under way.
 pub(crate) struct Writes {
     stopped: Arc<AtomicBool>,
+    /// What went wrong, the first time it did.
+    complaint: Arc<OnceLock<String>>,
     failed: Arc<AtomicU64>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -51,9 +53,11 @@ impl Writes {
     pub(crate) fn start(world: &Arc<World>, sites: Vec<(usize, Vec<String>)>, per_second: f64) -> Writes {
         let stopped = Arc::new(AtomicBool::new(false));
         let failed = Arc::new(AtomicU64::new(0));
+        let complaint = Arc::new(OnceLock::new());
         let count = sites.len().max(1) as f64;
         let tasks = sites.into_iter().enumerate().map(|(place, (site, accounts))| {
-            let (world, stopped, failed) = (Arc::clone(world), Arc::clone(&stopped), Arc::clone(&failed));
+            let (world, stopped) = (Arc::clone(world), Arc::clone(&stopped));
+            let (failed, complaint) = (Arc::clone(&failed), Arc::clone(&complaint));
             let period = Duration::from_secs_f64(1.0 / per_second);
             let begin = tokio::time::Instant::now() + period.mul_f64(place as f64 / count);
             tokio::spawn(async move {
@@ -67,10 +71,12 @@ impl Writes {
                     let ask = Ask::SignOutEverywhere {
                         account: account.clone(),
                     };
-                    let (world, failed) = (Arc::clone(&world), Arc::clone(&failed));
+                    let (world, failed, complaint) =
+                        (Arc::clone(&world), Arc::clone(&failed), Arc::clone(&complaint));
                     tokio::spawn(async move {
-                        if ask_at(&world, site, &ask).await.is_err() {
+                        if let Err(error) = ask_at(&world, site, &ask).await {
                             failed.fetch_add(1, Ordering::Relaxed);
+                            let _ = complaint.set(format!("{} at {}: {error}", ask.name(), world.name(site)));
                         }
                     });
                 }
@@ -84,12 +90,12 @@ impl Writes {
         }
     }
 
-    /// Stops, and says how many writes failed.
-    pub(crate) async fn stop(self) -> u64 {
+    /// Stops, and says how many writes failed, and how the first of them did.
+    pub(crate) async fn stop(self) -> (u64, Option<String>) {
         self.stopped.store(true, Ordering::Relaxed);
         for task in self.tasks {
             let _ = task.await;
         }
-        self.failed.load(Ordering::Relaxed)
+        (self.failed.load(Ordering::Relaxed), self.complaint.get().cloned())
     }
 }

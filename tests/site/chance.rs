@@ -8,7 +8,9 @@ pub(crate) fn seed(test: &str) -> u64 {
         Ok(seed) => seed.parse().expect("PERSONA_SEED is a number"),
         Err(_) => rand::random(),
     };
-    println!("to repeat: PERSONA_SEED={seed} cargo test --release --workspace --features lab --test site {test}");
+    println!(
+        "to repeat: PERSONA_SEED={seed} cargo test --release --workspace --features lab --test site {test}"
+    );
     seed
 }
 

@@ -16,8 +16,14 @@ async fn a_site_that_is_alone_in_the_world_stops_at_once() {
     let (_, dot) = site.client.sign_up("ada@example.org").await.expect("a sign-up");
     let (status, took, log) = site.terminate().await;
     assert_eq!(status.code(), Some(0), "{log}");
-    assert!(took < plan.configs[0].drain_timeout, "nobody is there to wait for, but it took {took:?}");
-    assert!(!log.contains("WARN drained") && !log.contains("drained only here"), "{log}");
+    assert!(
+        took < plan.configs[0].drain_timeout,
+        "nobody is there to wait for, but it took {took:?}"
+    );
+    assert!(
+        !log.contains("WARN drained") && !log.contains("drained only here"),
+        "{log}"
+    );
     assert_sound(&plan.open(0), &[dot]);
 }
 
@@ -37,7 +43,9 @@ async fn what_a_draining_site_has_another_has_when_it_ends() {
     while let Some(done) = tasks.join_next().await {
         match done.expect("a task") {
             Ok((_, dot)) => answered.push(dot),
-            Err(Failure::Refused { status: 503, code, .. }) if code == "draining" => refused += 1,
+            Err(Failure::Refused {
+                status: 503, code, ..
+            }) if code == "draining" => refused += 1,
             // Connected after the socket had gone: not taken.
             Err(Failure::Unanswered(words)) if words.contains("Connect") => refused += 1,
             Err(other) => panic!("{other:?}"),
@@ -50,12 +58,20 @@ async fn what_a_draining_site_has_another_has_when_it_ends() {
     assert!(answered.len() >= 5);
     let (status, took, log) = first.ended().await;
     assert_eq!(status.code(), Some(0), "{log}");
-    assert!(took < plan.configs[0].drain_timeout, "the other has everything, but it took {took:?}");
+    assert!(
+        took < plan.configs[0].drain_timeout,
+        "the other has everything, but it took {took:?}"
+    );
     assert!(!log.contains("drained only here"), "{log}");
     println!("{} answered, {refused} told to go elsewhere", answered.len());
     let vector = second.vector().await;
     for dot in &answered {
-        assert!(vector.get(&dot.writer).is_some_and(|number| *number >= dot.number), "{dot:?} is not there");
+        assert!(
+            vector
+                .get(&dot.writer)
+                .is_some_and(|number| *number >= dot.number),
+            "{dot:?} is not there"
+        );
     }
     second.stop().await;
 }
@@ -67,7 +83,11 @@ async fn a_draining_site_says_so_and_ends() {
     site.client.sign_up("ada@example.org").await.expect("a sign-up");
     let answer = site.client.post("/drain", json!({})).await.expect("it drains");
     assert_eq!(answer, json!({ "draining": true }));
-    let refused = site.client.sign_in("ada@example.org").await.expect_err("it takes nothing new");
+    let refused = site
+        .client
+        .sign_in("ada@example.org")
+        .await
+        .expect_err("it takes nothing new");
     match &refused {
         Failure::Refused { status, code, .. } => assert_eq!((*status, code.as_str()), (503, "draining")),
         // On a machine so slow that the socket is gone already.
@@ -88,14 +108,23 @@ async fn a_request_under_way_is_finished_and_what_nobody_else_has_is_named() {
         (status["peers"][0]["connected"] == true).then_some(())
     };
     site.eventually("they are connected", connected).await;
-    let (_, before) = site.client.sign_up("ada@example.org").await.expect("a sign-up on both disks");
+    let (_, before) = site
+        .client
+        .sign_up("ada@example.org")
+        .await
+        .expect("a sign-up on both disks");
     peer.has(before).await;
 
     // From now on the peer is there, and silent: the next write waits for it.
     peer.signal(Signal::STOP);
     let client = site.client.clone();
     let waiting = tokio::spawn(async move {
-        client.post("/accounts", json!({ "address": "bob@example.org", "password": PASSWORD })).await
+        client
+            .post(
+                "/accounts",
+                json!({ "address": "bob@example.org", "password": PASSWORD }),
+            )
+            .await
     });
     let committed = async || {
         let number = site.vector().await.get(&before.writer).copied();
@@ -105,15 +134,24 @@ async fn a_request_under_way_is_finished_and_what_nobody_else_has_is_named() {
     assert!(!waiting.is_finished(), "and waits for the other");
     site.signal(Signal::TERM);
 
-    let answer = waiting.await.expect("a task").expect("it is answered all the same");
+    let answer = waiting
+        .await
+        .expect("a task")
+        .expect("it is answered all the same");
     assert_eq!(answer["answered"], "degraded", "{answer}");
     let dot = written(&answer).expect("a dot");
     let (status, took, log) = site.ended().await;
     assert_eq!(status.code(), Some(0), "{log}");
     let config = &plan.configs[0];
     // The drain's own limit, and what an ending process needs beside it on a busy machine.
-    assert!(took < config.drain_timeout + Duration::from_secs(15), "it took {took:?}");
-    let warning = log.lines().find(|line| line.contains("drained only here")).unwrap_or_else(|| panic!("{log}"));
+    assert!(
+        took < config.drain_timeout + Duration::from_secs(15),
+        "it took {took:?}"
+    );
+    let warning = log
+        .lines()
+        .find(|line| line.contains("drained only here"))
+        .unwrap_or_else(|| panic!("{log}"));
     assert!(warning.contains("WARN"), "{warning}");
     assert!(warning.contains(&dot.writer.to_string()), "{warning}");
     assert!(warning.contains(&format!("number={}", dot.number)), "{warning}");

@@ -26,13 +26,19 @@ const WRITES_MAX: usize = 40_000;
 #[test]
 fn a_full_disk_stops_sign_ups_then_writes_but_not_the_site() {
     if std::env::var_os(INSIDE).is_some() {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build();
         runtime.expect("a runtime").block_on(story());
         return;
     }
     let namespaces: [&[&str]; 2] = [&["--mount"], &["--map-root-user", "--mount"]];
     let mounts = |namespace: &&&[&str]| {
-        let tried = Command::new("unshare").args(**namespace).args(["mount", "-t", "tmpfs", "none", "/mnt"]).status();
+        let tried = Command::new("unshare")
+            .args(**namespace)
+            .args(["mount", "-t", "tmpfs", "none", "/mnt"])
+            .status();
         tried.is_ok_and(|status| status.success())
     };
     let Some(namespace) = namespaces.iter().find(mounts) else {
@@ -49,10 +55,16 @@ fn a_full_disk_stops_sign_ups_then_writes_but_not_the_site() {
         .env(INSIDE, "1")
         .output()
         .expect("it is started");
-    let (said, warned) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (said, warned) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
     println!("{said}");
     assert!(output.status.success(), "{warned}");
-    assert!(said.contains("1 passed"), "it did not run in the namespace: {said}{warned}");
+    assert!(
+        said.contains("1 passed"),
+        "it did not run in the namespace: {said}{warned}"
+    );
 }
 
 async fn story() {
@@ -74,13 +86,22 @@ async fn story() {
     let (leavers, stayers) = people.split_at(PEOPLE / 2);
     let mut leavers = leavers.iter();
     assert_eq!(disk_state(&site).await, "ok");
-    assert_eq!(fs::metadata(plan.configs[0].data.join("reserve")).expect("a reserve").len(), 8 << 20);
+    assert_eq!(
+        fs::metadata(plan.configs[0].data.join("reserve"))
+            .expect("a reserve")
+            .len(),
+        8 << 20
+    );
 
     println!("Little room is left: no new people, everything else for those who are here.");
     let mut ballast = vec![Ballast::down_to(&disk, "first", 3 << 20)];
     let mut strangers = 0;
     let refused = loop {
-        match site.client.sign_up(&format!("stranger{strangers}@example.org")).await {
+        match site
+            .client
+            .sign_up(&format!("stranger{strangers}@example.org"))
+            .await
+        {
             Ok((_, dot)) => answered.push(dot),
             Err(refused) => break refused,
         }
@@ -88,9 +109,16 @@ async fn story() {
         assert!(strangers < 1000, "sign-ups are never refused");
     };
     assert_eq!(refused.code(), "disk-nearly-full", "{refused:?}");
-    assert!(free_bytes(&disk.path).expect("room") > 0, "refused before it is full");
+    assert!(
+        free_bytes(&disk.path).expect("room") > 0,
+        "refused before it is full"
+    );
     assert_eq!(disk_state(&site).await, "nearly-full");
-    let added = site.client.add_email(&stayers[0].account, "second@example.org").await.expect("an address");
+    let added = site
+        .client
+        .add_email(&stayers[0].account, "second@example.org")
+        .await
+        .expect("an address");
     answered.extend(added);
     assert_all_sign_in(&site, stayers).await;
 
@@ -100,7 +128,11 @@ async fn story() {
     assert_eq!(refused.code(), "disk-full", "{refused:?}\n{}", site.log.text());
     assert_all_sign_in(&site, stayers).await;
     assert_eq!(disk_state(&site).await, "full");
-    let refused = site.client.sign_up("late@example.org").await.expect_err("no room for new people");
+    let refused = site
+        .client
+        .sign_up("late@example.org")
+        .await
+        .expect_err("no room for new people");
     assert_eq!(refused.code(), "disk-full", "{refused:?}");
     let leaver = leavers.next().expect("someone");
     let cancelled = site.client.cancel(&leaver.account).await;
@@ -114,13 +146,20 @@ async fn story() {
         match site.client.cancel(&leaver.account).await {
             Ok(dot) => answered.extend(dot),
             Err(refused) => {
-                assert!(["disk-full", "unavailable"].contains(&refused.code()), "{refused:?}");
+                assert!(
+                    ["disk-full", "unavailable"].contains(&refused.code()),
+                    "{refused:?}"
+                );
                 in_doubt.push(leaver);
             }
         }
         assert_all_sign_in(&site, &stayers[..3]).await;
     }
-    println!("{} cancellations were still taken, {} not", PEOPLE / 2 - in_doubt.len(), in_doubt.len());
+    println!(
+        "{} cancellations were still taken, {} not",
+        PEOPLE / 2 - in_doubt.len(),
+        in_doubt.len()
+    );
     assert!(site.is_alive());
 
     println!("Room again: everything is as before.");
@@ -128,11 +167,24 @@ async fn story() {
     let made = async || site.client.sign_up("after@example.org").await.ok();
     let (account, dot) = site.eventually("sign-ups are taken again", made).await;
     answered.push(dot);
-    assert!(plan.configs[0].data.join("reserve").exists(), "the reserve is taken back");
+    assert!(
+        plan.configs[0].data.join("reserve").exists(),
+        "the reserve is taken back"
+    );
     assert_eq!(disk_state(&site).await, "ok");
-    answered.extend(site.client.add_email(&account, "another@example.org").await.expect("an address"));
+    answered.extend(
+        site.client
+            .add_email(&account, "another@example.org")
+            .await
+            .expect("an address"),
+    );
     for leaver in in_doubt {
-        answered.extend(site.client.cancel(&leaver.account).await.expect("cancelled now, or it was"));
+        answered.extend(
+            site.client
+                .cancel(&leaver.account)
+                .await
+                .expect("cancelled now, or it was"),
+        );
         assert!(site.client.is_not_let_in(&leaver.address).await);
     }
     assert_all_sign_in(&site, stayers).await;
@@ -219,10 +271,16 @@ impl SmallDisk {
         };
         let mounted = kinds.iter().find(|kind| match **kind {
             "ext4" => mount_ext4(directory, &path),
-            "tmpfs" => run("mount", &["-t", "tmpfs", "-o", &format!("size={DISK_MIB}m"), "none"], &path),
+            "tmpfs" => run(
+                "mount",
+                &["-t", "tmpfs", "-o", &format!("size={DISK_MIB}m"), "none"],
+                &path,
+            ),
             other => panic!("PERSONA_DISK is ext4 or tmpfs, not {other}"),
         });
-        let Some(kind) = mounted else { panic!("could not mount any of {kinds:?}, though the namespace allows it") };
+        let Some(kind) = mounted else {
+            panic!("could not mount any of {kinds:?}, though the namespace allows it")
+        };
         println!("the disk is {DISK_MIB} MiB of {kind}");
         SmallDisk { path }
     }
@@ -230,14 +288,24 @@ impl SmallDisk {
 
 fn mount_ext4(directory: &Path, path: &Path) -> bool {
     let image = directory.join("image");
-    File::create(&image).and_then(|file| file.set_len(DISK_MIB << 20)).expect("an image");
+    File::create(&image)
+        .and_then(|file| file.set_len(DISK_MIB << 20))
+        .expect("an image");
     // No blocks that only root may use: the site would use them here, and nowhere else.
     run("mkfs.ext4", &["-q", "-m", "0"], &image)
-        && run("mount", &["-o", "loop", image.to_str().expect("a path in UTF-8")], path)
+        && run(
+            "mount",
+            &["-o", "loop", image.to_str().expect("a path in UTF-8")],
+            path,
+        )
 }
 
 fn run(program: &str, arguments: &[&str], last: &Path) -> bool {
-    Command::new(program).args(arguments).arg(last).output().is_ok_and(|output| output.status.success())
+    Command::new(program)
+        .args(arguments)
+        .arg(last)
+        .output()
+        .is_ok_and(|output| output.status.success())
 }
 
 impl Drop for SmallDisk {

@@ -8,7 +8,8 @@ use std::{
 };
 
 use gossip::{
-    Config, Dot, Envelope, Event, Limits, MemberId, Peer, PeerState, Received, ReplicaId, Tip, Vector, Writer,
+    Config, Dot, Envelope, Event, Limits, MemberId, Peer, PeerState, Received, ReplicaId, Tip, Vector,
+    Writer,
     quic::{Identity, LogChunk, MemberConfig, Node, NodeConfig, ReadLogError, Replica},
     transaction_hash,
 };
@@ -25,7 +26,11 @@ pub(crate) struct Quirks {
 
 impl Default for Quirks {
     fn default() -> Quirks {
-        Quirks { versions: (1, 1), features: BTreeSet::new(), fingerprints: BTreeMap::new() }
+        Quirks {
+            versions: (1, 1),
+            features: BTreeSet::new(),
+            fingerprints: BTreeMap::new(),
+        }
     }
 }
 
@@ -61,18 +66,30 @@ impl Gossiper {
     ) -> Gossiper {
         let config = &plan.configs[number];
         let member = |config: &persona::config::MemberConfig| MemberId(*config.id.0.as_bytes());
-        let start = Writer { replica: ReplicaId(*b"replayer"), epoch, nonce: rand::random() };
+        let start = Writer {
+            replica: ReplicaId(*b"replayer"),
+            epoch,
+            nonce: rand::random(),
+        };
         let log = Arc::new(AnyLog::default());
-        let members = config.members.iter().enumerate().map(|(at, listed)| MemberConfig {
-            peer: Peer {
-                id: member(listed),
-                name: listed.name.clone(),
-                site: listed.site.clone(),
-                state: PeerState::Active,
-            },
-            addresses: if at == 0 { vec![site.to_string()] } else { listed.addresses.clone() },
-            keys: vec![listed.public_key.clone()],
-        });
+        let members = config
+            .members
+            .iter()
+            .enumerate()
+            .map(|(at, listed)| MemberConfig {
+                peer: Peer {
+                    id: member(listed),
+                    name: listed.name.clone(),
+                    site: listed.site.clone(),
+                    state: PeerState::Active,
+                },
+                addresses: if at == 0 {
+                    vec![site.to_string()]
+                } else {
+                    listed.addresses.clone()
+                },
+                keys: vec![listed.public_key.clone()],
+            });
         let node = NodeConfig {
             listen: loopback(),
             identity: Identity::from_pem(pem, pem).expect("an identity"),
@@ -91,9 +108,19 @@ impl Gossiper {
             members: members.collect(),
             shape: None,
         };
-        let node = Node::start(node, Vector::new(), Vector::new(), log.clone()).await.expect("it starts");
+        let node = Node::start(node, Vector::new(), Vector::new(), log.clone())
+            .await
+            .expect("it starts");
         log.node.set(node.clone()).ok().expect("set once");
-        Gossiper { node, log, start, tip: Tip { number: 0, hash: [0; 8] } }
+        Gossiper {
+            node,
+            log,
+            start,
+            tip: Tip {
+                number: 0,
+                hash: [0; 8],
+            },
+        }
     }
 
     /// The writer of its transactions.
@@ -103,22 +130,37 @@ impl Gossiper {
 
     /// Writes a transaction whose envelope is as it should be.
     pub(crate) fn write(&mut self, body: Vec<u8>) -> Dot {
-        let dot = Dot { writer: self.start, number: self.tip.number + 1 };
-        let envelope = Envelope { dot, predecessor: self.tip.hash, follows: Vec::new(), body };
+        let dot = Dot {
+            writer: self.start,
+            number: self.tip.number + 1,
+        };
+        let envelope = Envelope {
+            dot,
+            predecessor: self.tip.hash,
+            follows: Vec::new(),
+            body,
+        };
         self.write_bytes(&envelope.encode())
     }
 
     /// Writes any bytes as its next transaction.
     pub(crate) fn write_bytes(&mut self, bytes: &[u8]) -> Dot {
-        let dot = Dot { writer: self.start, number: self.tip.number + 1 };
+        let dot = Dot {
+            writer: self.start,
+            number: self.tip.number + 1,
+        };
         let hash = transaction_hash(bytes);
-        self.tip = Tip { number: dot.number, hash };
+        self.tip = Tip {
+            number: dot.number,
+            hash,
+        };
         let bytes: Arc<[u8]> = bytes.into();
         let mut kept = self.log.kept();
         kept.log.push((dot, bytes.clone()));
         kept.vector.advance(dot.writer, self.tip);
         drop(kept);
-        self.node.committed(vec![(dot.writer, self.tip)], vec![(dot, bytes)]);
+        self.node
+            .committed(vec![(dot.writer, self.tip)], vec![(dot, bytes)]);
         dot
     }
 
@@ -164,8 +206,10 @@ impl AnyLog {
 impl Replica for AnyLog {
     fn deliver(&self, transactions: Vec<Received>) {
         let mut kept = self.kept();
-        let moved: Vec<(Writer, Tip)> =
-            transactions.iter().map(|received| received.envelope.tip(received.hash)).collect();
+        let moved: Vec<(Writer, Tip)> = transactions
+            .iter()
+            .map(|received| received.envelope.tip(received.hash))
+            .collect();
         for (writer, tip) in &moved {
             kept.vector.advance(*writer, *tip);
         }
@@ -178,8 +222,15 @@ impl Replica for AnyLog {
 
     fn read_log(&self, beyond: &Vector, _: Option<u64>, _: usize) -> Result<LogChunk, ReadLogError> {
         let kept = self.kept();
-        let transactions = kept.log.iter().filter(|(dot, _)| !beyond.covers(dot)).map(|(_, bytes)| bytes.clone());
-        Ok(LogChunk::Transactions { transactions: transactions.collect(), next: None })
+        let transactions = kept
+            .log
+            .iter()
+            .filter(|(dot, _)| !beyond.covers(dot))
+            .map(|(_, bytes)| bytes.clone());
+        Ok(LogChunk::Transactions {
+            transactions: transactions.collect(),
+            next: None,
+        })
     }
 
     fn trim(&self, _: Vector) {}

@@ -32,8 +32,9 @@ const REPLAY_EVERY: usize = 10;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_kill_9_the_store_is_whole_and_has_all_that_it_answered_for() {
-    let rounds = std::env::var("PERSONA_KILL_ROUNDS")
-        .map_or(ROUNDS, |rounds| rounds.parse().expect("PERSONA_KILL_ROUNDS is a number"));
+    let rounds = std::env::var("PERSONA_KILL_ROUNDS").map_or(ROUNDS, |rounds| {
+        rounds.parse().expect("PERSONA_KILL_ROUNDS is a number")
+    });
     let seed = chance::seed("kill_loop");
     let mut random = chance::part(seed, 0);
     let plan = Plan::new(1);
@@ -41,7 +42,9 @@ async fn after_kill_9_the_store_is_whole_and_has_all_that_it_answered_for() {
     for round in 0..rounds {
         let site = plan.start(0).await;
         // Once in a while it dies before anybody was answered.
-        let answers = random.random_range(0..=ANSWERS_MAX).saturating_sub(ANSWERS_MAX / 10);
+        let answers = random
+            .random_range(0..=ANSWERS_MAX)
+            .saturating_sub(ANSWERS_MAX / 10);
         let (tell, mut told) = mpsc::unbounded_channel();
         let mut writers = JoinSet::new();
         for writer in 0..WRITERS {
@@ -61,7 +64,9 @@ async fn after_kill_9_the_store_is_whole_and_has_all_that_it_answered_for() {
         }
         site.kill().await;
         while let Some(done) = writers.join_next().await {
-            known.in_doubt.extend(done.unwrap_or_else(|error| panic!("round {round}: {error}")));
+            known
+                .in_doubt
+                .extend(done.unwrap_or_else(|error| panic!("round {round}: {error}")));
         }
         // What was answered while the kill was on its way counts as well.
         while let Some(answer) = told.recv().await {
@@ -75,7 +80,10 @@ async fn after_kill_9_the_store_is_whole_and_has_all_that_it_answered_for() {
         }
         store.close();
     }
-    println!("{rounds} rounds, {} writes answered, none lost", known.answered.len());
+    println!(
+        "{rounds} rounds, {} writes answered, none lost",
+        known.answered.len()
+    );
     let site = plan.start(0).await;
     known.assert_served(&site.client, &mut random).await;
     site.stop().await;
@@ -128,7 +136,10 @@ impl Writer {
                 (_, Some(at)) => {
                     let account = self.accounts.swap_remove(at);
                     doubtful = Some(account.clone());
-                    self.client.cancel(&account).await.map(|dot| (dot, Deed::Cancelled { account }))
+                    self.client
+                        .cancel(&account)
+                        .await
+                        .map(|dot| (dot, Deed::Cancelled { account }))
                 }
             };
             match written {
@@ -177,7 +188,10 @@ impl Known {
             for (address, account) in &self.addresses {
                 let id: AccountId = account.parse().expect("an account");
                 let email = Address::parse(address).expect("an address").id(&index_key);
-                let view = records.account(id).expect("a record").unwrap_or_else(|| panic!("{address} is lost"));
+                let view = records
+                    .account(id)
+                    .expect("a record")
+                    .unwrap_or_else(|| panic!("{address} is lost"));
                 if self.cancelled.contains(account) {
                     assert!(view.cancelled, "{account} was cancelled");
                 } else if !self.in_doubt.contains(account) {
@@ -196,9 +210,15 @@ impl Known {
         for _ in 0..addresses.len().min(50) {
             let (address, account) = addresses[random.random_range(0..addresses.len())];
             if self.cancelled.contains(account) {
-                assert!(client.is_not_let_in(address).await, "{address} is of a cancelled account");
+                assert!(
+                    client.is_not_let_in(address).await,
+                    "{address} is of a cancelled account"
+                );
             } else if !self.in_doubt.contains(account) {
-                let signed_in = client.sign_in(address).await.unwrap_or_else(|error| panic!("{address}: {error:?}"));
+                let signed_in = client
+                    .sign_in(address)
+                    .await
+                    .unwrap_or_else(|error| panic!("{address}: {error:?}"));
                 assert_eq!(&signed_in["account"], account);
             }
         }
@@ -217,15 +237,24 @@ fn assert_whole(store: &Store) {
     let looked = store.read(|records| {
         for key in keys {
             if let Some(id) = key.account() {
-                let view = records.account(id).expect("a record").expect("a view beside its document");
+                let view = records
+                    .account(id)
+                    .expect("a record")
+                    .expect("a view beside its document");
                 let emails = records.emails_of(id).expect("an index");
                 assert!(view.cancelled || !emails.is_empty(), "{id} has no address");
             }
             if let Some(id) = key.email() {
-                let view = records.email(id).expect("a record").expect("a view beside its document");
+                let view = records
+                    .email(id)
+                    .expect("a record")
+                    .expect("a view beside its document");
                 for account in view.accounts() {
                     let account = records.account(account).expect("a record");
-                    assert!(account.is_some(), "{id} is claimed by an account that is not here");
+                    assert!(
+                        account.is_some(),
+                        "{id} is claimed by an account that is not here"
+                    );
                 }
             }
         }
@@ -238,16 +267,30 @@ async fn assert_is_its_log(store: &Store) {
     let replica = Store::open_memory(MemoryDisk::new(), || 1_700_000_000_000, [7; 32]).expect("a store");
     let mut position = None;
     loop {
-        let chunk = store.read_log(&Vector::new(), position, 1 << 20).expect("a readable log");
-        let LogChunk::Transactions { transactions, next } = chunk else { panic!("nothing was trimmed") };
-        replica.apply(transactions.into_iter().map(|bytes| Received::decode(bytes).expect("a transaction")));
+        let chunk = store
+            .read_log(&Vector::new(), position, 1 << 20)
+            .expect("a readable log");
+        let LogChunk::Transactions { transactions, next } = chunk else {
+            panic!("nothing was trimmed")
+        };
+        replica.apply(
+            transactions
+                .into_iter()
+                .map(|bytes| Received::decode(bytes).expect("a transaction")),
+        );
         position = next;
         if position.is_none() {
             break;
         }
     }
     // Queued behind all of them.
-    replica.transact(|_| Ok::<(), TransactError>(())).await.expect("an empty write");
+    replica
+        .transact(|_| Ok::<(), TransactError>(()))
+        .await
+        .expect("an empty write");
     assert_eq!(replica.state().vector, store.state().vector);
-    assert_eq!(replica.digest().expect("a digest"), store.digest().expect("a digest"));
+    assert_eq!(
+        replica.digest().expect("a digest"),
+        store.digest().expect("a digest")
+    );
 }

@@ -49,8 +49,9 @@ impl Plan {
     pub(crate) fn new(sites: usize) -> Plan {
         let directory = tempfile::tempdir().expect("a temporary directory");
         // Held until all are drawn, so that no two are the same.
-        let sockets: Vec<UdpSocket> =
-            (0..sites).map(|_| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port")).collect();
+        let sockets: Vec<UdpSocket> = (0..sites)
+            .map(|_| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port"))
+            .collect();
         let mut members = Vec::new();
         for (number, socket) in sockets.iter().enumerate() {
             let made = make_identity(&name(number)).expect("an identity");
@@ -72,8 +73,15 @@ impl Plan {
             metrics: None,
             drain_timeout: Duration::from_secs(2),
             startup_grace: Duration::from_millis(200),
-            cluster: ClusterConfig { id: Hex([1; 16]), index_key: Hex([2; 32]), digest_key: Hex([3; 32]) },
-            durability: DurabilityConfig { answer: Answer::Local, timeout: Duration::from_millis(500) },
+            cluster: ClusterConfig {
+                id: Hex([1; 16]),
+                index_key: Hex([2; 32]),
+                digest_key: Hex([3; 32]),
+            },
+            durability: DurabilityConfig {
+                answer: Answer::Local,
+                timeout: Duration::from_millis(500),
+            },
             log: LogConfig::default(),
             // As cheap as argon2 allows: hashing is not what is tested.
             passwords: PasswordConfig {
@@ -83,7 +91,10 @@ impl Plan {
                 threads: 1,
                 queue: Duration::from_secs(10),
             },
-            disk: DiskConfig { reserve_mib: 0, free_min_mib: 0 },
+            disk: DiskConfig {
+                reserve_mib: 0,
+                free_min_mib: 0,
+            },
             members: members.clone(),
             lab: LabConfig::default(),
         };
@@ -93,7 +104,10 @@ impl Plan {
 
     /// The file with a site's configuration, written as it stands now.
     pub(crate) fn write(&self, number: usize) -> PathBuf {
-        self.write_text(number, &toml::to_string(&self.configs[number]).expect("a configuration"))
+        self.write_text(
+            number,
+            &toml::to_string(&self.configs[number]).expect("a configuration"),
+        )
     }
 
     /// The same with any text in it.
@@ -145,7 +159,12 @@ pub(crate) async fn refusal(config: &Path) -> String {
 
 fn command(config: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_persona"));
-    command.arg("site").arg("--config").arg(config).env_remove("PERSONA_LOG").stdin(Stdio::null());
+    command
+        .arg("site")
+        .arg("--config")
+        .arg(config)
+        .env_remove("PERSONA_LOG")
+        .stdin(Stdio::null());
     command
 }
 
@@ -211,7 +230,10 @@ impl Site {
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw).expect("a process id");
+        let pid = i32::try_from(self.pid)
+            .ok()
+            .and_then(Pid::from_raw)
+            .expect("a process id");
         // Not waited for before `ended`, so the number is still its own.
         kill_process(pid, signal).expect("a signal is sent");
     }
@@ -260,13 +282,16 @@ impl Site {
     /// The number of one of its counters.
     pub(crate) async fn counter(&self, name: &str) -> u64 {
         let status = self.client.get("/status").await.expect("its status");
-        status["counters"][name].as_u64().unwrap_or_else(|| panic!("no counter {name}: {status}"))
+        status["counters"][name]
+            .as_u64()
+            .unwrap_or_else(|| panic!("no counter {name}: {status}"))
     }
 
     /// Waits until a counter is at least this.
     pub(crate) async fn counted(&self, name: &str, least: u64) {
         let counted = async || (self.counter(name).await >= least).then_some(());
-        self.eventually(&format!("{name} at least {least}"), counted).await;
+        self.eventually(&format!("{name} at least {least}"), counted)
+            .await;
     }
 
     /// What it has of each writer.
@@ -275,7 +300,12 @@ impl Site {
         let writers = vector["writers"].as_object().expect("writers");
         writers
             .iter()
-            .map(|(writer, number)| (writer.parse().expect("a writer"), number.as_u64().expect("a number")))
+            .map(|(writer, number)| {
+                (
+                    writer.parse().expect("a writer"),
+                    number.as_u64().expect("a number"),
+                )
+            })
             .collect()
     }
 
@@ -319,7 +349,9 @@ impl Log {
         let said = async {
             loop {
                 let text = self.text();
-                let line = text.lines().find(|line| parts.iter().all(|part| line.contains(part)));
+                let line = text
+                    .lines()
+                    .find(|line| parts.iter().all(|part| line.contains(part)));
                 if let Some(line) = line {
                     return line.to_owned();
                 }
@@ -341,7 +373,11 @@ pub(crate) struct Client(reqwest::Client);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {
     /// The site said no.
-    Refused { status: u16, code: String, message: String },
+    Refused {
+        status: u16,
+        code: String,
+        message: String,
+    },
     /// Nobody answered: whether it happened is unknown.
     Unanswered(String),
 }
@@ -358,11 +394,19 @@ impl Failure {
 
 impl Client {
     pub(crate) fn new(data: &Path) -> Client {
-        let client = reqwest::Client::builder().unix_socket(data.join("admin.sock")).timeout(PATIENCE).build();
+        let client = reqwest::Client::builder()
+            .unix_socket(data.join("admin.sock"))
+            .timeout(PATIENCE)
+            .build();
         Client(client.expect("a client"))
     }
 
-    pub(crate) async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value, Failure> {
+    pub(crate) async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<Value, Failure> {
         let unanswered = |error: reqwest::Error| Failure::Unanswered(format!("{error:?}"));
         let mut request = self.0.request(method, format!("http://site{path}"));
         if let Some(body) = body {
@@ -374,8 +418,17 @@ impl Client {
         if status.is_success() {
             return Ok(value);
         }
-        let text = |field: &str| value[field].as_str().unwrap_or_else(|| panic!("{field}: {value}")).to_owned();
-        Err(Failure::Refused { status: status.as_u16(), code: text("error"), message: text("message") })
+        let text = |field: &str| {
+            value[field]
+                .as_str()
+                .unwrap_or_else(|| panic!("{field}: {value}"))
+                .to_owned()
+        };
+        Err(Failure::Refused {
+            status: status.as_u16(),
+            code: text("error"),
+            message: text("message"),
+        })
     }
 
     pub(crate) async fn get(&self, path: &str) -> Result<Value, Failure> {
@@ -388,12 +441,18 @@ impl Client {
 
     /// Makes an account; gives it and the dot.
     pub(crate) async fn sign_up(&self, address: &str) -> Result<(String, Dot), Failure> {
-        let made = self.post("/accounts", json!({ "address": address, "password": PASSWORD })).await?;
-        Ok((made["account"].as_str().expect("an account").to_owned(), written(&made).expect("a dot")))
+        let made = self
+            .post("/accounts", json!({ "address": address, "password": PASSWORD }))
+            .await?;
+        Ok((
+            made["account"].as_str().expect("an account").to_owned(),
+            written(&made).expect("a dot"),
+        ))
     }
 
     pub(crate) async fn sign_in(&self, address: &str) -> Result<Value, Failure> {
-        self.post("/sign-in", json!({ "address": address, "password": PASSWORD })).await
+        self.post("/sign-in", json!({ "address": address, "password": PASSWORD }))
+            .await
     }
 
     pub(crate) async fn add_email(&self, account: &str, address: &str) -> Result<Option<Dot>, Failure> {
@@ -407,7 +466,11 @@ impl Client {
     }
 
     pub(crate) async fn cancel(&self, account: &str) -> Result<Option<Dot>, Failure> {
-        Ok(written(&self.post(&format!("/accounts/{account}/cancel"), json!({})).await?))
+        Ok(written(
+            &self
+                .post(&format!("/accounts/{account}/cancel"), json!({}))
+                .await?,
+        ))
     }
 
     /// Whether a password is said to be wrong, which is also what a cancelled account is told.
@@ -421,7 +484,11 @@ impl Client {
 pub(crate) fn written(answer: &Value) -> Option<Dot> {
     let dot = answer.get("dot").filter(|dot| !dot.is_null())?;
     Some(Dot {
-        writer: dot["writer"].as_str().expect("a writer").parse().expect("a writer"),
+        writer: dot["writer"]
+            .as_str()
+            .expect("a writer")
+            .parse()
+            .expect("a writer"),
         number: dot["number"].as_u64().expect("a number"),
     })
 }

@@ -30,9 +30,20 @@ async fn a_data_directory_of_a_newer_format() {
     assert!(before.starts_with("persona store "), "{before}");
     fs::write(data.join("format"), "persona store 999\n").expect("written");
     let words = plan.refusal(0).await;
-    assert_says(&words, &[&data.display().to_string(), "store format 999", "this build reads up to", "newer build"]);
+    assert_says(
+        &words,
+        &[
+            &data.display().to_string(),
+            "store format 999",
+            "this build reads up to",
+            "newer build",
+        ],
+    );
     fs::write(data.join("format"), "PostgreSQL 18\n").expect("written");
-    assert_says(&plan.refusal(0).await, &["not a data directory of Persona", "persona store N"]);
+    assert_says(
+        &plan.refusal(0).await,
+        &["not a data directory of Persona", "persona store N"],
+    );
     fs::write(data.join("format"), before).expect("written");
     plan.start(0).await.stop().await;
 }
@@ -43,8 +54,19 @@ async fn two_processes_on_one_directory() {
     let first = plan.start(0).await;
     let words = plan.refusal(0).await;
     let holder = format!("in use by process {}", first.pid);
-    assert_says(&words, &[&plan.configs[0].data.display().to_string(), &holder, "data directory of its own"]);
-    first.client.sign_up("ada@example.org").await.expect("the first goes on");
+    assert_says(
+        &words,
+        &[
+            &plan.configs[0].data.display().to_string(),
+            &holder,
+            "data directory of its own",
+        ],
+    );
+    first
+        .client
+        .sign_up("ada@example.org")
+        .await
+        .expect("the first goes on");
     first.kill().await;
     // A lock that outlived its process would keep a killed site from ever coming back.
     plan.start(0).await.stop().await;
@@ -64,12 +86,42 @@ async fn configurations_with_a_field_missing_or_wrong() {
     let listen = format!("listen = \"{}\"\n", plan.configs[0].listen);
     check("site = \"site-0\"\n", "", &["missing field `site`"]).await;
     check(&listen, "", &["missing field `listen`"]).await;
-    check(&listen, "listen = \"here\"\n", &["listen", "invalid socket address"]).await;
-    check("index_key = \"0202", "index_key = \"02", &["index_key", "64 hex digits"]).await;
-    check("answer = \"local\"", "answer = \"all\"", &["answer", "\"local\" or \"sites:N\""]).await;
-    check("member = \"0000000000000001\"", "member = \"0000000000000009\"", &["`member`", "[[members]]"]).await;
-    check("drain_timeout_ms = 2000", "drain_timeout_ms = \"2 s\"", &["drain_timeout_ms", "u64"]).await;
-    check("site = \"site-0\"\n", "site = \"site-0\"\ncolour = 1\n", &["unknown field `colour`"]).await;
+    check(
+        &listen,
+        "listen = \"here\"\n",
+        &["listen", "invalid socket address"],
+    )
+    .await;
+    check(
+        "index_key = \"0202",
+        "index_key = \"02",
+        &["index_key", "64 hex digits"],
+    )
+    .await;
+    check(
+        "answer = \"local\"",
+        "answer = \"all\"",
+        &["answer", "\"local\" or \"sites:N\""],
+    )
+    .await;
+    check(
+        "member = \"0000000000000001\"",
+        "member = \"0000000000000009\"",
+        &["`member`", "[[members]]"],
+    )
+    .await;
+    check(
+        "drain_timeout_ms = 2000",
+        "drain_timeout_ms = \"2 s\"",
+        &["drain_timeout_ms", "u64"],
+    )
+    .await;
+    check(
+        "site = \"site-0\"\n",
+        "site = \"site-0\"\ncolour = 1\n",
+        &["unknown field `colour`"],
+    )
+    .await;
     let nowhere = plan.directory.path().join("nowhere.toml");
     assert_says(&refusal(&nowhere).await, &["nowhere.toml", "No such file"]);
 }
@@ -80,12 +132,18 @@ async fn an_identity_that_is_missing_damaged_or_another_s() {
     let identity = plan.configs[0].identity.clone();
     let path = identity.display().to_string();
     fs::copy(&plan.configs[1].identity, &identity).expect("copied");
-    assert_says(&plan.refusal(0).await, &[&path, "its public key is not the one", "member-0"]);
+    assert_says(
+        &plan.refusal(0).await,
+        &[&path, "its public key is not the one", "member-0"],
+    );
     fs::write(&identity, "no PEM").expect("written");
     assert_says(&plan.refusal(0).await, &[&path, "CERTIFICATE"]);
     fs::remove_file(&identity).expect("removed");
     assert_says(&plan.refusal(0).await, &[&path, "No such file"]);
-    assert!(!plan.configs[0].data.exists(), "a site that cannot start leaves nothing behind");
+    assert!(
+        !plan.configs[0].data.exists(),
+        "a site that cannot start leaves nothing behind"
+    );
 }
 
 #[tokio::test]
@@ -93,7 +151,10 @@ async fn a_port_that_is_taken() {
     let plan = Plan::new(1);
     let listen = plan.configs[0].listen;
     let _taken = UdpSocket::bind(listen).expect("the port is free");
-    assert_says(&plan.refusal(0).await, &[&format!("cannot listen on {listen}"), "in use"]);
+    assert_says(
+        &plan.refusal(0).await,
+        &[&format!("cannot listen on {listen}"), "in use"],
+    );
 }
 
 #[tokio::test]
@@ -104,7 +165,10 @@ async fn the_admin_socket_is_its_owner_s_alone() {
     let socket = fs::symlink_metadata(data.join("admin.sock")).expect("a socket");
     assert!(socket.file_type().is_socket());
     assert_eq!(socket.permissions().mode() & 0o777, 0o600);
-    assert_eq!(fs::metadata(data).expect("the data").permissions().mode() & 0o777, 0o700);
+    assert_eq!(
+        fs::metadata(data).expect("the data").permissions().mode() & 0o777,
+        0o700
+    );
     // A socket that a killed process left is no obstacle, one of a stopped site is gone.
     site.kill().await;
     assert!(data.join("admin.sock").exists());
@@ -135,7 +199,10 @@ async fn a_peer_whose_key_is_not_listed() {
     plan.configs[1].members[0].public_key = other.public_key;
     let sites = [plan.start(0).await, plan.start(1).await];
     // The one that does not list the key says whose it is not, and from where it was shown.
-    let line = sites[1].log.says(&["WARN", &fingerprint, "listed by no member"]).await;
+    let line = sites[1]
+        .log
+        .says(&["WARN", &fingerprint, "listed by no member"])
+        .await;
     assert_says(&line, &["127.0.0.1"]);
     sites[1].counted("handshakes_refused", 1).await;
     assert_apart(&sites).await;
@@ -152,7 +219,9 @@ async fn two_peers_neither_of_which_lists_the_other_s_key() {
     for (site, peer) in sites.iter().zip([1, 0]) {
         let fingerprint = gossip::quic::fingerprint(&plan.configs[peer].members[peer].public_key);
         let address = plan.configs[peer].listen.to_string();
-        site.log.says(&["WARN", &fingerprint, "listed by no member", &address]).await;
+        site.log
+            .says(&["WARN", &fingerprint, "listed by no member", &address])
+            .await;
         site.counted("handshakes_refused", 1).await;
     }
     assert_apart(&sites).await;
@@ -160,7 +229,10 @@ async fn two_peers_neither_of_which_lists_the_other_s_key() {
 
 #[tokio::test]
 async fn a_peer_of_another_cluster_or_with_another_index_key() {
-    for (what, words) in [("cluster", "of another cluster"), ("index key", "the fingerprints of index-key differ")] {
+    for (what, words) in [
+        ("cluster", "of another cluster"),
+        ("index key", "the fingerprints of index-key differ"),
+    ] {
         let mut plan = Plan::new(2);
         let cluster = &mut plan.configs[1].cluster;
         match what {
@@ -180,9 +252,18 @@ async fn a_peer_of_another_cluster_or_with_another_index_key() {
 async fn a_peer_of_a_later_protocol() {
     let plan = Plan::new(2);
     let site = plan.start(0).await;
-    let quirks = Quirks { versions: (2, 3), ..Quirks::default() };
+    let quirks = Quirks {
+        versions: (2, 3),
+        ..Quirks::default()
+    };
     let _later = Gossiper::start(&plan, 1, 1, plan.configs[0].listen, quirks).await;
-    site.log.says(&["WARN", "refused", "no protocol version in common: here 1 to 1, there 2 to 3"]).await;
+    site.log
+        .says(&[
+            "WARN",
+            "refused",
+            "no protocol version in common: here 1 to 1, there 2 to 3",
+        ])
+        .await;
     site.counted("refused", 1).await;
     // What a later version says beyond what is known here is no obstacle.
     let fingerprints = BTreeMap::from([("colour".to_owned(), [5; 8])]);
@@ -191,7 +272,11 @@ async fn a_peer_of_a_later_protocol() {
         1,
         2,
         plan.configs[0].listen,
-        Quirks { versions: (1, 3), features: ["colours".to_owned()].into(), fingerprints },
+        Quirks {
+            versions: (1, 3),
+            features: ["colours".to_owned()].into(),
+            fingerprints,
+        },
     )
     .await;
     let dot = newer.write(Vec::new());

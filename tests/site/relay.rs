@@ -32,7 +32,11 @@ impl Relay {
         let address = front.local_addr().expect("an address");
         let forged = Arc::default();
         let task = tokio::spawn(pass_on(front, back, random, Arc::clone(&forged)));
-        Relay { address, forged, task }
+        Relay {
+            address,
+            forged,
+            task,
+        }
     }
 }
 

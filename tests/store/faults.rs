@@ -148,3 +148,50 @@ async fn a_trimmed_log_says_so_and_old_writers_fold() {
     assert!(replica.store.state().vector.folded(&first.writer), "floors survive a restart");
     replica.assert_sound();
 }
+
+#[tokio::test]
+async fn a_write_that_a_record_does_not_take_is_undone_whole() {
+    use crdt::{AccountId, AccountWrite, CellKind, ClusterWrite, Epoch, MemberField, MemberId, MemberState};
+    use persona::store::Records;
+    let (time, passwords) = (Time::new(), passwords());
+    let replica = Replica::new(1, &time, &passwords, KeepLog::Everything);
+    let account = AccountId::from_bytes([1; 15]);
+    let member = |state| ClusterWrite::Member {
+        id: MemberId::from_bytes([1; 8]),
+        at: crdt::Hlc::new(1, 0),
+        field: MemberField::State(state),
+    };
+    replica
+        .store
+        .transact(move |txn| {
+            txn.write_cluster(member(MemberState::Left));
+            Ok::<(), TransactError>(())
+        })
+        .await
+        .expect("a member that left");
+    let before = replica.store.digest().expect("a digest");
+    let refused = replica
+        .store
+        .transact(move |txn| {
+            let at = txn.stamp();
+            txn.write_account(account, AccountWrite::SessionEpoch(Epoch { resets: 0, at }));
+            txn.write_cluster(member(MemberState::Active));
+            Ok::<(), TransactError>(())
+        })
+        .await;
+    assert!(matches!(refused, Err(TransactError::Invalid { .. })), "{refused:?}");
+    assert_eq!(replica.store.digest().expect("a digest"), before);
+    let read = replica.store.read(|records| (records.account(account), records.cells(CellKind::TRIES, b"x")));
+    assert_eq!(read.expect("a snapshot").0, Ok(None));
+
+    let repeated = replica
+        .store
+        .transact(move |txn| {
+            txn.write_cluster(member(MemberState::Left));
+            Ok::<(), TransactError>(())
+        })
+        .await;
+    assert!(repeated.is_ok(), "what a record says already is no error: {repeated:?}");
+    replica.assert_sound();
+    assert_eq!(replica.store.counters().failed_batches, 0);
+}

@@ -3,4 +3,5 @@
 mod damage;
 mod faults;
 mod replica;
+mod review;
 mod world;

@@ -34,7 +34,13 @@ pub(super) async fn conduct(world: &Arc<World>, length: Option<Duration>) -> Res
     let _ = locked(&world.gauges).cut_window();
     let end_us = wall_us();
     hands::wipe(world, &wiped).await?;
-    let _ = writes.stop().await;
+    // Those that were under way when it came have failed, as they should.
+    let (failed, first) = writes.stop().await;
+    if let Some(first) = first {
+        world
+            .timeline
+            .say(&format!("{failed} dense writes failed, the first: {first}"));
+    }
     world
         .timeline
         .say(&format!("killed -9 and emptied: {}", world.names(&wiped)));

@@ -98,18 +98,18 @@ impl Replication {
             ));
             return;
         }
-        let state = self.store.state();
-        let ours = state.own_starts.iter().any(|start| start.replica == known.replica);
-        if ours && !state.own_starts.contains(&known) {
+        // Only a start under the replica id of this very moment makes this directory one of two: it draws a new id.
+        // The gossip says this once in a process life; two copies that live side by side do not race.
+        let copied = known.replica == self.store.state().start.replica;
+        if copied {
             self.alarm(format_args!(
                 "this data directory was restored or copied: peers know a start of its replica ({known}) that it \
                  did not make; it takes a new replica id"
             ));
-            self.store.begin_again(Beginning { past_epoch: known.epoch, new_replica: true });
         } else {
             tracing::warn!(%known, "peers know a later start of this member; beginning one past it");
-            self.store.begin_again(Beginning { past_epoch: known.epoch, new_replica: false });
         }
+        self.store.begin_again(Beginning { past_epoch: known.epoch, new_replica: copied });
     }
 }
 

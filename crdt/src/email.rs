@@ -77,17 +77,14 @@ pub enum EmailWrite {
 /// What an owner uses an address as.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum UsedAs {
-    /// It may reset the account.
+    /// Its domain's own identity provider vouched for it.
     Primary,
-    /// It may not.
+    /// The fallback did, by mail.
     Secondary,
 }
 
 /// The most releases that a value carries on; beyond it the earliest are dropped.
 pub const RELEASED_MAX: usize = 64;
-
-/// The most claims of others that a release carries on: more than there are sites to make them at once.
-pub const KEPT_MAX: usize = 32;
 
 /// What an email's record says. Who owns the address also depends on the accounts: [`EmailView::owner`].
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -239,8 +236,6 @@ pub(crate) enum ClaimValue {
     Claim(Claim),
     Release {
         own: Released,
-        /// Claims of other accounts that stood before the one released, without what they carried.
-        kept: Vec<Claim>,
         carried: Vec<Released>,
     },
 }
@@ -254,13 +249,9 @@ impl ClaimValue {
                 claim.put(&mut bytes);
                 &claim.released
             }
-            ClaimValue::Release { own, kept, carried } => {
+            ClaimValue::Release { own, carried } => {
                 bytes.push(RELEASE_TAG);
                 own.put(&mut bytes);
-                bytes.push(u8::try_from(kept.len()).unwrap_or(u8::MAX));
-                kept.iter()
-                    .take(usize::from(u8::MAX))
-                    .for_each(|claim| claim.put(&mut bytes));
                 carried
             }
         };
@@ -282,14 +273,8 @@ impl ClaimValue {
             }
             RELEASE_TAG => {
                 let own = Released::read(&mut reader)?;
-                let kept = usize::from(reader.u8()?);
-                DecodeError::limit("claims carried on", kept, KEPT_MAX)?;
-                let kept = (0..kept)
-                    .map(|_| Claim::read(&mut reader))
-                    .collect::<Result<_, _>>()?;
                 ClaimValue::Release {
                     own,
-                    kept,
                     carried: Released::read_list(&mut reader)?,
                 }
             }
@@ -307,7 +292,7 @@ impl ClaimValue {
     fn claims(&self) -> &[Claim] {
         match self {
             ClaimValue::Claim(claim) => std::slice::from_ref(claim),
-            ClaimValue::Release { kept, .. } => kept,
+            ClaimValue::Release { .. } => &[],
         }
     }
 
@@ -443,8 +428,10 @@ pub(crate) fn claim_over(claim: &Claim, seen: &[ClaimValue]) -> ClaimValue {
     })
 }
 
-/// The release as it is to be written over `seen`: with the proof that it ends, the releases that it replaces,
-/// and the claims of other accounts that came before. Those that came after had lost, and do not return.
+/// The release as it is to be written over `seen`: with the proof that it ends, and the releases that it replaces.
+/// It ends every claim that it saw. Those of others had lost and do not return, because only the owner lets go.
+/// (A release that carried others' claims on would name again what a later claim, made elsewhere, has taken the
+/// name off: a value that is named and erased.)
 pub(crate) fn release_over(account: AccountId, at: Hlc, seen: &[ClaimValue]) -> ClaimValue {
     let (claims, mut released) = settle(seen);
     let ended = claims
@@ -462,14 +449,8 @@ pub(crate) fn release_over(account: AccountId, at: Hlc, seen: &[ClaimValue]) -> 
             proof: own.proof.max(earlier.proof),
         };
     }
-    let first = claims
-        .iter()
-        .position(|claim| claim.account == account && claim.proof <= at);
-    let before = first.unwrap_or(claims.len());
-    let kept = claims.into_iter().take(before.min(KEPT_MAX)).collect();
     ClaimValue::Release {
         own,
-        kept,
         carried: carried(released),
     }
 }

@@ -273,7 +273,7 @@ fn cancel(
             Err(ReadError::Quarantined { .. }) => continue,
             other => other?,
         };
-        if claims::releases_when_cancelled(account, &known, &owner) {
+        if claims::releases_when_cancelled(account, &owner) {
             latest = latest.max(known.latest());
             released.push(email);
         }

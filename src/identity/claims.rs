@@ -92,23 +92,11 @@ pub fn removal(account: AccountId, seen: &Seen<'_>) -> Result<(), Refusal> {
     }
 }
 
-/// Whether an account that is being cancelled writes a release into this address.
-///
-/// A release ends what ranks after the account's own claim in the record's order (greatest proof first). If
-/// another account owns the address although it ranks after, because only its claim is verified, a release would
-/// end that one too; then there is none, and none is needed: a cancelled account's claim counts for nothing.
-pub fn releases_when_cancelled(account: AccountId, email: &EmailView, owner: &Ownership<'_>) -> bool {
-    let Some(own) = email.claims.iter().find(|claim| claim.account == account) else {
-        return false;
-    };
-    match owner {
-        Ownership::Free => true,
-        Ownership::Held { claim, .. } => {
-            claim.account == account
-                || (claim.proof, std::cmp::Reverse(claim.account))
-                    > (own.proof, std::cmp::Reverse(own.account))
-        }
-    }
+/// Whether an account that is being cancelled writes a release into this address: only into those that it owns. A
+/// release ends every claim that it sees, so a loser's would end the owner's; and a cancelled account's claim
+/// counts for nothing anyway.
+pub fn releases_when_cancelled(account: AccountId, owner: &Ownership<'_>) -> bool {
+    matches!(owner, Ownership::Held { claim, .. } if claim.account == account)
 }
 
 /// What a session's epoch, as its signer saw it, says here. Compared as values seen; no clock decides.
@@ -514,7 +502,7 @@ mod tests {
     #[track_caller]
     fn check_releases(world: &World, expected: bool) {
         assert_eq!(
-            releases_when_cancelled(ADA, &world.email, &world.owner()),
+            releases_when_cancelled(ADA, &world.owner()),
             expected
         );
     }
@@ -537,23 +525,23 @@ mod tests {
                 .ada(0)
                 .bob(0)
                 .claims([claim(ADA, 40, 0), claim(BOB, 60, 0)]),
-            true,
-        ); // Bob's, and ranks first
+            false,
+        ); // Bob's
         check_releases(
             &nobody()
                 .ada(1)
                 .bob(0)
                 .claims([claim(ADA, 40, 0), claim(BOB, 30, 0)]),
             false,
-        ); // Bob's, but ranks after
+        ); // Bob's, who alone is verified
         check_releases(
             &nobody()
                 .ada(0)
                 .bob(0)
                 .claims([claim(ADA, 40, 0), claim(BOB, 60, 0)])
                 .cancelled(BOB),
-            true,
-        );
+            false,
+        ); // nobody's
     }
 
     #[track_caller]

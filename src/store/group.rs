@@ -98,18 +98,24 @@ impl<'d> Group<'d> {
                 }
                 Err(WriteError::Nothing) => {}
                 Err(error) => {
-                    for done in &changed {
-                        if let Some(loaded) = self.records.get_mut().get_mut(&done.key) {
-                            loaded.changes.pop();
-                        }
-                        self.rebuild(done.key)?;
-                    }
+                    self.undo(&changed)?;
                     self.rebuild(key)?;
                     return Err(TransactError::Invalid { key, why: error.to_string() });
                 }
             }
         }
         Ok(changed)
+    }
+
+    /// Takes the latest transaction's changes back.
+    pub(super) fn undo(&mut self, changed: &[RecordChange]) -> Result<(), ReadError> {
+        for part in changed {
+            if let Some(loaded) = self.records.get_mut().get_mut(&part.key) {
+                loaded.changes.pop();
+            }
+            self.rebuild(part.key)?;
+        }
+        Ok(())
     }
 
     /// Builds a record from the disk and this group's changes again, after one that spoiled it.

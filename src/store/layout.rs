@@ -4,6 +4,8 @@
 //! RocksDB checks its blocks as well; this checksum travels with the value, and so also covers what a bug or an
 //! operator did to it on the way.
 
+use std::collections::BTreeMap;
+
 use crdt::{AccountId, CellKind, EmailId, RecordKey, VaultId};
 use gossip::{Dot, Floor, Tip, Writer};
 
@@ -82,6 +84,8 @@ pub(super) mod meta {
     pub(in crate::store) const CLOCK: &[u8] = b"clock";
     /// → the next free place in the log, 8 bytes big-endian.
     pub(in crate::store) const PLACE: &[u8] = b"place";
+    /// → what the next transaction of this replica follows: (writer, tip) after (writer, tip).
+    pub(in crate::store) const FOLLOWS: &[u8] = b"follows";
     /// Prefix of this replica's starts: `start/` · place (4 bytes big-endian) → writer.
     pub(in crate::store) const START: &[u8] = b"start/";
     /// Prefix of the version vector: `vector/` · writer → tip.
@@ -113,6 +117,17 @@ pub(super) fn tip(payload: &[u8]) -> Result<Tip, Unsealed> {
     let (number, rest) = payload.split_first_chunk::<8>().ok_or(Unsealed::Shape)?;
     let hash = rest.try_into().map_err(|_| Unsealed::Shape)?;
     Ok(Tip { number: u64::from_be_bytes(*number), hash })
+}
+
+/// Vector entries, as a payload.
+pub(super) fn entries_payload(entries: &BTreeMap<Writer, Tip>) -> Vec<u8> {
+    entries.iter().flat_map(|(writer, tip)| writer.to_bytes().into_iter().chain(tip_payload(*tip))).collect()
+}
+
+/// The reverse of [`entries_payload`].
+pub(super) fn entries(payload: &[u8]) -> Result<Vec<(Writer, Tip)>, Unsealed> {
+    let (entries, []) = payload.as_chunks::<36>() else { return Err(Unsealed::Shape) };
+    entries.iter().map(|entry| Ok((writer(&entry[..20])?, tip(&entry[20..])?))).collect()
 }
 
 /// What is left of a replica's older writers, as a payload.

@@ -105,7 +105,9 @@ pub struct Ledger {
     own_starts: Vec<Writer>,
     vector: Vector,
     trimmed: Vector,
-    /// Vector entries that moved since this writer's previous transaction: what the next one follows.
+    /// What the next transaction of this replica follows beside its own previous one: the transactions applied since
+    /// that no other of them follows. All that they follow in turn is implied, so this stays as small as the number
+    /// of replicas that write at once, over any number of restarts.
     follows: BTreeMap<Writer, Tip>,
     clock: Clock,
     next_place: u64,
@@ -148,14 +150,17 @@ impl Ledger {
         let mut random = StdRng::from_seed(seed);
         let mut found = Err(LedgerError::Disk(DiskError::Closed));
         disk.read(&mut |disk| found = Found::read(disk))?;
-        let found = found?;
+        let mut found = found?;
         let replica = match found.replica {
             Some(replica) if !beginning.new_replica => replica,
             _ => ReplicaId(random.random()),
         };
         let epoch = found.own_starts.iter().map(|start| start.epoch).max().unwrap_or(0).max(beginning.past_epoch);
         let start = Writer { replica, epoch: epoch.saturating_add(1), nonce: random.random() };
-        let mut own_starts = found.own_starts;
+        let mut own_starts = std::mem::take(&mut found.own_starts);
+        // The first transaction of this start follows the last of the start before.
+        let last = own_starts.iter().rev().find_map(|start| Some((*start, found.vector.get(start)?)));
+        found.follows.extend(last);
         own_starts.push(start);
         let place = u32::try_from(own_starts.len()).unwrap_or(u32::MAX);
         let mut batch = Batch::new();
@@ -165,8 +170,8 @@ impl Ledger {
         Ok(Ledger {
             disk,
             start,
+            follows: found.follows,
             own_starts,
-            follows: found.vector.iter().collect(),
             vector: found.vector,
             trimmed: found.trimmed,
             clock: Clock::new(found.clock),
@@ -289,6 +294,7 @@ impl Ledger {
             let clock = self.clock.last().to_u64();
             batch.put(Family::Meta, meta::CLOCK, layout::seal(&layout::number_key(clock)));
             batch.put(Family::Meta, meta::PLACE, layout::seal(&layout::number_key(self.next_place)));
+            batch.put(Family::Meta, meta::FOLLOWS, layout::seal(&layout::entries_payload(&self.follows)));
         }
         committed.moved = moved.into_iter().collect();
         Ok((batch, committed))
@@ -308,20 +314,28 @@ impl Ledger {
             Ok(records) => records,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        group.arrive(staged.vault.iter().cloned());
-        for cell in &staged.cells {
-            group.merge_cell(cell.clone(), now_ms)?;
-        }
-        let body = Transaction { hlc, records, vault: staged.vault, cells: staged.cells }.encode();
+        let body = Transaction { hlc, records, vault: staged.vault, cells: staged.cells };
         let last = self.vector.get(&self.start);
         let dot = Dot { writer: self.start, number: last.map_or(0, |tip| tip.number) + 1 };
+        let encoded = body.encode();
+        let body_bytes = encoded.len();
         let envelope = Envelope {
             dot,
             predecessor: last.map_or([0; 8], |tip| tip.hash),
-            follows: std::mem::take(&mut self.follows).into_iter().collect(),
-            body,
+            follows: self.follows.iter().map(|(writer, tip)| (*writer, *tip)).collect(),
+            body: encoded,
         };
         let bytes: Arc<[u8]> = envelope.encode().into();
+        if body_bytes > crdt::TRANSACTION_BYTES_MAX || bytes.len() > gossip::TRANSACTION_BYTES_MAX {
+            // No peer would take it, so it must not be written here either.
+            group.undo(&body.records)?;
+            return Ok(Err(TransactError::TooLarge { bytes: bytes.len() }));
+        }
+        self.follows.clear();
+        for cell in body.cells {
+            group.merge_cell(cell, now_ms)?;
+        }
+        group.arrive(body.vault);
         self.log(batch, dot, &bytes);
         self.vector.advance(dot.writer, Tip { number: dot.number, hash: transaction_hash(&bytes) });
         Ok(Ok((dot, bytes)))
@@ -350,6 +364,12 @@ impl Ledger {
         self.log(batch, dot, &received.bytes);
         let tip = Tip { number: dot.number, hash: received.hash };
         self.vector.advance(dot.writer, tip);
+        // What it follows, directly, is implied by it from now on.
+        for (writer, implied) in &received.envelope.follows {
+            if self.follows.get(writer).is_some_and(|known| known.number <= implied.number) {
+                self.follows.remove(writer);
+            }
+        }
         self.follows.insert(dot.writer, tip);
         let Ok(transaction) = Transaction::decode(&received.envelope.body) else {
             group.hold_body(place, &received.envelope.body);
@@ -468,6 +488,7 @@ struct Found {
     own_starts: Vec<Writer>,
     vector: Vector,
     trimmed: Vector,
+    follows: BTreeMap<Writer, Tip>,
     clock: Hlc,
     next_place: u64,
 }
@@ -479,6 +500,7 @@ impl Found {
             own_starts: Vec::new(),
             vector: Vector::new(),
             trimmed: Vector::new(),
+            follows: BTreeMap::new(),
             clock: Hlc::ZERO,
             // Place 0 is never used: it stands for "before the log".
             next_place: 1,
@@ -491,6 +513,10 @@ impl Found {
         if let Some(bytes) = disk.get(Family::Meta, meta::CLOCK)? {
             let number = layout::unseal(&bytes).and_then(layout::number).map_err(ReadError::from)?;
             found.clock = Hlc::from_u64(number);
+        }
+        if let Some(bytes) = disk.get(Family::Meta, meta::FOLLOWS)? {
+            let entries = layout::unseal(&bytes).and_then(layout::entries).map_err(ReadError::from)?;
+            found.follows = entries.into_iter().collect();
         }
         records::try_scan(disk, Family::Meta, meta::START, |_, value| {
             found.own_starts.push(layout::writer(layout::unseal(value)?)?);

@@ -39,6 +39,7 @@ pub(crate) enum PairCut {
 pub(crate) struct Network {
     addresses: Vec<SocketAddr>,
     loss: f64,
+    jitter: f64,
     /// Sites that nobody hears, and that hear nobody.
     apart: BTreeSet<usize>,
     /// (from, to): what is sent that way is lost.
@@ -52,6 +53,7 @@ impl Network {
         Network {
             addresses: plan.sites.iter().map(|site| site.gossip).collect(),
             loss: plan.settings.loss,
+            jitter: plan.settings.jitter,
             apart: BTreeSet::new(),
             cut: BTreeSet::new(),
             twin: None,
@@ -120,7 +122,7 @@ impl Network {
         Link {
             address,
             delay_us: micros(delay),
-            jitter_us: micros(delay.mul_f64(JITTER_SHARE)),
+            jitter_us: micros(delay.mul_f64(self.jitter)),
             loss: self.loss,
             cut_out: self.is_cut(site, other),
             cut_in: self.is_cut(other, site),

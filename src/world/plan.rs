@@ -33,6 +33,8 @@ pub(crate) struct Settings {
     pub(crate) sites: usize,
     /// Share of datagrams lost on every link.
     pub(crate) loss: f64,
+    /// Jitter, as a share of the one-way delay.
+    pub(crate) jitter: f64,
     /// `[durability] answer` in every site's configuration.
     pub(crate) answer: &'static str,
 }
@@ -476,6 +478,7 @@ mod tests {
         let settings = Settings {
             sites: 2,
             loss: 0.0,
+            jitter: 0.0,
             answer: "sites:2",
         };
         let refused = Plan::open(dir.path(), true, settings).map(|_| ());

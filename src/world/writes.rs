@@ -85,6 +85,7 @@ impl Writes {
         let tasks = tasks.collect();
         Writes {
             stopped,
+            complaint,
             failed,
             tasks,
         }

@@ -6,10 +6,14 @@
 
 use std::{collections::BTreeMap, sync::atomic::Ordering};
 
+use crdt::{RecordKey, VaultId};
 use gossip::{
     Dot, Envelope, FOLLOWS_COUNT_MAX, ReplicaId, TRANSACTION_BYTES_MAX, Tip, Writer, transaction_hash,
 };
-use persona::members::make_identity;
+use persona::{
+    members::make_identity,
+    store::{Records, Store, disk::Family},
+};
 use rand::{Rng, RngExt, rngs::StdRng};
 use tokio::net::UdpSocket;
 
@@ -223,18 +227,72 @@ async fn transactions_forged_by_a_member() {
         digests[0]
     );
 
+    answered.extend(&written);
     for (number, site) in sites.into_iter().enumerate() {
+        let missing = site.counter("missing_values").await;
         site.stop().await;
         let store = plan.open(number);
-        answered.extend(&written);
-        let audit = assert_sound(&store, &answered);
-        assert!(audit.quarantined > 0, "{audit:?}");
+        assert_sound_but_for_quarantine(&store, missing);
+        for dot in &answered {
+            assert!(
+                store.state().vector.covers(dot),
+                "{dot:?} was answered and is lost"
+            );
+        }
         store.close();
     }
     // And it starts again over all that.
     let site = plan.start(0).await;
     assert_well(&site, "restarted@example.org").await;
     site.stop().await;
+}
+
+/// Nothing is wrong but what forged transactions do to themselves: they name values that they did not bring, which
+/// was counted; and of a record in quarantine nothing is erased, since what is missing of it may name that still.
+fn assert_sound_but_for_quarantine(store: &Store, missing_values: u64) {
+    let audit = store.audit().expect("a readable store");
+    assert!(audit.quarantined > 0, "{audit:?}");
+    let mut spared: Vec<VaultId> = Vec::new();
+    let mut missing = 0;
+    for finding in &audit.findings {
+        let vault = finding
+            .strip_prefix("vault: ")
+            .unwrap_or_else(|| panic!("{:#?}", audit.findings));
+        match vault.split_once(' ') {
+            Some((_, "is named, and not there")) => missing += 1,
+            Some((id, "is there, and nothing names it")) => spared.push(id.parse().expect("an id")),
+            _ => panic!("{:#?}", audit.findings),
+        }
+    }
+    assert!(
+        missing <= missing_values,
+        "{missing_values} counted: {:#?}",
+        audit.findings
+    );
+    println!("{audit:?}");
+    let quarantined = |key: &[u8]| {
+        let key = RecordKey::from_bytes(key.try_into().expect("a record's key"));
+        let looked = store.read(|records| match (key.account(), key.email()) {
+            (Some(account), _) => records.account(account).is_err(),
+            (_, Some(email)) => records.email(email).is_err(),
+            _ => records.cluster().is_err(),
+        });
+        looked.expect("a snapshot")
+    };
+    let mut documents = Vec::new();
+    let scanned = store.scan_everything(|family, key, document| {
+        if family == Family::Documents {
+            documents.push((key.to_vec(), document.to_vec()));
+        }
+    });
+    scanned.expect("a readable store");
+    for id in spared {
+        let names = |document: &[u8]| document.windows(VaultId::LEN).any(|bytes| bytes == id.as_bytes());
+        let by_quarantined = documents
+            .iter()
+            .any(|(key, document)| names(document) && quarantined(key));
+        assert!(by_quarantined, "{id} should have been erased");
+    }
 }
 
 async fn assert_served_or_refused(site: &Site, address: &str) {

@@ -40,7 +40,6 @@ pub(crate) enum Action {
     Remove {
         site: u8,
         email: u8,
-        claim: u8,
     },
     Cancel {
         site: u8,
@@ -150,10 +149,9 @@ impl World {
                 Some(account) => self.add(site_of(site), account, email_id(email)),
                 None => Ok(()),
             },
-            Action::Remove { site, email, claim } => {
+            Action::Remove { site, email } => {
                 let (site, email) = (site_of(site), email_id(email));
-                let accounts: Vec<AccountId> = self.email(site, email).accounts().collect();
-                match pick(&accounts, claim) {
+                match self.owning_account(site, email) {
                     Some(account) => {
                         let release = self.release(site, account, email);
                         self.commit(site, vec![(email.into(), vec![release])])
@@ -237,7 +235,7 @@ impl World {
             vec![Write::Account(AccountWrite::Cancelled(at))],
         )];
         for email in emails() {
-            if self.email(site, email).accounts().any(|other| other == account) {
+            if self.owning_account(site, email) == Some(account) {
                 records.push((email.into(), vec![self.release(site, account, email)]));
             }
         }
@@ -422,6 +420,14 @@ impl World {
         match self.sites[site].documents.get(&id.into()).map(Document::view) {
             Some(View::Account(view)) => view,
             _ => AccountView::default(),
+        }
+    }
+
+    /// Only an owner lets go of an address.
+    fn owning_account(&self, site: usize, email: EmailId) -> Option<AccountId> {
+        match self.owner(site, &self.email(site, email)) {
+            Ownership::Held { claim, .. } => Some(claim.account),
+            Ownership::Free => None,
         }
     }
 

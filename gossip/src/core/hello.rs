@@ -13,7 +13,7 @@ use super::wire::{Hello, Moved, RefuseCode};
 use super::{ConnectionId, Event, Gossip, PeerState, READY_SETTLE, Theirs, clock};
 
 /// So often a process takes an epoch after one that it is told of.
-const LATER_STARTS_MAX: u32 = 3;
+const LATER_STARTS_MAX: u32 = 1;
 
 /// Of two connections that else are equal, one that was silent this long goes.
 const STALE_AFTER: Duration = Duration::from_millis(1500);

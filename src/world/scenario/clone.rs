@@ -222,6 +222,14 @@ impl Beside {
             },
             shared.is_empty() && !(self.original_writers.is_empty() && self.copy_writers.is_empty()),
         );
+        // Each has its start, and one more should it take a new replica id: clones do not race each other.
+        let starts = self.original_writers.union(&self.copy_writers).count();
+        verdict.check(
+            "starts that original and copy made",
+            "2 to 4",
+            starts.to_string(),
+            (2..=4).contains(&starts),
+        );
         if self.copy_stayed {
             verdict.enough("writes acknowledged by the copy", self.by_copy.len() as u64, 5);
         }

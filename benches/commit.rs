@@ -51,14 +51,26 @@ impl Cost {
 fn measure(count: u32, work: impl FnOnce()) -> Cost {
     let (wall, processor) = (Instant::now(), processor_time());
     work();
-    Cost { wall: wall.elapsed(), processor: processor_time() - processor, count }
+    Cost {
+        wall: wall.elapsed(),
+        processor: processor_time() - processor,
+        count,
+    }
 }
 
 /// User and system time of this process, all threads, in ticks of 10 ms.
 fn processor_time() -> Duration {
     let stat = fs::read_to_string("/proc/self/stat").expect("Linux");
-    let fields: Vec<&str> = stat.rsplit(')').next().expect("a process").split_whitespace().collect();
-    let ticks: u64 = fields[11..13].iter().map(|ticks| ticks.parse::<u64>().expect("a number")).sum();
+    let fields: Vec<&str> = stat
+        .rsplit(')')
+        .next()
+        .expect("a process")
+        .split_whitespace()
+        .collect();
+    let ticks: u64 = fields[11..13]
+        .iter()
+        .map(|ticks| ticks.parse::<u64>().expect("a number"))
+        .sum();
     Duration::from_millis(ticks * 10)
 }
 
@@ -70,7 +82,12 @@ fn account(number: u32) -> AccountId {
 }
 
 fn open(directory: &Path, keep_log: KeepLog) -> Store {
-    let config = StoreConfig { directory: directory.into(), keep_log, reserve_bytes: 0, free_bytes_min: 0 };
+    let config = StoreConfig {
+        directory: directory.into(),
+        keep_log,
+        reserve_bytes: 0,
+        free_bytes_min: 0,
+    };
     Store::open(&config).expect("a store")
 }
 
@@ -110,7 +127,10 @@ fn automerge_alone(earlier_changes: u32) -> Cost {
     let mut documents: Vec<Vec<u8>> = Vec::new();
     let write = |number: u32| {
         let at = Hlc::new(1_700_000_000_000 + u64::from(number), 0);
-        [Write::Account(AccountWrite::SessionEpoch(Epoch { resets: 0, at }))]
+        [Write::Account(AccountWrite::SessionEpoch(Epoch {
+            resets: 0,
+            at,
+        }))]
     };
     for _ in 0..ACCOUNTS {
         let mut document = Document::new(RecordKind::Account);
@@ -123,7 +143,9 @@ fn automerge_alone(earlier_changes: u32) -> Cost {
         for number in 0..TRANSACTIONS {
             let bytes = &mut documents[(number % ACCOUNTS) as usize];
             let mut document = Document::load(RecordKind::Account, bytes).expect("a document");
-            document.write(Actor([1; 8]), &write(number + 100)).expect("a change");
+            document
+                .write(Actor([1; 8]), &write(number + 100))
+                .expect("a change");
             *bytes = document.save();
         }
     })
@@ -139,7 +161,8 @@ fn raw_puts(directory: &Path, threads: u32, puts: u32) -> Cost {
                     let mut options = WriteOptions::default();
                     options.set_sync(true);
                     for number in (thread..puts).step_by(threads as usize) {
-                        db.put_opt(number.to_be_bytes(), [7; 600], &options).expect("a put");
+                        db.put_opt(number.to_be_bytes(), [7; 600], &options)
+                            .expect("a put");
                     }
                 });
             }
@@ -151,7 +174,11 @@ fn people(runtime: &tokio::runtime::Runtime, directory: &Path) {
     for keep_log in [KeepLog::Everything, KeepLog::Unstable] {
         let path = directory.join(format!("{keep_log:?}"));
         let store = open(&path, keep_log);
-        let settings = PasswordSettings { memory_kib: 8, iterations: 1, ..PasswordSettings::default() };
+        let settings = PasswordSettings {
+            memory_kib: 8,
+            iterations: 1,
+            ..PasswordSettings::default()
+        };
         let pool = PasswordPool::new(&settings).expect("a pool");
         let identity = Identity::new(store.clone(), IndexKey::new([7; 32]), pool);
         runtime.block_on(async {
@@ -169,9 +196,14 @@ fn people(runtime: &tokio::runtime::Runtime, directory: &Path) {
                 task.await.expect("a person");
             }
             // Everyone has everything: as it is a second after the last write.
-            while store.state().trimmed.total() < store.state().vector.total() && keep_log == KeepLog::Unstable {
+            while store.state().trimmed.total() < store.state().vector.total()
+                && keep_log == KeepLog::Unstable
+            {
                 store.trim(store.state().vector.clone());
-                store.transact(|_| Ok::<(), TransactError>(())).await.expect("in order");
+                store
+                    .transact(|_| Ok::<(), TransactError>(()))
+                    .await
+                    .expect("in order");
             }
         });
         store.close();
@@ -181,7 +213,12 @@ fn people(runtime: &tokio::runtime::Runtime, directory: &Path) {
         let tables: u64 = fs::read_dir(path.join("store"))
             .expect("a directory")
             .flatten()
-            .filter(|entry| entry.path().extension().is_some_and(|extension| extension == "sst"))
+            .filter(|entry| {
+                entry
+                    .path()
+                    .extension()
+                    .is_some_and(|extension| extension == "sst")
+            })
             .map(|entry| entry.metadata().map_or(0, |metadata| metadata.len()))
             .sum();
         drop(disk);
@@ -193,15 +230,27 @@ fn people(runtime: &tokio::runtime::Runtime, directory: &Path) {
 }
 
 async fn sign_up_with_two_addresses(identity: &Identity, person: u32) {
-    let address = |number: u32| Address::parse(&format!("person{person}.{number}@example.org")).expect("an address");
+    let address =
+        |number: u32| Address::parse(&format!("person{person}.{number}@example.org")).expect("an address");
     // A hash of the usual parameters' length, made once: hashing is not what is measured.
     let hash = "$argon2id$v=19$m=19456,t=2,p=1$MDEyMzQ1Njc4OWFiY2RlZg$\
                 GCGuhbEmGCGuhbEmGCGuhbEmGCGuhbEmGCGuhbEmGCI";
     let hash = HashedPassword::from_phc(hash.to_owned()).expect("a hash");
-    let made = identity.create_account(address(1), hash, Word::Operator).await.expect("a sign-up");
-    let persona::identity::Outcome::Done { value: account, .. } = made else { panic!("{made:?}") };
-    let added = identity.add_email(account, address(2), Word::Operator).await.expect("an addition");
-    assert!(matches!(added, persona::identity::Outcome::Done { .. }), "{added:?}");
+    let made = identity
+        .create_account(address(1), hash, Word::Operator)
+        .await
+        .expect("a sign-up");
+    let persona::identity::Outcome::Done { value: account, .. } = made else {
+        panic!("{made:?}")
+    };
+    let added = identity
+        .add_email(account, address(2), Word::Operator)
+        .await
+        .expect("an addition");
+    assert!(
+        matches!(added, persona::identity::Outcome::Done { .. }),
+        "{added:?}"
+    );
 }
 
 fn main() {

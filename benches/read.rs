@@ -13,7 +13,11 @@ const ACCOUNTS: u32 = 20_000;
 
 fn account(number: u32) -> AccountId {
     let mut bytes = [0; 15];
-    bytes[..8].copy_from_slice(&u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
+    bytes[..8].copy_from_slice(
+        &u64::from(number)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .to_be_bytes(),
+    );
     bytes[8..12].copy_from_slice(&number.to_be_bytes());
     AccountId::from_bytes(bytes)
 }
@@ -39,7 +43,10 @@ fn reads(criterion: &mut Criterion) {
                     let at = txn.stamp();
                     let vault = txn.put_vault(b"ada@example.org".to_vec());
                     txn.write_account(account(number), AccountWrite::Created(at));
-                    txn.write_account(account(number), AccountWrite::SessionEpoch(Epoch { resets: 0, at }));
+                    txn.write_account(
+                        account(number),
+                        AccountWrite::SessionEpoch(Epoch { resets: 0, at }),
+                    );
                     let claim = crdt::Claim {
                         account: account(number),
                         vault,
@@ -81,14 +88,17 @@ fn reads(criterion: &mut Criterion) {
     group.bench_function("email view", |bencher| {
         bencher.iter(|| store.read(|records| black_box(records.email(email(next())))));
     });
-    group.bench_function("owner of an address (email and account, one snapshot)", |bencher| {
-        bencher.iter(|| {
-            store.read(|records| {
-                let view = records.email(email(next())).expect("readable").expect("there");
-                black_box(records.owner_of(&view).expect("readable"));
-            })
-        });
-    });
+    group.bench_function(
+        "owner of an address (email and account, one snapshot)",
+        |bencher| {
+            bencher.iter(|| {
+                store.read(|records| {
+                    let view = records.email(email(next())).expect("readable").expect("there");
+                    black_box(records.owner_of(&view).expect("readable"));
+                })
+            });
+        },
+    );
     group.finish();
 }
 

@@ -103,7 +103,10 @@ pub struct ClusterConfig {
 
 impl std::fmt::Debug for ClusterConfig {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("ClusterConfig").field("id", &self.id).finish_non_exhaustive()
+        formatter
+            .debug_struct("ClusterConfig")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -120,7 +123,10 @@ pub struct DurabilityConfig {
 
 impl Default for DurabilityConfig {
     fn default() -> Self {
-        DurabilityConfig { answer: Answer::Sites(2), timeout: Duration::from_millis(500) }
+        DurabilityConfig {
+            answer: Answer::Sites(2),
+            timeout: Duration::from_millis(500),
+        }
     }
 }
 
@@ -165,7 +171,9 @@ impl<'de> Deserialize<'de> for Answer {
         match (text.as_str(), sites) {
             ("local", _) => Ok(Answer::Local),
             (_, Some(sites)) if sites >= 1 => Ok(Answer::Sites(sites)),
-            _ => Err(D::Error::custom(format!("expected \"local\" or \"sites:N\" with N at least 1, found \"{text}\""))),
+            _ => Err(D::Error::custom(format!(
+                "expected \"local\" or \"sites:N\" with N at least 1, found \"{text}\""
+            ))),
         }
     }
 }
@@ -220,7 +228,10 @@ pub struct DiskConfig {
 
 impl Default for DiskConfig {
     fn default() -> Self {
-        DiskConfig { reserve_mib: 16, free_min_mib: 64 }
+        DiskConfig {
+            reserve_mib: 16,
+            free_min_mib: 64,
+        }
     }
 }
 
@@ -290,10 +301,14 @@ impl From<&LinkConfig> for gossip::quic::Link {
 impl SiteConfig {
     /// Reads and checks a file.
     pub fn load(path: &Path) -> Result<SiteConfig, ConfigError> {
-        let text = fs::read_to_string(path)
-            .map_err(|source| ConfigError::Read { path: path.to_path_buf(), source })?;
-        let config: SiteConfig = toml::from_str(&text)
-            .map_err(|error| ConfigError::Parse { path: path.to_path_buf(), message: error.to_string() })?;
+        let text = fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.to_path_buf(),
+            source,
+        })?;
+        let config: SiteConfig = toml::from_str(&text).map_err(|error| ConfigError::Parse {
+            path: path.to_path_buf(),
+            message: error.to_string(),
+        })?;
         config.check(path)?;
         Ok(config)
     }
@@ -304,22 +319,46 @@ impl SiteConfig {
     }
 
     fn check(&self, path: &Path) -> Result<(), ConfigError> {
-        let wrong = |field, expected: String| Err(ConfigError::Field { path: path.to_path_buf(), field, expected });
+        let wrong = |field, expected: String| {
+            Err(ConfigError::Field {
+                path: path.to_path_buf(),
+                field,
+                expected,
+            })
+        };
         let Some(own) = self.own() else {
-            return wrong("member", format!("`{}` is not the `id` of any of the [[members]]", self.member.0));
+            return wrong(
+                "member",
+                format!("`{}` is not the `id` of any of the [[members]]", self.member.0),
+            );
         };
         if own.site != self.site {
-            return wrong("site", format!("is `{}`, but [[members]] puts {} in `{}`", self.site, own.name, own.site));
+            return wrong(
+                "site",
+                format!(
+                    "is `{}`, but [[members]] puts {} in `{}`",
+                    self.site, own.name, own.site
+                ),
+            );
         }
         for (place, member) in self.members.iter().enumerate() {
             if self.members[..place].iter().any(|other| other.id == member.id) {
                 return wrong("members.id", format!("`{}` stands twice", member.id.0));
             }
-            if self.members[..place].iter().any(|other| other.public_key == member.public_key) {
-                return wrong("members.public_key", format!("{} has the same key as another member", member.name));
+            if self.members[..place]
+                .iter()
+                .any(|other| other.public_key == member.public_key)
+            {
+                return wrong(
+                    "members.public_key",
+                    format!("{} has the same key as another member", member.name),
+                );
             }
             if member.addresses.is_empty() {
-                return wrong("members.addresses", format!("{} has none; it should list `host:port`", member.name));
+                return wrong(
+                    "members.addresses",
+                    format!("{} has none; it should list `host:port`", member.name),
+                );
             }
         }
         let passwords = &self.passwords;
@@ -338,7 +377,10 @@ impl SiteConfig {
             || passwords.iterations == 0
             || passwords.memory_kib < 8 * passwords.parallelism
         {
-            return wrong("passwords", "iterations and parallelism at least 1, memory_kib at least 8 a lane".into());
+            return wrong(
+                "passwords",
+                "iterations and parallelism at least 1, memory_kib at least 8 a lane".into(),
+            );
         }
         Ok(())
     }
@@ -357,7 +399,9 @@ impl Serialize for Member {
 impl<'de> Deserialize<'de> for Member {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        text.parse().map(Member).map_err(|_| D::Error::custom(format!("expected 16 hex digits, found \"{text}\"")))
+        text.parse()
+            .map(Member)
+            .map_err(|_| D::Error::custom(format!("expected 16 hex digits, found \"{text}\"")))
     }
 }
 
@@ -414,9 +458,9 @@ mod base64_bytes {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
         let text = String::deserialize(deserializer)?;
-        BASE64
-            .decode(text)
-            .map_err(|error| serde::de::Error::custom(format!("expected the DER of a public key in base64: {error}")))
+        BASE64.decode(text).map_err(|error| {
+            serde::de::Error::custom(format!("expected the DER of a public key in base64: {error}"))
+        })
     }
 }
 
@@ -451,7 +495,9 @@ public_key = "AAEC"
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = directory.path().join("site.toml");
         fs::write(&path, GOOD.replace(replace, with)).expect("written");
-        let message = SiteConfig::load(&path).err().map_or("no error".to_owned(), |error| error.to_string());
+        let message = SiteConfig::load(&path)
+            .err()
+            .map_or("no error".to_owned(), |error| error.to_string());
         for part in expected.iter().chain(&["site.toml"]) {
             assert!(message.contains(part), "`{part}` is not in: {message}");
         }
@@ -460,21 +506,58 @@ public_key = "AAEC"
     #[test]
     fn mistakes_name_file_field_and_expectation() {
         check("site = \"oslo\"\nmember", "member", &["missing field `site`"]);
-        check("listen = \"127.0.0.1:7101\"", "listen = \"oslo\"", &["listen", "invalid socket address"]);
-        check("id = \"000102", "id = \"zz0102", &["id", "expected 32 hex digits"]);
-        check("member = \"0000000000000001\"", "member = \"0000000000000002\"", &["`member`", "not the `id`"]);
-        check("member = \"0000000000000001\"", "member = \"1\"", &["member", "expected 16 hex digits"]);
-        check("data = \"data\"", "data = \"data\"\ncolour = 1", &["unknown field `colour`"]);
-        check("public_key = \"AAEC\"", "public_key = \"?\"", &["public_key", "base64"]);
-        check("addresses = [\"127.0.0.1:7101\"]", "addresses = []", &["`members.addresses`", "host:port"]);
-        check("[[members]]", "[durability]\nanswer = \"sites:0\"\n[[members]]", &["answer", "\"sites:N\""]);
-        check("[[members]]", "[passwords]\niterations = 0\n[[members]]", &["`passwords`", "at least 1"]);
+        check(
+            "listen = \"127.0.0.1:7101\"",
+            "listen = \"oslo\"",
+            &["listen", "invalid socket address"],
+        );
+        check(
+            "id = \"000102",
+            "id = \"zz0102",
+            &["id", "expected 32 hex digits"],
+        );
+        check(
+            "member = \"0000000000000001\"",
+            "member = \"0000000000000002\"",
+            &["`member`", "not the `id`"],
+        );
+        check(
+            "member = \"0000000000000001\"",
+            "member = \"1\"",
+            &["member", "expected 16 hex digits"],
+        );
+        check(
+            "data = \"data\"",
+            "data = \"data\"\ncolour = 1",
+            &["unknown field `colour`"],
+        );
+        check(
+            "public_key = \"AAEC\"",
+            "public_key = \"?\"",
+            &["public_key", "base64"],
+        );
+        check(
+            "addresses = [\"127.0.0.1:7101\"]",
+            "addresses = []",
+            &["`members.addresses`", "host:port"],
+        );
+        check(
+            "[[members]]",
+            "[durability]\nanswer = \"sites:0\"\n[[members]]",
+            &["answer", "\"sites:N\""],
+        );
+        check(
+            "[[members]]",
+            "[passwords]\niterations = 0\n[[members]]",
+            &["`passwords`", "at least 1"],
+        );
     }
 
     #[test]
     fn what_is_written_is_read_back() {
         let config: SiteConfig = toml::from_str(GOOD).expect("a good configuration");
-        let again: SiteConfig = toml::from_str(&toml::to_string(&config).expect("written")).expect("read back");
+        let again: SiteConfig =
+            toml::from_str(&toml::to_string(&config).expect("written")).expect("read back");
         assert_eq!(format!("{config:?}"), format!("{again:?}"));
         assert_eq!(again.durability.answer, Answer::Sites(2));
     }

@@ -31,7 +31,10 @@ pub fn make_identity(name: &str) -> Result<MadeIdentity, IdentityError> {
     params.distinguished_name.push(DnType::CommonName, name);
     let certificate = params.self_signed(&key)?;
     let pem = format!("{}{}", certificate.pem(), key.serialize_pem());
-    Ok(MadeIdentity { pem, public_key: key.subject_public_key_info() })
+    Ok(MadeIdentity {
+        pem,
+        public_key: key.subject_public_key_info(),
+    })
 }
 
 /// Why the cluster record could not be read or written.
@@ -47,8 +50,18 @@ pub enum MembersError {
 
 /// The members as this site sees them: those of the cluster record, and those that only its configuration lists,
 /// so that the first start of a world, with an empty record, can begin.
-pub fn effective(config: &SiteConfig, store: &Store) -> Result<Vec<gossip::quic::MemberConfig>, MembersError> {
-    let cluster = store.read(|records| records.cluster())??;
+pub fn effective(
+    config: &SiteConfig,
+    store: &Store,
+) -> Result<Vec<gossip::quic::MemberConfig>, MembersError> {
+    let cluster = match store.read(|records| records.cluster())? {
+        // One shared cause must not keep every site from starting: the configuration lists members, too.
+        Err(error @ (ReadError::Quarantined { .. } | ReadError::Corrupt(_))) => {
+            tracing::error!(%error, "the cluster record cannot be read here; the configured members stand in for it");
+            ClusterView::default()
+        }
+        other => other?,
+    };
     let mut members = cluster.members;
     for listed in &config.members {
         let entry = members.entry(listed.id.0).or_insert_with(|| crdt::Member {
@@ -87,7 +100,9 @@ pub fn effective(config: &SiteConfig, store: &Store) -> Result<Vec<gossip::quic:
 
 /// Writes this member's own entry as its configuration has it, if the record says otherwise. True if it wrote.
 pub async fn register(config: &SiteConfig, store: &Store) -> Result<bool, MembersError> {
-    let Some(own) = config.own().cloned() else { return Ok(false) };
+    let Some(own) = config.own().cloned() else {
+        return Ok(false);
+    };
     let up_to_date = |cluster: &ClusterView| {
         cluster.members.get(&own.id.0).is_some_and(|member| {
             member.name == own.name
@@ -116,7 +131,11 @@ pub async fn register(config: &SiteConfig, store: &Store) -> Result<bool, Member
                 fields.push(MemberField::State(MemberState::Active));
             }
             for field in fields {
-                txn.write_cluster(ClusterWrite::Member { id: own.id.0, at, field });
+                txn.write_cluster(ClusterWrite::Member {
+                    id: own.id.0,
+                    at,
+                    field,
+                });
             }
             Ok(())
         })

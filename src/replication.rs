@@ -6,12 +6,15 @@
 use std::{
     collections::VecDeque,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use gossip::{
-    Event, Received, Vector, Writer,
+    Dot, Event, Received, Vector, Writer,
     quic::{LogChunk, Node, ReadLogError, Replica},
 };
 use tokio::sync::Notify;
@@ -20,6 +23,8 @@ use crate::store::{Beginning, CommittedGroup, Listener, Store};
 
 /// Alarms kept for people to read: the latest ones.
 const ALARMS_MAX: usize = 64;
+/// With more vector entries than this an operator is told, long before peers refuse them.
+const VECTOR_ENTRIES_HIGH: usize = gossip::VECTOR_ENTRIES_MAX / 4 * 3;
 /// Commits remembered for a laboratory that asks when they became visible.
 #[cfg(feature = "lab")]
 const SIGHTINGS_MAX: usize = 65_536;
@@ -27,7 +32,10 @@ const SIGHTINGS_MAX: usize = 65_536;
 /// The store as the gossip sees it, and the gossip as the store sees it.
 pub struct Replication {
     store: Store,
-    node: OnceLock<Node>,
+    /// The committer's reports wait while it is being named, so that none falls between.
+    node: RwLock<Option<Node>>,
+    /// This process has drawn a new replica id already: once is enough.
+    redrawn: AtomicBool,
     alarms: Mutex<VecDeque<Alarm>>,
     /// Woken when the cluster record has changed: members may have.
     pub(crate) members_changed: Notify,
@@ -51,7 +59,8 @@ impl Replication {
     pub fn new(store: Store) -> Arc<Replication> {
         let replication = Arc::new(Replication {
             store: store.clone(),
-            node: OnceLock::new(),
+            node: RwLock::new(None),
+            redrawn: AtomicBool::new(false),
             alarms: Mutex::default(),
             members_changed: Notify::new(),
             #[cfg(feature = "lab")]
@@ -63,9 +72,10 @@ impl Replication {
 
     /// Names the node. What the store committed in between the node has from its vector.
     pub fn attach(&self, node: Node) {
+        let mut named = self.node.write().unwrap_or_else(PoisonError::into_inner);
         let state = self.store.state();
         node.restarted(state.start, state.own_starts.clone(), state.vector.clone());
-        let _ = self.node.set(node);
+        *named = Some(node);
     }
 
     /// What people should look into, the latest last.
@@ -86,22 +96,28 @@ impl Replication {
         if alarms.len() == ALARMS_MAX {
             alarms.pop_front();
         }
-        alarms.push_back(Alarm { at_ms: now_us() / 1000, text, times: 1 });
+        alarms.push_back(Alarm {
+            at_ms: now_us() / 1000,
+            text,
+            times: 1,
+        });
     }
 
     /// A peer knows a start of this member that is not before ours, and that this disk did not make.
     fn later_start(&self, known: Writer, live: bool) {
+        // Only a start under the replica id of this very moment makes this directory one of two: it draws a new id.
+        let copied = known.replica == self.store.state().start.replica;
         if live {
             self.alarm(format_args!(
                 "another process runs as this member (its start is {known}): two copies of one data directory; \
                  stop one of them"
             ));
-            return;
-        }
-        // Only a start under the replica id of this very moment makes this directory one of two: it draws a new id.
-        // The gossip says this once in a process life; two copies that live side by side do not race.
-        let copied = known.replica == self.store.state().start.replica;
-        if copied {
+            // Two copies that live side by side do not race: an epoch past the other's is taken once.
+            if !copied || self.redrawn.swap(true, Ordering::Relaxed) {
+                return;
+            }
+        } else if copied {
+            self.redrawn.store(true, Ordering::Relaxed);
             self.alarm(format_args!(
                 "this data directory was restored or copied: peers know a start of its replica ({known}) that it \
                  did not make; it takes a new replica id"
@@ -109,7 +125,11 @@ impl Replication {
         } else {
             tracing::warn!(%known, "peers know a later start of this member; beginning one past it");
         }
-        self.store.begin_again(Beginning { past_epoch: known.epoch, new_replica: copied });
+        self.store.begin_again(Beginning {
+            past_epoch: known.epoch,
+            new_replica: copied,
+            unless_here: None,
+        });
     }
 }
 
@@ -124,7 +144,9 @@ impl Replica for Replication {
         position: Option<u64>,
         bytes_max: usize,
     ) -> Result<LogChunk, ReadLogError> {
-        self.store.read_log(beyond, position, bytes_max).map_err(|error| ReadLogError(error.to_string()))
+        self.store
+            .read_log(beyond, position, bytes_max)
+            .map_err(|error| ReadLogError(error.to_string()))
     }
 
     fn trim(&self, stable: Vector) {
@@ -141,12 +163,12 @@ impl Replica for Replication {
             Event::Ready { alone: true } => tracing::warn!("ready, but alone: no peer was in reach"),
             Event::LaterStart { known, live } => self.later_start(known, live),
             Event::WriterAhead { dot, from } => {
-                self.alarm(format_args!(
-                    "{from} has transaction {} of this start, which this disk does not: the disk lost what it had \
-                     synced",
-                    dot.number
-                ));
-                self.store.begin_again(Beginning { past_epoch: dot.writer.epoch, new_replica: false });
+                tracing::warn!(%from, number = dot.number, "a peer has more of this start than was told");
+                self.store.begin_again(Beginning {
+                    past_epoch: dot.writer.epoch,
+                    new_replica: false,
+                    unless_here: Some(dot),
+                });
             }
             Event::Fork { dot, from, .. } => self.alarm(format_args!(
                 "transaction {} of {} has another content at {from}: that copy is not taken",
@@ -172,7 +194,9 @@ struct Commits(std::sync::Weak<Replication>);
 
 impl Listener for Commits {
     fn committed(&self, group: &CommittedGroup) {
-        let Some(replication) = self.0.upgrade() else { return };
+        let Some(replication) = self.0.upgrade() else {
+            return;
+        };
         #[cfg(feature = "lab")]
         lock(&replication.sightings).add(group);
         if group.cluster_changed {
@@ -181,21 +205,45 @@ impl Listener for Commits {
         if group.counts.quarantined > 0 {
             replication.alarm("a part of a transaction could not be merged and lies in quarantine");
         }
-        let Some(node) = replication.node.get() else { return };
+        let node = replication.node.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(node) = &*node else { return };
         node.committed(group.moved.clone(), group.local.clone());
         if let Some(trimmed) = &group.trimmed {
             node.trimmed(trimmed.clone());
         }
         if !group.rejected.is_empty() {
-            tracing::error!(count = group.rejected.len(), "transactions were delivered out of order");
+            tracing::error!(
+                count = group.rejected.len(),
+                "transactions were delivered out of order"
+            );
             node.rejected(group.rejected.clone());
         }
     }
 
     fn restarted(&self, start: Writer, own_starts: &[Writer], vector: &Vector) {
-        let Some(replication) = self.0.upgrade() else { return };
-        if let Some(node) = replication.node.get() {
+        let Some(replication) = self.0.upgrade() else {
+            return;
+        };
+        if vector.len() > VECTOR_ENTRIES_HIGH {
+            replication.alarm(format_args!(
+                "{} starts of replicas are known, and peers take at most {}: set `log.keep = \"unstable\"`, so that \
+                 older ones are folded",
+                vector.len(),
+                gossip::VECTOR_ENTRIES_MAX
+            ));
+        }
+        let node = replication.node.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(node) = &*node {
             node.restarted(start, own_starts.to_vec(), vector.clone());
+        }
+    }
+
+    fn lost(&self, dot: Dot) {
+        if let Some(replication) = self.0.upgrade() {
+            replication.alarm(format_args!(
+                "a peer has transaction {} of this replica, which this disk does not: it lost what it had synced",
+                dot.number
+            ));
         }
     }
 }
@@ -207,7 +255,7 @@ pub struct Sighting {
     /// Counts sightings since the process began.
     pub sequence: u64,
     /// Which transaction.
-    pub dot: gossip::Dot,
+    pub dot: Dot,
     /// The wall clock, in microseconds since 1970.
     pub at_us: u64,
     /// Written here.
@@ -230,7 +278,12 @@ impl Sightings {
             if self.latest.len() == SIGHTINGS_MAX {
                 self.latest.pop_front();
             }
-            self.latest.push_back(Sighting { sequence: self.next, dot, at_us, local });
+            self.latest.push_back(Sighting {
+                sequence: self.next,
+                dot,
+                at_us,
+                local,
+            });
             self.next += 1;
         }
     }
@@ -241,7 +294,12 @@ impl Replication {
     /// Transactions that became visible here, from a sequence number on, and the next number to ask for.
     pub fn sightings(&self, after: u64) -> (u64, Vec<Sighting>) {
         let sightings = lock(&self.sightings);
-        let found = sightings.latest.iter().filter(|sighting| sighting.sequence >= after).copied().collect();
+        let found = sightings
+            .latest
+            .iter()
+            .filter(|sighting| sighting.sequence >= after)
+            .copied()
+            .collect();
         (sightings.next, found)
     }
 }
@@ -252,6 +310,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// The wall clock: for people and measurements only.
 fn now_us() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_micros() as u64)
 }
-

@@ -70,7 +70,9 @@ pub enum SiteError {
 }
 
 fn because(error: &NodeError) -> String {
-    std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default()
+    std::error::Error::source(error)
+        .map(|cause| format!(": {cause}"))
+        .unwrap_or_default()
 }
 
 /// A running data center.
@@ -110,7 +112,10 @@ impl Site {
         {
             return Err(SiteError::Identity {
                 path: config.identity.clone(),
-                message: format!("its public key is not the one that [[members]] lists for {}", own.name),
+                message: format!(
+                    "its public key is not the one that [[members]] lists for {}",
+                    own.name
+                ),
             });
         }
         let passwords = PasswordPool::new(&PasswordSettings {
@@ -146,8 +151,14 @@ impl Site {
             features: [].into(),
             fingerprints: [
                 ("index-key".to_owned(), index_key.fingerprint()),
-                ("digest-key".to_owned(), fingerprint("digest key", &config.cluster.digest_key.0)),
-                ("normalisation".to_owned(), fingerprint("normalisation", NORMALISATION.as_bytes())),
+                (
+                    "digest-key".to_owned(),
+                    fingerprint("digest key", &config.cluster.digest_key.0),
+                ),
+                (
+                    "normalisation".to_owned(),
+                    fingerprint("normalisation", NORMALISATION.as_bytes()),
+                ),
             ]
             .into(),
             startup_grace: config.startup_grace,
@@ -169,8 +180,13 @@ impl Site {
             #[cfg(feature = "lab")]
             shape: Some(shape.clone()),
         };
-        let node =
-            Node::start(node_config, state.vector.clone(), state.trimmed.clone(), replication.clone()).await?;
+        let node = Node::start(
+            node_config,
+            state.vector.clone(),
+            state.trimmed.clone(),
+            replication.clone(),
+        )
+        .await?;
         replication.attach(node.clone());
         let identity = Identity::new(store.clone(), index_key, passwords);
         let site = Arc::new(Site {
@@ -224,8 +240,14 @@ impl Site {
     /// Waits until a write is as durable as configured, or degraded.
     pub async fn answer(&self, dot: Option<Dot>) -> Answered {
         let answer = self.config.durability.answer;
-        let (Some(dot), Answer::Sites(sites)) = (dot, answer) else { return Answered::As(answer) };
-        match self.node.durable(dot, sites, self.config.durability.timeout).await {
+        let (Some(dot), Answer::Sites(sites)) = (dot, answer) else {
+            return Answered::As(answer);
+        };
+        match self
+            .node
+            .durable(dot, sites, self.config.durability.timeout)
+            .await
+        {
             Durability::Reached { .. } => Answered::As(answer),
             Durability::Degraded { .. } => {
                 self.degraded.fetch_add(1, Ordering::Relaxed);
@@ -234,6 +256,19 @@ impl Site {
                 Answered::Degraded
             }
         }
+    }
+
+    /// With a clock far off those of the others nothing is written here: what it stamps would beat or lose to
+    /// theirs for no reason.
+    fn heed_clock(&self) {
+        let skew_ms = self
+            .node
+            .status()
+            .gossip
+            .skew_ms
+            .filter(|skew_ms| skew_ms.unsigned_abs() > CLOCK_SKEW_MAX_MS);
+        let why = skew_ms.map(|skew_ms| format!("the clock is {skew_ms} ms off the median of the peers"));
+        self.store.withhold_writes(why);
     }
 
     /// Why this site should not be sent people; empty if it should. A full or failing disk alone is no reason while
@@ -250,9 +285,13 @@ impl Site {
             let gossip = &self.node.status().gossip;
             let behind: u64 = gossip.peers.iter().map(|peer| peer.behind_us).max().unwrap_or(0);
             if behind > 0 {
-                reasons.push(format!("the disk takes no writes ({why}), and {behind} transactions are missing here"));
+                reasons.push(format!(
+                    "the disk takes no writes ({why}), and {behind} transactions are missing here"
+                ));
             } else if gossip.isolated {
-                reasons.push(format!("the disk takes no writes ({why}), and no peer was heard for a minute"));
+                reasons.push(format!(
+                    "the disk takes no writes ({why}), and no peer was heard for a minute"
+                ));
             }
         }
         if let Some(skew_ms) = self.node.status().gossip.skew_ms
@@ -271,7 +310,13 @@ impl Site {
     /// Gives what only this site has to another one, then closes.
     async fn finish(&self) {
         let vector = self.store.state().vector.clone();
-        let others = self.node.status().gossip.peers.iter().any(|peer| peer.state == PeerState::Active);
+        let others = self
+            .node
+            .status()
+            .gossip
+            .peers
+            .iter()
+            .any(|peer| peer.state == PeerState::Active);
         if others && !self.node.drained(&vector, self.config.drain_timeout).await {
             let state = self.store.state();
             let last = state.vector.get(&state.start).map_or(0, |tip| tip.number);
@@ -300,15 +345,20 @@ async fn keep_members(site: std::sync::Weak<Site>) {
                 match members::register(&site.config, &site.store).await {
                     Ok(true) => tracing::info!("this member's entry in the cluster record was written"),
                     Ok(false) => {}
-                    Err(error) => tracing::warn!(%error, "could not write this member's entry in the cluster record"),
+                    Err(error) => {
+                        tracing::warn!(%error, "could not write this member's entry in the cluster record")
+                    }
                 }
             }
+            site.heed_clock();
             match members::effective(&site.config, &site.store) {
                 Ok(listed) => site.node.set_members(listed),
                 Err(error) => tracing::warn!(%error, "could not read the members"),
             }
         }
-        let Some(replication) = site.upgrade().map(|site| site.replication.clone()) else { return };
+        let Some(replication) = site.upgrade().map(|site| site.replication.clone()) else {
+            return;
+        };
         let wait = if site.upgrade().is_some_and(|site| site.is_serving()) {
             MEMBERS_LOOK
         } else {
@@ -319,7 +369,10 @@ async fn keep_members(site: std::sync::Weak<Site>) {
 }
 
 fn read_identity(path: &Path) -> Result<GossipIdentity, SiteError> {
-    let wrong = |message: String| SiteError::Identity { path: path.to_path_buf(), message };
+    let wrong = |message: String| SiteError::Identity {
+        path: path.to_path_buf(),
+        message,
+    };
     let pem = fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
     GossipIdentity::from_pem(pem.as_bytes(), pem.as_bytes()).map_err(|error| wrong(error.to_string()))
 }
@@ -327,6 +380,9 @@ fn read_identity(path: &Path) -> Result<GossipIdentity, SiteError> {
 fn fingerprint(of: &str, bytes: &[u8]) -> [u8; 8] {
     let mut fingerprint = [0; 8];
     let context = format!("persona 2026-11-22 fingerprint of the {of}");
-    blake3::Hasher::new_derive_key(&context).update(bytes).finalize_xof().fill(&mut fingerprint);
+    blake3::Hasher::new_derive_key(&context)
+        .update(bytes)
+        .finalize_xof()
+        .fill(&mut fingerprint);
     fingerprint
 }

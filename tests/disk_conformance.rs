@@ -7,12 +7,15 @@ use persona::store::disk::{Batch, Disk, DiskError, Family, memory::MemoryDisk, r
 fn on_both(story: impl Fn(Arc<dyn Disk>)) {
     story(Arc::new(MemoryDisk::new()));
     let directory = tempfile::tempdir().expect("a temporary directory");
-    story(Arc::new(RocksDisk::open(&directory.path().join("store")).expect("a new RocksDB")));
+    story(Arc::new(
+        RocksDisk::open(&directory.path().join("store")).expect("a new RocksDB"),
+    ));
 }
 
 fn get(disk: &dyn Disk, family: Family, key: &[u8]) -> Option<Vec<u8>> {
     let mut value = Err(DiskError::Closed);
-    disk.read(&mut |snapshot| value = snapshot.get(family, key)).expect("a snapshot");
+    disk.read(&mut |snapshot| value = snapshot.get(family, key))
+        .expect("a snapshot");
     value.expect("a readable key")
 }
 
@@ -94,9 +97,16 @@ fn a_snapshot_does_not_see_what_is_written_beside_it() {
         disk.write(&put(Family::Views, b"k", b"before")).expect("written");
         let writer = disk.clone();
         disk.read(&mut |snapshot| {
-            writer.write(&put(Family::Views, b"k", b"after")).expect("written beside a reader");
-            writer.write(&put(Family::Views, b"new", b"x")).expect("written beside a reader");
-            assert_eq!(snapshot.get(Family::Views, b"k").expect("read"), Some(b"before".to_vec()));
+            writer
+                .write(&put(Family::Views, b"k", b"after"))
+                .expect("written beside a reader");
+            writer
+                .write(&put(Family::Views, b"new", b"x"))
+                .expect("written beside a reader");
+            assert_eq!(
+                snapshot.get(Family::Views, b"k").expect("read"),
+                Some(b"before".to_vec())
+            );
             assert_eq!(snapshot.get(Family::Views, b"new").expect("read"), None);
         })
         .expect("a snapshot");
@@ -108,11 +118,13 @@ fn a_snapshot_does_not_see_what_is_written_beside_it() {
 fn what_was_written_is_there_after_reopening() {
     on_both(|disk| {
         for number in 0..100_u32 {
-            disk.write(&put(Family::Log, &number.to_be_bytes(), b"entry")).expect("written");
+            disk.write(&put(Family::Log, &number.to_be_bytes(), b"entry"))
+                .expect("written");
         }
         disk.reopen().expect("reopened");
         assert_eq!(keys(&*disk, Family::Log, b"").len(), 100);
-        disk.write(&put(Family::Log, b"more", b"entry")).expect("written after reopening");
+        disk.write(&put(Family::Log, b"more", b"entry"))
+            .expect("written after reopening");
         assert!(disk.bytes_used() > 0);
     });
 }
@@ -122,11 +134,23 @@ fn a_crash_of_the_model_keeps_exactly_what_was_synced() {
     use persona::store::disk::memory::Fault;
     let disk = MemoryDisk::new();
     disk.write(&put(Family::Log, b"1", b"x")).expect("written");
-    for (fault, found) in [(Fault::Full, false), (Fault::Lost, false), (Fault::Landed, true), (Fault::Unsynced, false)] {
+    for (fault, found) in [
+        (Fault::Full, false),
+        (Fault::Lost, false),
+        (Fault::Landed, true),
+        (Fault::Unsynced, false),
+    ] {
         disk.plan(fault);
         let key = format!("{fault:?}");
-        assert!(disk.write(&put(Family::Log, key.as_bytes(), b"x")).is_err(), "{key}");
-        assert_eq!(disk.write(&put(Family::Log, b"next", b"x")), Err(DiskError::Closed), "until it is reopened");
+        assert!(
+            disk.write(&put(Family::Log, key.as_bytes(), b"x")).is_err(),
+            "{key}"
+        );
+        assert_eq!(
+            disk.write(&put(Family::Log, b"next", b"x")),
+            Err(DiskError::Closed),
+            "until it is reopened"
+        );
         disk.crash();
         assert_eq!(get(&disk, Family::Log, key.as_bytes()).is_some(), found, "{key}");
         disk.reopen().expect("reopened");

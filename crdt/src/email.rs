@@ -2,8 +2,9 @@
 //!
 //! One field, `claim`, holds a claim or a release; writing it replaces every value that its writer saw. So
 //! each value carries on the releases that it replaces: a concurrent claim that was released must not come
-//! back because a later value took the release's place. Likewise a release carries on the claims that stood
-//! before the released account's, so that it ends that account's claims and nobody else's.
+//! back because a later value took the release's place. A release replaces like any other value: it ends every
+//! claim that its writer saw, those of others too, also unverified ones that come before the released account's.
+//! So only the owner lets go; a loser that goes away leaves its claim, which then counts for nothing.
 //!
 //! Promise: an address has at most one owner in any view, and the same one wherever the heads are the same.
 
@@ -63,7 +64,7 @@ pub struct Released {
 pub enum EmailWrite {
     /// An account claims the address, in place of all that is known of.
     Claim(Claim),
-    /// An account lets the address go. What it ends besides is filled in from what it replaces.
+    /// The account that owns the address lets it go. Nobody else may: every claim that is known of ends with it.
     Release {
         /// Who.
         account: AccountId,
@@ -133,7 +134,8 @@ impl EmailView {
     ///
     /// Verified claims come first, then the greatest proof. If the winner is cancelled the address is free: a
     /// claim that lost does not return, nor does one that comes after what a cancelled account let go (the
-    /// release may not have seen it).
+    /// release may not have seen it). A cancelled account that had not won takes nothing from who has: its claim
+    /// keeps out only what it would beat itself, were the account still there.
     pub fn owner<E>(
         &self,
         mut standing: impl FnMut(AccountId) -> Result<Standing, E>,
@@ -149,9 +151,9 @@ impl EmailView {
                 gone = Some(place);
             }
         }
-        // `claims` is in order already, so the first verified one wins, else the first.
         let counts = |claim: &&Claim| gone.is_none_or(|gone| place(claim.proof, claim.account) < gone);
-        let mut first: Option<(&Claim, Standing)> = None;
+        // `claims` is in order already, so the first verified one wins, else the first.
+        let mut first: Option<Ownership<'_>> = None;
         let mut asked: Option<(AccountId, Standing)> = None;
         for claim in self.claims.iter().filter(counts) {
             let its = match asked {
@@ -159,12 +161,18 @@ impl EmailView {
                 _ => standing(claim.account)?,
             };
             asked = Some((claim.account, its));
-            if claim.resets == its.resets {
-                return Ok(Ownership::of(claim, its));
+            let verified = claim.resets == its.resets;
+            match (its.cancelled, verified) {
+                (false, true) => return Ok(Ownership::Held { claim, verified }),
+                (false, false) => first = first.or(Some(Ownership::Held { claim, verified })),
+                // It beats all that come after it, but not an unverified one before it: that one's greater proof
+                // had won, and a reset does not hand its address to the cancelled.
+                (true, true) => break,
+                // It beats the unverified ones after it.
+                (true, false) => first = first.or(Some(Ownership::Free)),
             }
-            first = first.or(Some((claim, its)));
         }
-        Ok(first.map_or(Ownership::Free, |(claim, its)| Ownership::of(claim, its)))
+        Ok(first.unwrap_or(Ownership::Free))
     }
 
     /// What of the vault this record keeps alive: what the claims name whose accounts are not cancelled,
@@ -210,18 +218,6 @@ impl EmailView {
     }
 }
 
-impl<'a> Ownership<'a> {
-    fn of(claim: &'a Claim, its: Standing) -> Ownership<'a> {
-        if its.cancelled {
-            return Ownership::Free;
-        }
-        Ownership::Held {
-            claim,
-            verified: claim.resets == its.resets,
-        }
-    }
-}
-
 /// Where a claim comes in the record's own order: greatest proof, then smaller account.
 fn place(proof: Hlc, account: AccountId) -> (Reverse<Hlc>, AccountId) {
     (Reverse(proof), account)
@@ -234,10 +230,7 @@ pub(crate) const USED_AS: &str = "used_as";
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum ClaimValue {
     Claim(Claim),
-    Release {
-        own: Released,
-        carried: Vec<Released>,
-    },
+    Release { own: Released, carried: Vec<Released> },
 }
 
 impl ClaimValue {
@@ -428,10 +421,10 @@ pub(crate) fn claim_over(claim: &Claim, seen: &[ClaimValue]) -> ClaimValue {
     })
 }
 
-/// The release as it is to be written over `seen`: with the proof that it ends, and the releases that it replaces.
-/// It ends every claim that it saw. Those of others had lost and do not return, because only the owner lets go.
-/// (A release that carried others' claims on would name again what a later claim, made elsewhere, has taken the
-/// name off: a value that is named and erased.)
+/// The release as it is to be written over `seen`: with the proof that it ends, and the releases that it
+/// replaces. It ends every claim that it saw. Those of others do not return, because only the owner lets go: they
+/// had lost, also an unverified one that comes before the owner's. (A release that carried others' claims on would
+/// name again what a later claim, made elsewhere, has taken the name off: a value that is named and erased.)
 pub(crate) fn release_over(account: AccountId, at: Hlc, seen: &[ClaimValue]) -> ClaimValue {
     let (claims, mut released) = settle(seen);
     let ended = claims

@@ -191,6 +191,48 @@ fn when_the_winner_is_cancelled_the_address_is_free() {
 }
 
 #[test]
+fn a_claim_of_a_cancelled_account_is_not_verified_and_beats_only_what_comes_after_it() {
+    let world = |resets: &[(u8, u32)]| World {
+        cancelled: vec![2],
+        ..World::reset(resets)
+    };
+    let lost = [claims(claim(1, 9)), claims(claim(2, 5))];
+    let won = [claims(claim(1, 5)), claims(claim(2, 6))];
+    // The winner keeps the address when a reset through another one leaves it unverified.
+    check(&world(&[]), &lost, Some((1, true)));
+    check(&world(&[(1, 1)]), &lost, Some((1, false)));
+    check(&world(&[(1, 1), (2, 1)]), &lost, Some((1, false)));
+    // One that a reset had left unverified had lost to a verified one, and takes nothing from it.
+    check(&world(&[(2, 1)]), &won, Some((1, true)));
+    // Where it had won, the address is free.
+    check(&world(&[]), &won, None);
+    check(&world(&[(1, 1)]), &won, None);
+    check(&world(&[(1, 1), (2, 1)]), &won, None);
+    // All at once, each with what the others leave it.
+    let three = [claims(claim(1, 9)), claims(claim(2, 6)), claims(claim(3, 5))];
+    check(&world(&[]), &three, Some((1, true)));
+    check(&world(&[(1, 1)]), &three, Some((1, false)));
+    check(&world(&[(1, 1), (2, 1)]), &three, Some((3, true)));
+    check(&world(&[(1, 1), (2, 1), (3, 1)]), &three, Some((1, false)));
+    // Its release says the same of what comes after it.
+    let released = [claims(claim(1, 9)), releases(2, 12)];
+    check(&world(&[(1, 1)]), &released, Some((1, false)));
+}
+
+#[test]
+fn an_unverified_claim_ends_with_the_release_that_saw_it_though_it_comes_first() {
+    let mut first = Replica::new(RecordKind::Email, 1);
+    first.write(&[claims(claim(1, 9))]);
+    let mut owner = Replica::new(RecordKind::Email, 2);
+    owner.write(&[claims(claim(2, 5))]).hear(&first);
+    let world = World::reset(&[(1, 1)]);
+    assert_eq!(world.owner(&email(&owner.view())), Some((2, true)));
+    owner.write(&[releases(2, 12)]);
+    let view = email(&first.hear(&owner).view());
+    assert_eq!((world.owner(&view), view.claims), (None, vec![]));
+}
+
+#[test]
 fn a_loser_that_the_cancelling_site_had_not_seen_does_not_come_back() {
     let mut winner = Replica::new(RecordKind::Email, 1);
     winner.write(&[claims(claim(2, 6))]).write(&[releases(2, 9)]);

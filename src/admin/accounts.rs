@@ -63,7 +63,10 @@ pub(super) struct DotReport {
 
 impl From<Dot> for DotReport {
     fn from(dot: Dot) -> DotReport {
-        DotReport { writer: dot.writer.to_string(), number: dot.number }
+        DotReport {
+            writer: dot.writer.to_string(),
+            number: dot.number,
+        }
     }
 }
 
@@ -122,8 +125,20 @@ pub(super) async fn create(
 ) -> Result<(StatusCode, Json<WrittenAccount>), ApiError> {
     let address = Address::parse(&body.address)?;
     let password = TypedPassword::parse(body.password)?;
-    let (account, written) = settle(&site, site.identity.create_account(address, password, Word::Operator).await?).await?;
-    Ok((StatusCode::CREATED, Json(WrittenAccount { account: account.to_string(), written })))
+    let (account, written) = settle(
+        &site,
+        site.identity
+            .create_account(address, password, Word::Operator)
+            .await?,
+    )
+    .await?;
+    Ok((
+        StatusCode::CREATED,
+        Json(WrittenAccount {
+            account: account.to_string(),
+            written,
+        }),
+    ))
 }
 
 pub(super) async fn sign_in(
@@ -136,7 +151,10 @@ pub(super) async fn sign_in(
         // What a sign-in writes (a rehash, a cleared count) waits for nobody.
         Outcome::Done { value, .. } => Ok(Json(SignedInReport {
             account: value.account.to_string(),
-            epoch: EpochReport { resets: value.epoch.resets, at: value.epoch.at.to_u64() },
+            epoch: EpochReport {
+                resets: value.epoch.resets,
+                at: value.epoch.at.to_u64(),
+            },
         })),
         Outcome::Refused(refusal) => Err(refusal.into()),
     }
@@ -160,9 +178,15 @@ pub(super) async fn reset_password(
 ) -> Answer<WrittenAccount> {
     let address = Address::parse(&body.address)?;
     let password = TypedPassword::parse(body.password)?;
-    let outcome = site.identity.reset_password(address, password, Word::Operator).await?;
+    let outcome = site
+        .identity
+        .reset_password(address, password, Word::Operator)
+        .await?;
     let (signed_in, written) = settle(&site, outcome).await?;
-    Ok(Json(WrittenAccount { account: signed_in.account.to_string(), written }))
+    Ok(Json(WrittenAccount {
+        account: signed_in.account.to_string(),
+        written,
+    }))
 }
 
 pub(super) async fn add_email(
@@ -171,7 +195,10 @@ pub(super) async fn add_email(
     Body(body): Body<OneAddress>,
 ) -> Answer<Written> {
     let address = Address::parse(&body.address)?;
-    let outcome = site.identity.add_email(parse_account(&account)?, address, Word::Operator).await?;
+    let outcome = site
+        .identity
+        .add_email(parse_account(&account)?, address, Word::Operator)
+        .await?;
     Ok(Json(settle(&site, outcome).await?.1))
 }
 
@@ -180,7 +207,10 @@ pub(super) async fn remove_email(
     Path((account, address)): Path<(String, String)>,
 ) -> Answer<Written> {
     let address = Address::parse(&address)?;
-    let outcome = site.identity.remove_email(parse_account(&account)?, &address).await?;
+    let outcome = site
+        .identity
+        .remove_email(parse_account(&account)?, &address)
+        .await?;
     Ok(Json(settle(&site, outcome).await?.1))
 }
 
@@ -193,11 +223,17 @@ pub(super) async fn sign_out_everywhere(
     State(site): State<Arc<Site>>,
     Path(account): Path<String>,
 ) -> Answer<Written> {
-    let outcome = site.identity.sign_out_everywhere(parse_account(&account)?).await?;
+    let outcome = site
+        .identity
+        .sign_out_everywhere(parse_account(&account)?)
+        .await?;
     Ok(Json(settle(&site, outcome).await?.1))
 }
 
-pub(super) async fn show(State(site): State<Arc<Site>>, Path(account): Path<String>) -> Answer<AccountReport> {
+pub(super) async fn show(
+    State(site): State<Arc<Site>>,
+    Path(account): Path<String>,
+) -> Answer<AccountReport> {
     let id = parse_account(&account)?;
     let unknown = || ApiError::not_found("There is no such account here.");
     let state = site.identity.account(id)?.ok_or_else(unknown)?;
@@ -206,16 +242,25 @@ pub(super) async fn show(State(site): State<Arc<Site>>, Path(account): Path<Stri
         created_ms: state.created.ms(),
         cancelled: state.cancelled,
         has_password: state.has_password,
-        epoch: EpochReport { resets: state.epoch.resets, at: state.epoch.at.to_u64() },
+        epoch: EpochReport {
+            resets: state.epoch.resets,
+            at: state.epoch.at.to_u64(),
+        },
         emails: state
             .emails
             .into_iter()
-            .map(|email| HeldReport { address: email.address.typed().to_owned(), verified: email.verified })
+            .map(|email| HeldReport {
+                address: email.address.typed().to_owned(),
+                verified: email.verified,
+            })
             .collect(),
     }))
 }
 
-pub(super) async fn show_email(State(site): State<Arc<Site>>, Path(address): Path<String>) -> Answer<EmailReport> {
+pub(super) async fn show_email(
+    State(site): State<Arc<Site>>,
+    Path(address): Path<String>,
+) -> Answer<EmailReport> {
     let address = Address::parse(&address)?;
     let state = site.identity.email(&address)?;
     Ok(Json(EmailReport {
@@ -238,12 +283,19 @@ async fn settle<T>(site: &Site, outcome: Outcome<T>) -> Result<(T, Written), Api
                 Answered::As(answer) => answer.to_string(),
                 Answered::Degraded => "degraded".to_owned(),
             };
-            Ok((value, Written { dot: dot.map(DotReport::from), answered }))
+            Ok((
+                value,
+                Written {
+                    dot: dot.map(DotReport::from),
+                    answered,
+                },
+            ))
         }
         Outcome::Refused(refusal) => Err(refusal.into()),
     }
 }
 
 fn parse_account(text: &str) -> Result<AccountId, ApiError> {
-    text.parse().map_err(|_| ApiError::bad_request("bad-account", "An account's id has 30 hex digits."))
+    text.parse()
+        .map_err(|_| ApiError::bad_request("bad-account", "An account's id has 30 hex digits."))
 }

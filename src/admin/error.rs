@@ -30,7 +30,12 @@ struct Body<'a> {
 
 impl ApiError {
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> ApiError {
-        ApiError { status, code, message: message.into(), retry_after_s: None }
+        ApiError {
+            status,
+            code,
+            message: message.into(),
+            retry_after_s: None,
+        }
     }
 
     pub(super) fn bad_request(code: &'static str, message: impl Into<String>) -> ApiError {
@@ -44,7 +49,11 @@ impl ApiError {
     }
 
     pub(super) fn no_such_route() -> ApiError {
-        ApiError::new(StatusCode::NOT_FOUND, "no-such-route", "There is no such route; see src/admin/API.md.")
+        ApiError::new(
+            StatusCode::NOT_FOUND,
+            "no-such-route",
+            "There is no such route; see src/admin/API.md.",
+        )
     }
 
     pub(super) fn not_found(message: &'static str) -> ApiError {
@@ -54,7 +63,10 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let body = Json(Body { error: self.code, message: &self.message });
+        let body = Json(Body {
+            error: self.code,
+            message: &self.message,
+        });
         match self.retry_after_s {
             Some(seconds) => (self.status, [(RETRY_AFTER, seconds.to_string())], body).into_response(),
             None => (self.status, body).into_response(),
@@ -104,7 +116,12 @@ impl From<OperationError> for ApiError {
             OperationError::Store(TransactError::Invalid { .. }) => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::SERVICE_UNAVAILABLE,
         };
-        ApiError { status, code, message: error.to_string(), retry_after_s }
+        ApiError {
+            status,
+            code,
+            message: error.to_string(),
+            retry_after_s,
+        }
     }
 }
 

@@ -30,7 +30,14 @@ async fn links(State(site): State<Arc<Site>>) -> Json<Vec<LinkConfig>> {
             cut_in: link.cut_in,
         })
     };
-    Json(site.config.members.iter().flat_map(|member| &member.addresses).filter_map(link).collect())
+    Json(
+        site.config
+            .members
+            .iter()
+            .flat_map(|member| &member.addresses)
+            .filter_map(link)
+            .collect(),
+    )
 }
 
 async fn set_links(State(site): State<Arc<Site>>, Json(links): Json<Vec<LinkConfig>>) -> Json<usize> {

@@ -9,13 +9,7 @@ mod error;
 mod lab;
 mod status;
 
-use std::{
-    fs, io,
-    os::unix::fs::PermissionsExt,
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs, io, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -77,9 +71,15 @@ fn router(site: Arc<Site>) -> Router {
         .route("/accounts/{account}", get(accounts::show))
         .route("/accounts/{account}/password", post(accounts::change_password))
         .route("/accounts/{account}/emails", post(accounts::add_email))
-        .route("/accounts/{account}/emails/{address}", axum::routing::delete(accounts::remove_email))
+        .route(
+            "/accounts/{account}/emails/{address}",
+            axum::routing::delete(accounts::remove_email),
+        )
         .route("/accounts/{account}/cancel", post(accounts::cancel))
-        .route("/accounts/{account}/sign-out-everywhere", post(accounts::sign_out_everywhere))
+        .route(
+            "/accounts/{account}/sign-out-everywhere",
+            post(accounts::sign_out_everywhere),
+        )
         .route("/emails/{address}", get(accounts::show_email))
         .route_layer(middleware::from_fn_with_state(site.clone(), only_while_serving));
     let operator = Router::new()
@@ -93,7 +93,10 @@ fn router(site: Arc<Site>) -> Router {
     router
         .fallback(|| async { ApiError::no_such_route() })
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .layer(TimeoutLayer::with_status_code(axum::http::StatusCode::GATEWAY_TIMEOUT, REQUEST_TIMEOUT))
+        .layer(TimeoutLayer::with_status_code(
+            axum::http::StatusCode::GATEWAY_TIMEOUT,
+            REQUEST_TIMEOUT,
+        ))
         .with_state(site)
 }
 
@@ -103,7 +106,8 @@ async fn only_while_serving(State(site): State<Arc<Site>>, request: Request, nex
         return ApiError::unavailable("draining", "This site is going out of service.").into_response();
     }
     if !site.is_serving() {
-        return ApiError::unavailable("starting", "This site is still catching up with the others.").into_response();
+        return ApiError::unavailable("starting", "This site is still catching up with the others.")
+            .into_response();
     }
     next.run(request).await
 }

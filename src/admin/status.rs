@@ -158,7 +158,13 @@ fn report(site: &Site) -> StatusReport {
             .replication
             .alarms()
             .into_iter()
-            .map(|alarm| if alarm.times > 1 { format!("{} (×{})", alarm.text, alarm.times) } else { alarm.text })
+            .map(|alarm| {
+                if alarm.times > 1 {
+                    format!("{} (×{})", alarm.text, alarm.times)
+                } else {
+                    alarm.text
+                }
+            })
             .collect(),
         disk: DiskReport {
             free_mib: store::free_bytes(&site.config.data).unwrap_or(0) >> 20,
@@ -185,7 +191,9 @@ fn counters(site: &Site) -> BTreeMap<String, u64> {
         serde_json::to_value(&node.traffic),
     ];
     for part in parts.into_iter().flatten() {
-        let serde_json::Value::Object(fields) = part else { continue };
+        let serde_json::Value::Object(fields) = part else {
+            continue;
+        };
         for (name, value) in fields {
             if let Some(value) = value.as_u64() {
                 counters.insert(name, value);
@@ -198,16 +206,28 @@ fn counters(site: &Site) -> BTreeMap<String, u64> {
 pub(super) async fn vector(State(site): State<Arc<Site>>) -> Json<VectorReport> {
     let state = site.store.state();
     Json(VectorReport {
-        writers: state.vector.iter().map(|(writer, tip)| (writer.to_string(), tip.number)).collect(),
-        floors: state.vector.floors().map(|(replica, floor)| (replica.to_string(), floor.epoch)).collect(),
+        writers: state
+            .vector
+            .iter()
+            .map(|(writer, tip)| (writer.to_string(), tip.number))
+            .collect(),
+        floors: state
+            .vector
+            .floors()
+            .map(|(replica, floor)| (replica.to_string(), floor.epoch))
+            .collect(),
     })
 }
 
 pub(super) async fn digest(State(site): State<Arc<Site>>) -> Result<Json<DigestReport>, ApiError> {
     let store = site.store.clone();
     let digest = tokio::task::spawn_blocking(move || store.digest()).await;
-    let (records, digest) = digest.map_err(|_| ApiError::unavailable("unavailable", "Reading was broken off."))??;
-    Ok(Json(DigestReport { records, digest: hex(&digest) }))
+    let (records, digest) =
+        digest.map_err(|_| ApiError::unavailable("unavailable", "Reading was broken off."))??;
+    Ok(Json(DigestReport {
+        records,
+        digest: hex(&digest),
+    }))
 }
 
 pub(super) async fn drain(State(site): State<Arc<Site>>) -> Json<DrainReport> {

@@ -82,22 +82,37 @@ pub(super) async fn run(args: AccountArgs) -> Result<ExitCode, String> {
     match args.command {
         AccountCommand::Create { address } => {
             let password = read_password("Password")?;
-            let answer =
-                site.call(Method::POST, "/accounts", Some(json!({"address": address, "password": password}))).await?;
-            println!("Account {} made; {address} is its verified address.", text(&answer, "account"));
+            let answer = site
+                .call(
+                    Method::POST,
+                    "/accounts",
+                    Some(json!({"address": address, "password": password})),
+                )
+                .await?;
+            println!(
+                "Account {} made; {address} is its verified address.",
+                text(&answer, "account")
+            );
             say_durability(&answer);
         }
         AccountCommand::SignIn { address } => {
             let password = read_password("Password")?;
-            let answer =
-                site.call(Method::POST, "/sign-in", Some(json!({"address": address, "password": password}))).await?;
+            let answer = site
+                .call(
+                    Method::POST,
+                    "/sign-in",
+                    Some(json!({"address": address, "password": password})),
+                )
+                .await?;
             println!("Right: {address} is account {}.", text(&answer, "account"));
         }
         AccountCommand::ChangePassword { account } => {
             let old = read_password("Old password")?;
             let new = read_password("New password")?;
             let body = json!({"old": old, "new": new});
-            let answer = site.call(Method::POST, &format!("/accounts/{account}/password"), Some(body)).await?;
+            let answer = site
+                .call(Method::POST, &format!("/accounts/{account}/password"), Some(body))
+                .await?;
             println!("Password changed; sessions that began before are over.");
             say_durability(&answer);
         }
@@ -113,7 +128,9 @@ pub(super) async fn run(args: AccountArgs) -> Result<ExitCode, String> {
         }
         AccountCommand::AddEmail { account, address } => {
             let path = format!("/accounts/{account}/emails");
-            let answer = site.call(Method::POST, &path, Some(json!({"address": address}))).await?;
+            let answer = site
+                .call(Method::POST, &path, Some(json!({"address": address})))
+                .await?;
             println!("{address} belongs to account {account} now.");
             say_durability(&answer);
         }
@@ -133,13 +150,17 @@ pub(super) async fn run(args: AccountArgs) -> Result<ExitCode, String> {
             if !yes {
                 return Err("cancelling cannot be undone; say --yes as well".into());
             }
-            let answer = site.call(Method::POST, &format!("/accounts/{account}/cancel"), None).await?;
+            let answer = site
+                .call(Method::POST, &format!("/accounts/{account}/cancel"), None)
+                .await?;
             println!("Account {account} is cancelled; its addresses are free.");
             say_durability(&answer);
         }
         AccountCommand::Show { account } => {
             let id = if account.contains('@') {
-                let answer = site.call(Method::GET, &format!("/emails/{account}"), None).await?;
+                let answer = site
+                    .call(Method::GET, &format!("/emails/{account}"), None)
+                    .await?;
                 match answer.get("account").and_then(Value::as_str) {
                     Some(id) => id.to_owned(),
                     None => {
@@ -151,10 +172,28 @@ pub(super) async fn run(args: AccountArgs) -> Result<ExitCode, String> {
                 account
             };
             let answer = site.call(Method::GET, &format!("/accounts/{id}"), None).await?;
-            println!("Account   {id}{}", if answer["cancelled"] == true { "  (cancelled)" } else { "" });
-            println!("Password  {}", if answer["has_password"] == true { "yes" } else { "none" });
+            println!(
+                "Account   {id}{}",
+                if answer["cancelled"] == true {
+                    "  (cancelled)"
+                } else {
+                    ""
+                }
+            );
+            println!(
+                "Password  {}",
+                if answer["has_password"] == true {
+                    "yes"
+                } else {
+                    "none"
+                }
+            );
             for email in answer["emails"].as_array().into_iter().flatten() {
-                let verified = if email["verified"] == true { "verified" } else { "to be proven again" };
+                let verified = if email["verified"] == true {
+                    "verified"
+                } else {
+                    "to be proven again"
+                };
                 println!("Address   {}  ({verified})", text(email, "address"));
             }
         }
@@ -181,10 +220,16 @@ fn read_password(prompt: &str) -> Result<String, String> {
         eprintln!("{prompt} (it is shown as you type):");
     }
     let mut line = String::new();
-    stdin().lock().read_line(&mut line).map_err(|error| format!("could not read the password: {error}"))?;
+    stdin()
+        .lock()
+        .read_line(&mut line)
+        .map_err(|error| format!("could not read the password: {error}"))?;
     let password = line.trim_end_matches(['\r', '\n']);
     if password.is_empty() {
-        return Err(format!("no {} was given on standard input", prompt.to_lowercase()));
+        return Err(format!(
+            "no {} was given on standard input",
+            prompt.to_lowercase()
+        ));
     }
     Ok(password.to_owned())
 }

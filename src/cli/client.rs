@@ -15,7 +15,12 @@ pub(super) struct SiteAt {
 
 impl SiteAt {
     /// Sends one request. A refusal becomes the site's own sentence.
-    pub(super) async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value, String> {
+    pub(super) async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<Value, String> {
         let socket = self.data.join("admin.sock");
         let client = reqwest::Client::builder()
             .unix_socket(socket.clone())
@@ -25,7 +30,10 @@ impl SiteAt {
         if let Some(body) = body {
             request = request.json(&body);
         }
-        let response = request.send().await.map_err(|error| unreachable_site(&socket, &error))?;
+        let response = request
+            .send()
+            .await
+            .map_err(|error| unreachable_site(&socket, &error))?;
         let status = response.status();
         let answer: Value = response
             .json()
@@ -34,7 +42,13 @@ impl SiteAt {
         if status.is_success() {
             return Ok(answer);
         }
-        let text = |field: &str| answer.get(field).and_then(Value::as_str).unwrap_or("?").to_owned();
+        let text = |field: &str| {
+            answer
+                .get(field)
+                .and_then(Value::as_str)
+                .unwrap_or("?")
+                .to_owned()
+        };
         Err(format!("{} ({status}, {})", text("message"), text("error")))
     }
 }

@@ -36,7 +36,10 @@ enum Command {
 /// Runs a command. Errors go to standard error as one sentence; the exit status is 1.
 pub fn run(arguments: Arguments) -> ExitCode {
     log_to_stderr();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("persona").build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("persona")
+        .build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("could not start: {error}")),

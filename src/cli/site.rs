@@ -44,7 +44,12 @@ pub(super) async fn run(args: SiteArgs) -> Result<ExitCode, String> {
     }
     let name = config.site.clone();
     let site = Site::start(config).await.map_err(|error| error.to_string())?;
-    tracing::info!(site = name, version = env!("CARGO_PKG_VERSION"), lab = cfg!(feature = "lab"), "started");
+    tracing::info!(
+        site = name,
+        version = env!("CARGO_PKG_VERSION"),
+        lab = cfg!(feature = "lab"),
+        "started"
+    );
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
     let draining = site.clone();
@@ -70,11 +75,23 @@ pub(super) async fn run(args: SiteArgs) -> Result<ExitCode, String> {
 pub(super) fn make_identity(args: &IdentityArgs) -> Result<ExitCode, String> {
     let made = members::make_identity(&args.name).map_err(|error| error.to_string())?;
     let at = |error: std::io::Error| format!("{}: {error}", args.out.display());
-    let mut file: File =
-        fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&args.out).map_err(at)?;
-    file.write_all(made.pem.as_bytes()).and_then(|()| file.sync_all()).map_err(at)?;
-    println!("Wrote {} (certificate and private key; keep it on this machine).", args.out.display());
-    println!("Put this into the [[members]] entry of {} in every site's configuration:", args.name);
+    let mut file: File = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&args.out)
+        .map_err(at)?;
+    file.write_all(made.pem.as_bytes())
+        .and_then(|()| file.sync_all())
+        .map_err(at)?;
+    println!(
+        "Wrote {} (certificate and private key; keep it on this machine).",
+        args.out.display()
+    );
+    println!(
+        "Put this into the [[members]] entry of {} in every site's configuration:",
+        args.name
+    );
     println!("public_key = \"{}\"", BASE64.encode(&made.public_key));
     Ok(ExitCode::SUCCESS)
 }

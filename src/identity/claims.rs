@@ -501,10 +501,7 @@ mod tests {
 
     #[track_caller]
     fn check_releases(world: &World, expected: bool) {
-        assert_eq!(
-            releases_when_cancelled(ADA, &world.owner()),
-            expected
-        );
+        assert_eq!(releases_when_cancelled(ADA, &world.owner()), expected);
     }
 
     #[test]

@@ -52,7 +52,9 @@ pub(super) fn audit(disk: &dyn DiskRead) -> Result<Audit, ReadError> {
             audit.find(format!("documents: key {key:02x?} is no record's"));
             continue;
         };
-        let document = record.kind().and_then(|kind| Document::load(kind, layout::unseal(&bytes).ok()?).ok());
+        let document = record
+            .kind()
+            .and_then(|kind| Document::load(kind, layout::unseal(&bytes).ok()?).ok());
         let Some(document) = document else {
             audit.find(format!("documents: {record} cannot be read"));
             continue;
@@ -66,7 +68,10 @@ pub(super) fn audit(disk: &dyn DiskRead) -> Result<Audit, ReadError> {
         views.insert(record, document.view());
     }
     let cancelled = |account: AccountId| {
-        matches!(views.get(&account.into()), Some(View::Account(AccountView { cancelled: true, .. })))
+        matches!(
+            views.get(&account.into()),
+            Some(View::Account(AccountView { cancelled: true, .. }))
+        )
     };
     let mut named: BTreeMap<RecordKey, Vec<VaultId>> = BTreeMap::new();
     let mut index = BTreeSet::new();
@@ -76,7 +81,9 @@ pub(super) fn audit(disk: &dyn DiskRead) -> Result<Audit, ReadError> {
             View::Email(view) => {
                 let email = record.email();
                 index.extend(email.into_iter().flat_map(|email| {
-                    view.accounts().map(move |account| layout::index_key(account, email)).collect::<Vec<_>>()
+                    view.accounts()
+                        .map(move |account| layout::index_key(account, email))
+                        .collect::<Vec<_>>()
                 }));
                 let names: Result<_, ReadError> = view.names(|account| Ok(cancelled(account)));
                 names?
@@ -105,13 +112,17 @@ pub(super) fn audit(disk: &dyn DiskRead) -> Result<Audit, ReadError> {
             }
         }
         let stored = disk.get(Family::Digests, record.as_bytes())?;
-        let stored = stored.as_deref().and_then(|bytes| layout::unseal(bytes).ok().map(<[u8]>::to_vec));
+        let stored = stored
+            .as_deref()
+            .and_then(|bytes| layout::unseal(bytes).ok().map(<[u8]>::to_vec));
         if stored.as_deref() != Some(&crdt::state_digest(&heads, &present)[..]) {
             audit.find(format!("digests: that of {record} is not what its document says"));
         }
     }
     for (key, value) in everything(disk, Family::Cells)? {
-        if !records::decode_cell(&value).is_ok_and(|cell| key == layout::cell_key(cell.kind, &cell.key, cell.slot)) {
+        if !records::decode_cell(&value)
+            .is_ok_and(|cell| key == layout::cell_key(cell.kind, &cell.key, cell.slot))
+        {
             audit.find(format!("cells: {key:02x?} cannot be read"));
         }
     }
@@ -161,16 +172,24 @@ fn audit_log(disk: &dyn DiskRead, audit: &mut Audit) -> Result<(), ReadError> {
         };
         let dot = envelope.dot;
         if disk.get(Family::Dots, &layout::dot_key(&dot))? != Some(layout::seal(&key)) {
-            audit.find(format!("dots: {} {} does not lead to its place", dot.writer, dot.number));
+            audit.find(format!(
+                "dots: {} {} does not lead to its place",
+                dot.writer, dot.number
+            ));
         }
         if let Some((number, predecessor)) = last.insert(dot.writer, (dot.number, hash))
             && (dot.number != number + 1 || envelope.predecessor != predecessor)
         {
-            audit.find(format!("log: {} {} does not follow {number}", dot.writer, dot.number));
+            audit.find(format!(
+                "log: {} {} does not follow {number}",
+                dot.writer, dot.number
+            ));
         }
     }
     for (key, bytes) in everything(disk, Family::Meta)? {
-        let Some(writer) = key.strip_prefix(meta::VECTOR) else { continue };
+        let Some(writer) = key.strip_prefix(meta::VECTOR) else {
+            continue;
+        };
         let (writer, tip) = (layout::writer(writer)?, layout::tip(layout::unseal(&bytes)?)?);
         match last.remove(&writer) {
             Some((number, hash)) if number == tip.number && hash == tip.hash => {}
@@ -182,12 +201,17 @@ fn audit_log(disk: &dyn DiskRead, audit: &mut Audit) -> Result<(), ReadError> {
                 }
             }
             Some((number, _)) => {
-                audit.find(format!("log: {writer} ends at {number}, its vector entry says {}", tip.number));
+                audit.find(format!(
+                    "log: {writer} ends at {number}, its vector entry says {}",
+                    tip.number
+                ));
             }
         }
     }
     for (writer, (number, _)) in last {
-        audit.find(format!("log: {writer} has {number} transactions, and no vector entry"));
+        audit.find(format!(
+            "log: {writer} has {number} transactions, and no vector entry"
+        ));
     }
     Ok(())
 }

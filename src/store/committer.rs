@@ -6,6 +6,7 @@
 
 use std::{
     collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -13,7 +14,7 @@ use std::{
 use super::{
     Shared,
     disk::{Disk, DiskError},
-    ledger::{Beginning, Committed, Ledger, LedgerError, Work},
+    ledger::{Answers, Beginning, Committed, Ledger, LedgerError, Work},
     space::{Reserve, Space},
     txn::TransactError,
 };
@@ -77,7 +78,17 @@ impl Queue {
 
     /// Asks for a new start of the replica.
     pub(super) fn begin_again(&self, beginning: Beginning) {
-        self.waiting().begin_again = Some(beginning);
+        let mut waiting = self.waiting();
+        // One that waits already must not be lost: what either asks for is done.
+        waiting.begin_again = Some(match waiting.begin_again {
+            None => beginning,
+            Some(earlier) => Beginning {
+                past_epoch: earlier.past_epoch.max(beginning.past_epoch),
+                new_replica: earlier.new_replica || beginning.new_replica,
+                unless_here: earlier.unless_here.and(beginning.unless_here),
+            },
+        });
+        drop(waiting);
         self.wake.notify_one();
     }
 
@@ -111,13 +122,30 @@ impl Queue {
             if waiting.closed {
                 return Next::Closed;
             }
-            let (guard, timeout) =
-                self.wake.wait_timeout(waiting, IDLE_LOOK).unwrap_or_else(PoisonError::into_inner);
+            let (guard, timeout) = self
+                .wake
+                .wait_timeout(waiting, IDLE_LOOK)
+                .unwrap_or_else(PoisonError::into_inner);
             waiting = guard;
             if timeout.timed_out() {
                 return Next::Idle;
             }
         }
+    }
+
+    /// Drops what was delivered from elsewhere: it follows what a failed batch lost, and is asked for again.
+    fn drop_remote(&self) {
+        self.waiting()
+            .works
+            .retain(|work| matches!(work, Work::Local(_) | Work::Sweep));
+    }
+
+    /// The committer is gone: whoever waits learns it, and nobody waits any more.
+    fn end(&self) {
+        let mut waiting = self.waiting();
+        waiting.closed = true;
+        waiting.works.clear();
+        waiting.local = 0;
     }
 
     /// Drops everything that waits: its callers learn that nothing was written. From now on local writes are
@@ -148,10 +176,25 @@ pub(super) struct Committer {
     pub(super) shared: Arc<Shared>,
     pub(super) reserve: Option<Reserve>,
     pub(super) ledger: Ledger,
+    /// Batches that failed since the last that did not.
+    pub(super) failures: u32,
+}
+
+/// After so many failed batches in a row the replica takes a rest between them, and says that it is not well.
+const FAILURES_MAX: u32 = 3;
+
+/// Ends the queue with its committer, also when that panics.
+struct Ending(Arc<Shared>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.queue.end();
+    }
 }
 
 impl Committer {
     pub(super) fn run(mut self) {
+        let _ending = Ending(self.shared.clone());
         let mut swept_ms = self.shared.now_ms();
         loop {
             match self.shared.queue.next() {
@@ -160,7 +203,14 @@ impl Committer {
                         return;
                     }
                 }
+                Next::BeginAgain(Beginning {
+                    unless_here: Some(dot),
+                    ..
+                }) if self.ledger.vector().covers(&dot) => {}
                 Next::BeginAgain(beginning) => {
+                    if let Some(dot) = beginning.unless_here {
+                        self.shared.listener().lost(dot);
+                    }
                     if !self.begin_again(beginning) {
                         return;
                     }
@@ -182,9 +232,19 @@ impl Committer {
     /// Commits a group; false if the thread is to end.
     fn commit(&mut self, group: Vec<Work>) -> bool {
         let now_ms = self.shared.now_ms();
-        let (result, answers) = self.ledger.commit(now_ms, self.shared.space(), group);
+        let (ledger, space) = (&mut self.ledger, self.shared.space());
+        let (result, answers) = catch_unwind(AssertUnwindSafe(|| ledger.commit(now_ms, space, group)))
+            // Whoever waits is told by the answers that are dropped.
+            .unwrap_or_else(|_| (Err(LedgerError::Panicked), Answers::default()));
         match result {
-            Ok(committed) => {
+            Ok(mut committed) => {
+                if let Some(stable) = committed.trim_on.take() {
+                    let _ = self.shared.queue.push(Work::Trim(stable));
+                }
+                if !committed.moved.is_empty() {
+                    self.failures = 0;
+                    self.shared.set_failing(None);
+                }
                 self.publish(&committed);
                 answers.tell();
                 true
@@ -199,6 +259,13 @@ impl Committer {
                     self.shared.set_space(Space::Full);
                 }
                 self.shared.count_failed_batch();
+                self.failures += 1;
+                if self.failures >= FAILURES_MAX {
+                    self.shared.set_failing(Some(error.to_string()));
+                    if self.shared.queue.pause(REOPEN_AFTER) {
+                        return false;
+                    }
+                }
                 self.begin_again(Beginning::default())
             }
         }
@@ -226,6 +293,7 @@ impl Committer {
                     self.ledger = ledger;
                     self.shared.publish(&self.ledger);
                     self.shared.queue.refuse(None);
+                    self.shared.queue.drop_remote();
                     self.shared.listener().restarted(
                         self.ledger.start(),
                         self.ledger.own_starts(),

@@ -63,7 +63,11 @@ impl Directory {
             let path = at.to_path_buf();
             move |source| DirectoryError::Io { path, source }
         };
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io(path))?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(io(path))?;
         let lock_path = path.join("lock");
         let mut lock = File::options()
             .read(true)
@@ -78,10 +82,22 @@ impl Directory {
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
                 let _ = lock.read_to_string(&mut holder);
-                let holder = if holder.is_empty() { "unknown".into() } else { holder.trim().to_owned() };
-                return Err(DirectoryError::InUse { path: path.to_path_buf(), holder });
+                let holder = if holder.is_empty() {
+                    "unknown".into()
+                } else {
+                    holder.trim().to_owned()
+                };
+                return Err(DirectoryError::InUse {
+                    path: path.to_path_buf(),
+                    holder,
+                });
             }
-            Err(TryLockError::Error(source)) => return Err(DirectoryError::Io { path: lock_path, source }),
+            Err(TryLockError::Error(source)) => {
+                return Err(DirectoryError::Io {
+                    path: lock_path,
+                    source,
+                });
+            }
         }
         check_format(path, format)?;
         lock.set_len(0)
@@ -96,17 +112,25 @@ fn check_format(path: &Path, known: u32) -> Result<(), DirectoryError> {
     let file = path.join("format");
     match fs::read_to_string(&file) {
         Ok(text) => {
-            let found = text.trim().strip_prefix(MARK).and_then(|number| number.parse().ok());
+            let found = text
+                .trim()
+                .strip_prefix(MARK)
+                .and_then(|number| number.parse().ok());
             match found {
-                Some(found) if found > known => {
-                    Err(DirectoryError::Newer { path: path.to_path_buf(), found, known })
-                }
+                Some(found) if found > known => Err(DirectoryError::Newer {
+                    path: path.to_path_buf(),
+                    found,
+                    known,
+                }),
                 Some(_) => Ok(()),
-                None => Err(DirectoryError::Foreign { path: path.to_path_buf() }),
+                None => Err(DirectoryError::Foreign {
+                    path: path.to_path_buf(),
+                }),
             }
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => write_format(path, &file, known)
-            .map_err(|source| DirectoryError::Io { path: file, source }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            write_format(path, &file, known).map_err(|source| DirectoryError::Io { path: file, source })
+        }
         Err(source) => Err(DirectoryError::Io { path: file, source }),
     }
 }
@@ -131,14 +155,23 @@ mod tests {
         let path = directory.path().join("data");
         let first = Directory::open(&path, 1).expect("a new directory");
         let second = Directory::open(&path, 1).err().expect("it is locked").to_string();
-        assert!(second.contains(&format!("in use by process {}", std::process::id())), "{second}");
+        assert!(
+            second.contains(&format!("in use by process {}", std::process::id())),
+            "{second}"
+        );
         drop(first);
 
         fs::write(path.join("format"), "persona store 3\n").expect("written");
         let newer = Directory::open(&path, 1).err().expect("it is newer").to_string();
-        assert!(newer.contains("holds store format 3, and this build reads up to 1"), "{newer}");
+        assert!(
+            newer.contains("holds store format 3, and this build reads up to 1"),
+            "{newer}"
+        );
 
         fs::write(path.join("format"), "something else").expect("written");
-        assert!(matches!(Directory::open(&path, 1), Err(DirectoryError::Foreign { .. })));
+        assert!(matches!(
+            Directory::open(&path, 1),
+            Err(DirectoryError::Foreign { .. })
+        ));
     }
 }

@@ -130,6 +130,14 @@ pub enum DiskError {
     Closed,
 }
 
+impl DiskError {
+    /// Whether this says something of a few bytes only, and not of the disk as a whole: one damaged block must not
+    /// stop what has nothing to do with it.
+    pub fn is_local(&self) -> bool {
+        matches!(self, DiskError::Damaged(_))
+    }
+}
+
 /// What a scan calls for each key and value; `Break` ends it.
 pub type Visit<'v> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'v;
 
@@ -144,7 +152,11 @@ pub trait DiskRead {
     /// Visits the keys that begin with `prefix`, in order.
     fn scan_prefix(&self, family: Family, prefix: &[u8], visit: &mut Visit<'_>) -> Result<(), DiskError> {
         self.scan(family, prefix, &mut |key, value| {
-            if key.starts_with(prefix) { visit(key, value) } else { ControlFlow::Break(()) }
+            if key.starts_with(prefix) {
+                visit(key, value)
+            } else {
+                ControlFlow::Break(())
+            }
         })
     }
 }
@@ -160,6 +172,10 @@ pub trait Disk: Send + Sync + 'static {
 
     /// Closes and opens again, so that what is read is what is really there.
     fn reopen(&self) -> Result<(), DiskError>;
+
+    /// Closes for good, once those who read now are done. A process that ends while a database is open may still
+    /// have its threads at work in it when what they need is gone.
+    fn close(&self) {}
 
     /// Bytes that the store takes on the disk, roughly, for people to read.
     fn bytes_used(&self) -> u64;

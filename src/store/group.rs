@@ -9,9 +9,8 @@ use std::{
 };
 
 use crdt::{
-    AccountId, AccountView, Actor, Cell, CellKind, ClusterView, Document, EmailId, EmailView, Hlc, RecordChange,
-    RecordKey, RecordKind, Transaction, VaultId, VaultValue, View, Write,
-    WriteError,
+    AccountId, AccountView, Actor, Cell, CellKind, ClusterView, Document, EmailId, EmailView, Hlc,
+    RecordChange, RecordKey, RecordKind, Transaction, VaultId, VaultValue, View, Write, WriteError,
 };
 
 use super::{
@@ -41,6 +40,8 @@ pub struct Counts {
 }
 
 struct Loaded {
+    /// What it said before this group; `None` if there was no such record, or its bytes are damaged.
+    before: Option<View>,
     /// `None` if the record has a part in quarantine already, or its stored bytes are damaged.
     document: Option<(Document, View)>,
     /// Changes made to the document in this group, to build it again when one that follows spoils it.
@@ -66,7 +67,10 @@ impl<'d> Group<'d> {
     /// Whether a local write's records take it.
     pub(super) fn admit(&mut self, writes: &[(RecordKey, Write)], urgent: bool) -> Result<(), TransactError> {
         for (key, _) in writes {
-            let document = self.load(*key)?.whole().ok_or(ReadError::Quarantined { key: *key })?;
+            let document = self
+                .load(*key)?
+                .whole()
+                .ok_or(ReadError::Quarantined { key: *key })?;
             if document.changes() > CHANGES_MAX && !urgent {
                 return Err(TransactError::TooManyChanges { key: *key });
             }
@@ -76,11 +80,13 @@ impl<'d> Group<'d> {
 
     /// Makes one transaction's local writes and gives the changes, a record each. What a record says already makes
     /// no change. A write that no record takes undoes the whole transaction: the group goes on without it.
+    ///
+    /// The outer error ends the group: it may be half changed then.
     pub(super) fn write(
         &mut self,
         actor: Actor,
         writes: Vec<(RecordKey, Write)>,
-    ) -> Result<Vec<RecordChange>, TransactError> {
+    ) -> Result<Result<Vec<RecordChange>, TransactError>, ReadError> {
         let mut by_record: BTreeMap<RecordKey, Vec<Write>> = BTreeMap::new();
         for (key, write) in writes {
             by_record.entry(key).or_default().push(write);
@@ -94,17 +100,23 @@ impl<'d> Group<'d> {
                     *view = document.view();
                     loaded.changes.push(change.clone());
                     loaded.dirty = true;
-                    changed.push(RecordChange { key, changes: vec![change] });
+                    changed.push(RecordChange {
+                        key,
+                        changes: vec![change],
+                    });
                 }
                 Err(WriteError::Nothing) => {}
                 Err(error) => {
                     self.undo(&changed)?;
                     self.rebuild(key)?;
-                    return Err(TransactError::Invalid { key, why: error.to_string() });
+                    return Ok(Err(TransactError::Invalid {
+                        key,
+                        why: error.to_string(),
+                    }));
                 }
             }
         }
-        Ok(changed)
+        Ok(Ok(changed))
     }
 
     /// Takes the latest transaction's changes back.
@@ -120,7 +132,9 @@ impl<'d> Group<'d> {
 
     /// Builds a record from the disk and this group's changes again, after one that spoiled it.
     fn rebuild(&mut self, key: RecordKey) -> Result<(), ReadError> {
-        let Some(spoiled) = self.records.get_mut().remove(&key) else { return Ok(()) };
+        let Some(spoiled) = self.records.get_mut().remove(&key) else {
+            return Ok(());
+        };
         let mut rebuilt = load(self.disk, key)?;
         rebuilt.document = rebuilt
             .document
@@ -133,12 +147,21 @@ impl<'d> Group<'d> {
         Ok(())
     }
 
-    /// Merges one record's part of a transaction from elsewhere. What cannot be merged goes to quarantine, and the
-    /// record with it.
-    pub(super) fn merge(&mut self, place: u64, part: &RecordChange) -> Result<(), ReadError> {
+    /// Merges one record's part of a transaction from elsewhere. What cannot be merged goes to quarantine with the
+    /// transaction's vault values, and the record with it.
+    pub(super) fn merge(
+        &mut self,
+        place: u64,
+        part: &RecordChange,
+        vault: &[VaultValue],
+    ) -> Result<(), ReadError> {
         let key = part.key;
         let loaded = self.load(key)?;
-        let taken = if loaded.quarantined { None } else { loaded.document.take() };
+        let taken = if loaded.quarantined {
+            None
+        } else {
+            loaded.document.take()
+        };
         if let Some((document, _)) = taken
             && let Ok(document) = document.apply(&part.changes)
         {
@@ -149,7 +172,10 @@ impl<'d> Group<'d> {
             loaded.document = Some((document, view));
             loaded.changes.extend(part.changes.iter().cloned());
             loaded.dirty = true;
-            self.counts.quarantined += u64::from(unreadable);
+            if unreadable {
+                self.counts.quarantined += 1;
+                self.quarantine.push((key, place, quarantined(part, vault)));
+            }
             return Ok(());
         }
         if !loaded.quarantined {
@@ -161,13 +187,14 @@ impl<'d> Group<'d> {
         loaded.quarantined = true;
         loaded.dirty = true;
         self.counts.quarantined += 1;
-        self.quarantine.push((key, place, quarantined(part)));
+        self.quarantine.push((key, place, quarantined(part, vault)));
         Ok(())
     }
 
     /// Vault values that came with a transaction. They are stored at the end if something names them then.
     pub(super) fn arrive(&mut self, values: impl IntoIterator<Item = VaultValue>) {
-        self.arrived.extend(values.into_iter().map(|value| (value.id(), value)));
+        self.arrived
+            .extend(values.into_iter().map(|value| (value.id(), value)));
     }
 
     /// Merges a cell; one past its expiry changes nothing.
@@ -179,7 +206,9 @@ impl<'d> Group<'d> {
         let known = match self.cells.get(&key) {
             Some(cell) => Some(cell.clone()),
             // A damaged cell is worth no more than none.
-            None => self.disk.get(Family::Cells, &key)?.and_then(|value| records::decode_cell(&value).ok()),
+            None => self
+                .get(Family::Cells, &key)?
+                .and_then(|value| records::decode_cell(&value).ok()),
         };
         let merged = match known {
             Some(known) => known.merge(cell),
@@ -192,7 +221,8 @@ impl<'d> Group<'d> {
     /// A whole transaction whose body cannot be read.
     pub(super) fn hold_body(&mut self, place: u64, body: &[u8]) {
         self.counts.quarantined += 1;
-        self.quarantine.push((RecordKey::from_bytes([0; 16]), place, body.to_vec()));
+        self.quarantine
+            .push((RecordKey::from_bytes([0; 16]), place, body.to_vec()));
     }
 
     /// Whether the group changes a record.
@@ -202,14 +232,24 @@ impl<'d> Group<'d> {
 
     /// Writes down how everything stands.
     pub(super) fn finish(mut self, batch: &mut Batch) -> Result<Counts, ReadError> {
-        let dirty: BTreeSet<RecordKey> =
-            self.records.get_mut().iter().filter(|(_, loaded)| loaded.dirty).map(|(key, _)| *key).collect();
+        let dirty: BTreeSet<RecordKey> = self
+            .records
+            .get_mut()
+            .iter()
+            .filter(|(_, loaded)| loaded.dirty)
+            .map(|(key, _)| *key)
+            .collect();
         let mut touched = dirty.clone();
         for account in dirty.iter().filter_map(RecordKey::account) {
             // Cancelling takes the name off every address of the account, wherever the claims came from.
-            let before = self.before_account(account)?.is_some_and(|view| view.cancelled);
+            let before = self.account_before(account)?.is_some_and(|view| view.cancelled);
             if self.cancelled(account)? && !before {
-                touched.extend(self.emails_of(account)?.into_iter().map(RecordKey::from));
+                match self.all_emails_of(account, usize::MAX) {
+                    Ok(emails) => touched.extend(emails.into_iter().map(RecordKey::from)),
+                    // What a damaged block hides is left to whoever heals it.
+                    Err(ReadError::Disk(error)) if error.is_local() => self.counts.missing_values += 1,
+                    Err(error) => return Err(error),
+                }
             }
         }
         for key in touched {
@@ -219,19 +259,23 @@ impl<'d> Group<'d> {
             batch.put(Family::Cells, key.clone(), layout::seal(&cell.encode()));
         }
         for (record, place, bytes) in &self.quarantine {
-            batch.put(Family::Quarantine, layout::quarantine_key(*record, *place), layout::seal(bytes));
+            batch.put(
+                Family::Quarantine,
+                layout::quarantine_key(*record, *place),
+                layout::seal(bytes),
+            );
         }
         Ok(self.counts)
     }
 
     fn finish_record(&mut self, key: RecordKey, batch: &mut Batch) -> Result<(), ReadError> {
         let bytes = key.as_bytes();
-        let names_before = self.names_before(key)?;
-        let accounts_before: BTreeSet<AccountId> =
-            self.before_email(key)?.map(|view| view.accounts().collect()).unwrap_or_default();
         self.load(key)?;
+        let names_before = self.names_before(key)?;
         let records = self.records.borrow();
-        let Some(loaded) = records.get(&key) else { return Ok(()) };
+        let Some(loaded) = records.get(&key) else {
+            return Ok(());
+        };
         let Some((document, view)) = &loaded.document else {
             if loaded.dirty {
                 batch.put(Family::Views, bytes, layout::seal_quarantined());
@@ -251,14 +295,22 @@ impl<'d> Group<'d> {
         let mut present = Vec::with_capacity(names.len());
         for id in names {
             if let Some(value) = self.arrived.get(&id) {
-                batch.put(Family::Vault, layout::vault_key(id), layout::seal(&value.encode()));
-            } else if self.disk.get(Family::Vault, id.as_bytes())?.is_none() {
+                batch.put(
+                    Family::Vault,
+                    layout::vault_key(id),
+                    layout::seal(&value.encode()),
+                );
+            } else if self.get(Family::Vault, id.as_bytes())?.is_none() {
                 self.counts.missing_values += 1;
                 continue;
             }
             present.push(id);
         }
-        batch.put(Family::Digests, bytes, layout::seal(&crdt::state_digest(&document.heads(), &present)));
+        batch.put(
+            Family::Digests,
+            bytes,
+            layout::seal(&crdt::state_digest(&document.heads(), &present)),
+        );
         if !loaded.dirty {
             return Ok(());
         }
@@ -269,6 +321,10 @@ impl<'d> Group<'d> {
             batch.put(Family::Views, bytes, layout::seal(&view.encode()));
         }
         if let (View::Email(email), Some(id)) = (view, key.email()) {
+            let accounts_before: BTreeSet<AccountId> = match &loaded.before {
+                Some(View::Email(before)) => before.accounts().collect(),
+                _ => BTreeSet::new(),
+            };
             let accounts_now: BTreeSet<AccountId> = email.accounts().collect();
             if !loaded.quarantined {
                 for account in accounts_before.difference(&accounts_now) {
@@ -282,34 +338,79 @@ impl<'d> Group<'d> {
         Ok(())
     }
 
-    /// The vault ids that the record named before this group.
+    /// The vault ids that a loaded record named before this group.
     fn names_before(&self, key: RecordKey) -> Result<Vec<VaultId>, ReadError> {
-        if let Some(account) = key.account() {
-            return Ok(self.before_account(account)?.map(|view| view.names().to_vec()).unwrap_or_default());
-        }
-        match self.before_email(key)? {
-            Some(view) => view.names(|account| Ok(self.before_account(account)?.is_some_and(|view| view.cancelled))),
-            None => Ok(Vec::new()),
+        match self
+            .records
+            .borrow()
+            .get(&key)
+            .and_then(|loaded| loaded.before.as_ref())
+        {
+            Some(View::Account(view)) => Ok(view.names().to_vec()),
+            Some(View::Email(view)) => {
+                view.names(|account| Ok(self.account_before(account)?.is_some_and(|view| view.cancelled)))
+            }
+            Some(View::Cluster(_)) | None => Ok(Vec::new()),
         }
     }
 
-    fn before_account(&self, id: AccountId) -> Result<Option<AccountView>, ReadError> {
-        legible(records::read_view(self.disk, id.into(), AccountView::decode))
+    fn account_before(&self, id: AccountId) -> Result<Option<AccountView>, ReadError> {
+        match self.records.borrow().get(&id.into()) {
+            Some(Loaded {
+                before: Some(View::Account(view)),
+                ..
+            }) => Ok(Some(view.clone())),
+            Some(_) => Ok(None),
+            None => self.account_stored(id),
+        }
     }
 
-    fn before_email(&self, key: RecordKey) -> Result<Option<EmailView>, ReadError> {
-        if key.kind() != Some(RecordKind::Email) {
-            return Ok(None);
+    /// An account that this group did not load. If its view is not to be served, its document still tells.
+    fn account_stored(&self, id: AccountId) -> Result<Option<AccountView>, ReadError> {
+        match records::read_view(self.disk, id.into(), AccountView::decode) {
+            Err(ReadError::Quarantined { .. } | ReadError::Corrupt(_)) => {
+                match load(self.disk, id.into())?.before {
+                    Some(View::Account(view)) => Ok(Some(view)),
+                    _ => Ok(None),
+                }
+            }
+            Err(ReadError::Disk(error)) if error.is_local() => Ok(None),
+            other => other,
         }
-        legible(records::read_view(self.disk, key, EmailView::decode))
     }
 
     fn cancelled(&self, account: AccountId) -> Result<bool, ReadError> {
-        let view = match self.records.borrow().get(&account.into()).and_then(|loaded| loaded.document.as_ref()) {
+        let view = match self
+            .records
+            .borrow()
+            .get(&account.into())
+            .and_then(|loaded| loaded.document.as_ref())
+        {
             Some((_, View::Account(view))) => Some(view.clone()),
-            _ => self.before_account(account)?,
+            _ => self.account_stored(account)?,
         };
         Ok(standing_of(view.as_ref()).cancelled)
+    }
+
+    /// A value; none where its block is damaged.
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
+        get(self.disk, family, key)
+    }
+
+    fn all_emails_of(&self, id: AccountId, emails_max: usize) -> Result<Vec<EmailId>, ReadError> {
+        let mut emails: BTreeSet<EmailId> = records::read_index(self.disk, id, emails_max)?
+            .into_iter()
+            .collect();
+        for (key, loaded) in self.records.borrow().iter().filter(|(_, loaded)| loaded.dirty) {
+            if let (Some(email), Some((_, View::Email(view)))) = (key.email(), &loaded.document) {
+                if view.accounts().any(|account| account == id) {
+                    emails.insert(email);
+                } else {
+                    emails.remove(&email);
+                }
+            }
+        }
+        Ok(emails.into_iter().collect())
     }
 
     /// The record, loaded; a new document if there is none yet.
@@ -329,7 +430,10 @@ impl<'d> Group<'d> {
     ) -> Result<Option<T>, ReadError> {
         match self.records.borrow().get(&key) {
             Some(loaded) if loaded.quarantined => Err(ReadError::Quarantined { key }),
-            Some(Loaded { document: Some((document, view)), .. }) if document.changes() > 0 => Ok(pick(view)),
+            Some(Loaded {
+                document: Some((document, view)),
+                ..
+            }) if document.changes() > 0 => Ok(pick(view)),
             _ => records::read_view(self.disk, key, decode),
         }
     }
@@ -337,24 +441,47 @@ impl<'d> Group<'d> {
 
 impl Loaded {
     fn whole(&self) -> Option<&Document> {
-        self.document.as_ref().filter(|_| !self.quarantined).map(|(document, _)| document)
+        self.document
+            .as_ref()
+            .filter(|_| !self.quarantined)
+            .map(|(document, _)| document)
     }
 }
 
 impl Records for Group<'_> {
     fn account(&self, id: AccountId) -> Result<Option<AccountView>, ReadError> {
-        let pick = |view: &View| if let View::Account(view) = view { Some(view.clone()) } else { None };
+        let pick = |view: &View| {
+            if let View::Account(view) = view {
+                Some(view.clone())
+            } else {
+                None
+            }
+        };
         self.view(id.into(), pick, AccountView::decode)
     }
 
     fn email(&self, id: EmailId) -> Result<Option<EmailView>, ReadError> {
-        let pick = |view: &View| if let View::Email(view) = view { Some(view.clone()) } else { None };
+        let pick = |view: &View| {
+            if let View::Email(view) = view {
+                Some(view.clone())
+            } else {
+                None
+            }
+        };
         self.view(id.into(), pick, EmailView::decode)
     }
 
     fn cluster(&self) -> Result<ClusterView, ReadError> {
-        let pick = |view: &View| if let View::Cluster(view) = view { Some(view.clone()) } else { None };
-        Ok(self.view(RecordKey::CLUSTER, pick, ClusterView::decode)?.unwrap_or_default())
+        let pick = |view: &View| {
+            if let View::Cluster(view) = view {
+                Some(view.clone())
+            } else {
+                None
+            }
+        };
+        Ok(self
+            .view(RecordKey::CLUSTER, pick, ClusterView::decode)?
+            .unwrap_or_default())
     }
 
     fn vault(&self, id: VaultId) -> Result<Option<Vec<u8>>, ReadError> {
@@ -365,23 +492,17 @@ impl Records for Group<'_> {
     }
 
     fn emails_of(&self, id: AccountId) -> Result<Vec<EmailId>, ReadError> {
-        let mut emails: BTreeSet<EmailId> = records::read_index(self.disk, id)?.into_iter().collect();
-        for (key, loaded) in self.records.borrow().iter().filter(|(_, loaded)| loaded.dirty) {
-            if let (Some(email), Some((_, View::Email(view)))) = (key.email(), &loaded.document) {
-                if view.accounts().any(|account| account == id) {
-                    emails.insert(email);
-                } else {
-                    emails.remove(&email);
-                }
-            }
-        }
-        Ok(emails.into_iter().collect())
+        self.all_emails_of(id, records::EMAILS_READ_MAX)
     }
 
     fn cells(&self, kind: CellKind, key: &[u8]) -> Result<Vec<Cell>, ReadError> {
         let mut cells = records::read_cells(self.disk, kind, key)?;
         let prefix = layout::cell_prefix(kind, key);
-        for (_, cell) in self.cells.range(prefix.clone()..).take_while(|(key, _)| key.starts_with(&prefix)) {
+        for (_, cell) in self
+            .cells
+            .range(prefix.clone()..)
+            .take_while(|(key, _)| key.starts_with(&prefix))
+        {
             cells.retain(|known| known.slot != cell.slot);
             cells.push(cell.clone());
         }
@@ -391,37 +512,65 @@ impl Records for Group<'_> {
 
 /// Loads a record from the disk. Damaged bytes are no reason to fail the group: the record is as in quarantine.
 fn load(disk: &dyn DiskRead, key: RecordKey) -> Result<Loaded, ReadError> {
-    let spoiled = Loaded { document: None, changes: Vec::new(), quarantined: true, dirty: false };
-    let Some(kind) = key.kind() else { return Ok(spoiled) };
-    let document = match disk.get(Family::Documents, key.as_bytes())? {
-        None => Document::new(kind),
-        Some(bytes) => {
-            let stored = layout::unseal(&bytes).ok().and_then(|bytes| Document::load(kind, bytes).ok());
-            let Some(document) = stored else { return Ok(spoiled) };
-            document
-        }
+    let spoiled = Loaded {
+        before: None,
+        document: None,
+        changes: Vec::new(),
+        quarantined: true,
+        dirty: false,
     };
-    let marked = match disk.get(Family::Views, key.as_bytes())? {
+    let Some(kind) = key.kind() else {
+        return Ok(spoiled);
+    };
+    let (document, before) = match disk.get(Family::Documents, key.as_bytes()) {
+        Ok(None) => (with_view(Document::new(kind)), None),
+        Ok(Some(bytes)) => {
+            let stored = layout::unseal(&bytes)
+                .ok()
+                .and_then(|bytes| Document::load(kind, bytes).ok());
+            let Some(document) = stored.map(with_view) else {
+                return Ok(spoiled);
+            };
+            let before = document.1.clone();
+            (document, Some(before))
+        }
+        Err(error) if error.is_local() => return Ok(spoiled),
+        Err(error) => return Err(error.into()),
+    };
+    let marked = match get(disk, Family::Views, key.as_bytes())? {
         Some(bytes) => matches!(layout::unseal_view(&bytes), Ok(None)),
         None => false,
     };
-    Ok(Loaded { document: Some(with_view(document)), changes: Vec::new(), quarantined: marked, dirty: false })
+    Ok(Loaded {
+        before,
+        document: Some(document),
+        changes: Vec::new(),
+        quarantined: marked,
+        dirty: false,
+    })
 }
 
-/// A part of a transaction as it lies in quarantine: a transaction of that part alone.
-fn quarantined(part: &RecordChange) -> Vec<u8> {
-    Transaction { hlc: Hlc::ZERO, records: vec![part.clone()], vault: Vec::new(), cells: Vec::new() }.encode()
+fn get(disk: &dyn DiskRead, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
+    match disk.get(family, key) {
+        Err(error) if error.is_local() => Ok(None),
+        other => Ok(other?),
+    }
+}
+
+/// A part of a transaction as it lies in quarantine: a transaction of that part alone, with all the vault values
+/// that came, since which of them it names cannot be told.
+fn quarantined(part: &RecordChange, vault: &[VaultValue]) -> Vec<u8> {
+    let vault = vault.to_vec();
+    Transaction {
+        hlc: Hlc::ZERO,
+        records: vec![part.clone()],
+        vault,
+        cells: Vec::new(),
+    }
+    .encode()
 }
 
 fn with_view(document: Document) -> (Document, View) {
     let view = document.view();
     (document, view)
-}
-
-/// A view that is in quarantine or damaged says nothing; a group must not fail for it.
-fn legible<T>(read: Result<Option<T>, ReadError>) -> Result<Option<T>, ReadError> {
-    match read {
-        Err(ReadError::Quarantined { .. } | ReadError::Corrupt(_)) => Ok(None),
-        other => other,
-    }
 }

@@ -64,7 +64,9 @@ pub(super) fn unseal(bytes: &[u8]) -> Result<&[u8], Unsealed> {
 
 /// Takes the frame off a view; `None` says that the record is in quarantine.
 pub(super) fn unseal_view(bytes: &[u8]) -> Result<Option<&[u8]>, Unsealed> {
-    let (framed, checksum) = bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or(Unsealed::Short)?;
+    let (framed, checksum) = bytes
+        .split_last_chunk::<CHECKSUM_BYTES>()
+        .ok_or(Unsealed::Short)?;
     let (format, payload) = framed.split_first().ok_or(Unsealed::Short)?;
     if crc32fast::hash(framed).to_le_bytes() != *checksum {
         return Err(Unsealed::Checksum);
@@ -116,23 +118,39 @@ pub(super) fn tip_payload(tip: Tip) -> [u8; 16] {
 pub(super) fn tip(payload: &[u8]) -> Result<Tip, Unsealed> {
     let (number, rest) = payload.split_first_chunk::<8>().ok_or(Unsealed::Shape)?;
     let hash = rest.try_into().map_err(|_| Unsealed::Shape)?;
-    Ok(Tip { number: u64::from_be_bytes(*number), hash })
+    Ok(Tip {
+        number: u64::from_be_bytes(*number),
+        hash,
+    })
 }
 
 /// Vector entries, as a payload.
 pub(super) fn entries_payload(entries: &BTreeMap<Writer, Tip>) -> Vec<u8> {
-    entries.iter().flat_map(|(writer, tip)| writer.to_bytes().into_iter().chain(tip_payload(*tip))).collect()
+    entries
+        .iter()
+        .flat_map(|(writer, tip)| writer.to_bytes().into_iter().chain(tip_payload(*tip)))
+        .collect()
 }
 
 /// The reverse of [`entries_payload`].
 pub(super) fn entries(payload: &[u8]) -> Result<Vec<(Writer, Tip)>, Unsealed> {
-    let (entries, []) = payload.as_chunks::<36>() else { return Err(Unsealed::Shape) };
-    entries.iter().map(|entry| Ok((writer(&entry[..20])?, tip(&entry[20..])?))).collect()
+    let (entries, []) = payload.as_chunks::<36>() else {
+        return Err(Unsealed::Shape);
+    };
+    entries
+        .iter()
+        .map(|entry| Ok((writer(&entry[..20])?, tip(&entry[20..])?)))
+        .collect()
 }
 
 /// What is left of a replica's older writers, as a payload.
 pub(super) fn floor_payload(floor: Floor) -> Vec<u8> {
-    [&floor.epoch.to_be_bytes()[..], &floor.transactions.to_be_bytes(), &floor.digest].concat()
+    [
+        &floor.epoch.to_be_bytes()[..],
+        &floor.transactions.to_be_bytes(),
+        &floor.digest,
+    ]
+    .concat()
 }
 
 /// The reverse of [`floor_payload`].
@@ -175,7 +193,10 @@ pub(super) fn log_payload(dot: &Dot, transaction: &[u8]) -> Vec<u8> {
 pub(super) fn log_entry(payload: &[u8]) -> Result<(Dot, &[u8]), Unsealed> {
     let (writer_bytes, rest) = payload.split_first_chunk::<20>().ok_or(Unsealed::Shape)?;
     let (number_bytes, transaction) = rest.split_first_chunk::<8>().ok_or(Unsealed::Shape)?;
-    let dot = Dot { writer: Writer::from_bytes(*writer_bytes), number: u64::from_be_bytes(*number_bytes) };
+    let dot = Dot {
+        writer: Writer::from_bytes(*writer_bytes),
+        number: u64::from_be_bytes(*number_bytes),
+    };
     Ok((dot, transaction))
 }
 
@@ -186,7 +207,10 @@ pub(super) fn index_key(account: AccountId, email: EmailId) -> Vec<u8> {
 
 /// The email in an index key.
 pub(super) fn indexed_email(key: &[u8]) -> Result<EmailId, Unsealed> {
-    let bytes = key.get(15..).and_then(|tail| tail.try_into().ok()).ok_or(Unsealed::Shape)?;
+    let bytes = key
+        .get(15..)
+        .and_then(|tail| tail.try_into().ok())
+        .ok_or(Unsealed::Shape)?;
     Ok(EmailId::from_bytes(bytes))
 }
 

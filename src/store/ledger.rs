@@ -92,6 +92,8 @@ pub struct Committed {
     pub from_future: u64,
     /// What was trimmed from the log, if anything was.
     pub trimmed: Option<Vector>,
+    /// There is more to trim than one batch takes.
+    pub(super) trim_on: Option<Vector>,
     /// What went to quarantine or is missing.
     pub counts: Counts,
     /// The cluster record is among what changed.
@@ -124,6 +126,9 @@ pub enum LedgerError {
     /// What the replica knows of itself is damaged; restore a backup, or empty the directory and let it catch up.
     #[error("what this replica knows of itself is damaged on the disk: {0}")]
     Damaged(String),
+    /// Committing panicked: a fault of this program.
+    #[error("committing panicked")]
+    Panicked,
 }
 
 impl From<ReadError> for LedgerError {
@@ -142,6 +147,8 @@ pub struct Beginning {
     pub past_epoch: u32,
     /// Draw a new replica id: this directory met a start of its id that it did not make.
     pub new_replica: bool,
+    /// Only if this transaction of ours, which a peer has, is really not on this disk.
+    pub unless_here: Option<Dot>,
 }
 
 impl Ledger {
@@ -155,17 +162,34 @@ impl Ledger {
             Some(replica) if !beginning.new_replica => replica,
             _ => ReplicaId(random.random()),
         };
-        let epoch = found.own_starts.iter().map(|start| start.epoch).max().unwrap_or(0).max(beginning.past_epoch);
-        let start = Writer { replica, epoch: epoch.saturating_add(1), nonce: random.random() };
+        let epoch = found
+            .own_starts
+            .iter()
+            .map(|start| start.epoch)
+            .max()
+            .unwrap_or(0)
+            .max(beginning.past_epoch);
+        let start = Writer {
+            replica,
+            epoch: epoch.saturating_add(1),
+            nonce: random.random(),
+        };
         let mut own_starts = std::mem::take(&mut found.own_starts);
         // The first transaction of this start follows the last of the start before.
-        let last = own_starts.iter().rev().find_map(|start| Some((*start, found.vector.get(start)?)));
+        let last = own_starts
+            .iter()
+            .rev()
+            .find_map(|start| Some((*start, found.vector.get(start)?)));
         found.follows.extend(last);
         own_starts.push(start);
         let place = u32::try_from(own_starts.len()).unwrap_or(u32::MAX);
         let mut batch = Batch::new();
         batch.put(Family::Meta, meta::REPLICA, layout::seal(&replica.0));
-        batch.put(Family::Meta, layout::join(meta::START, &place.to_be_bytes()), layout::seal(&start.to_bytes()));
+        batch.put(
+            Family::Meta,
+            layout::join(meta::START, &place.to_be_bytes()),
+            layout::seal(&start.to_bytes()),
+        );
         disk.write(&batch)?;
         Ok(Ledger {
             disk,
@@ -218,12 +242,15 @@ impl Ledger {
                 outcome = self.stage(disk, now_ms, space, works, &mut answers);
             }
         });
-        let written = read.map_err(LedgerError::from).and(outcome).and_then(|(batch, committed)| {
-            if !batch.is_empty() {
-                disk.write(&batch)?;
-            }
-            Ok(committed)
-        });
+        let written = read
+            .map_err(LedgerError::from)
+            .and(outcome)
+            .and_then(|(batch, committed)| {
+                if !batch.is_empty() {
+                    disk.write(&batch)?;
+                }
+                Ok(committed)
+            });
         answers.failure = written.as_ref().err().map(|error| match error {
             LedgerError::Disk(error) => TransactError::from(error.clone()),
             damaged => TransactError::NotWritable(damaged.to_string()),
@@ -246,8 +273,13 @@ impl Ledger {
         for work in works {
             match work {
                 Work::Local(work) => {
-                    let mut txn =
-                        Txn::new(&group, &mut self.clock, &mut self.random, now_ms, self.start.replica.0);
+                    let mut txn = Txn::new(
+                        &group,
+                        &mut self.clock,
+                        &mut self.random,
+                        now_ms,
+                        self.start.replica.0,
+                    );
                     let Verdict { keep, finish } = work(&mut txn);
                     let hlc = txn.stamp();
                     let staged = std::mem::take(&mut txn.staged);
@@ -259,7 +291,13 @@ impl Ledger {
                         }
                         .map(|(dot, bytes)| {
                             let hash = transaction_hash(&bytes);
-                            moved.insert(dot.writer, Tip { number: dot.number, hash });
+                            moved.insert(
+                                dot.writer,
+                                Tip {
+                                    number: dot.number,
+                                    hash,
+                                },
+                            );
                             committed.local.push((dot, bytes));
                             Done { dot: Some(dot), hlc }
                         });
@@ -269,6 +307,8 @@ impl Ledger {
                 Work::Remote(received) => {
                     let dot = received.envelope.dot;
                     if self.vector.covers(&dot) {
+                        // Told once more, so that whoever delivered it knows.
+                        moved.extend(self.vector.get(&dot.writer).map(|tip| (dot.writer, tip)));
                         continue;
                     }
                     if !self.is_next(&received.envelope) {
@@ -277,7 +317,13 @@ impl Ledger {
                     }
                     let future = self.take_over(&mut group, &mut batch, now_ms, &received)?;
                     committed.from_future += u64::from(future);
-                    moved.insert(dot.writer, Tip { number: dot.number, hash: received.hash });
+                    moved.insert(
+                        dot.writer,
+                        Tip {
+                            number: dot.number,
+                            hash: received.hash,
+                        },
+                    );
                     committed.remote.push(dot);
                 }
                 Work::Trim(stable) => self.trim(disk, &stable, &mut batch, &mut committed)?,
@@ -292,9 +338,21 @@ impl Ledger {
         }
         if !moved.is_empty() {
             let clock = self.clock.last().to_u64();
-            batch.put(Family::Meta, meta::CLOCK, layout::seal(&layout::number_key(clock)));
-            batch.put(Family::Meta, meta::PLACE, layout::seal(&layout::number_key(self.next_place)));
-            batch.put(Family::Meta, meta::FOLLOWS, layout::seal(&layout::entries_payload(&self.follows)));
+            batch.put(
+                Family::Meta,
+                meta::CLOCK,
+                layout::seal(&layout::number_key(clock)),
+            );
+            batch.put(
+                Family::Meta,
+                meta::PLACE,
+                layout::seal(&layout::number_key(self.next_place)),
+            );
+            batch.put(
+                Family::Meta,
+                meta::FOLLOWS,
+                layout::seal(&layout::entries_payload(&self.follows)),
+            );
         }
         committed.moved = moved.into_iter().collect();
         Ok((batch, committed))
@@ -310,13 +368,21 @@ impl Ledger {
         hlc: Hlc,
         staged: Staged,
     ) -> Result<Result<(Dot, Arc<[u8]>), TransactError>, LedgerError> {
-        let records = match group.write(Actor(self.start.nonce), staged.writes) {
+        let records = match group.write(Actor(self.start.nonce), staged.writes)? {
             Ok(records) => records,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        let body = Transaction { hlc, records, vault: staged.vault, cells: staged.cells };
+        let body = Transaction {
+            hlc,
+            records,
+            vault: staged.vault,
+            cells: staged.cells,
+        };
         let last = self.vector.get(&self.start);
-        let dot = Dot { writer: self.start, number: last.map_or(0, |tip| tip.number) + 1 };
+        let dot = Dot {
+            writer: self.start,
+            number: last.map_or(0, |tip| tip.number) + 1,
+        };
         let encoded = body.encode();
         let body_bytes = encoded.len();
         let envelope = Envelope {
@@ -337,7 +403,13 @@ impl Ledger {
         }
         group.arrive(body.vault);
         self.log(batch, dot, &bytes);
-        self.vector.advance(dot.writer, Tip { number: dot.number, hash: transaction_hash(&bytes) });
+        self.vector.advance(
+            dot.writer,
+            Tip {
+                number: dot.number,
+                hash: transaction_hash(&bytes),
+            },
+        );
         Ok(Ok((dot, bytes)))
     }
 
@@ -345,10 +417,12 @@ impl Ledger {
         let last = self.vector.get(&envelope.dot.writer);
         envelope.dot.number == last.map_or(0, |tip| tip.number) + 1
             && envelope.predecessor == last.map_or([0; 8], |tip| tip.hash)
-            && envelope
-                .follows
-                .iter()
-                .all(|(writer, tip)| self.vector.covers(&Dot { writer: *writer, number: tip.number }))
+            && envelope.follows.iter().all(|(writer, tip)| {
+                self.vector.covers(&Dot {
+                    writer: *writer,
+                    number: tip.number,
+                })
+            })
     }
 
     /// Applies a transaction from elsewhere; true if its clock is far ahead.
@@ -362,11 +436,18 @@ impl Ledger {
         let dot = received.envelope.dot;
         let place = self.next_place;
         self.log(batch, dot, &received.bytes);
-        let tip = Tip { number: dot.number, hash: received.hash };
+        let tip = Tip {
+            number: dot.number,
+            hash: received.hash,
+        };
         self.vector.advance(dot.writer, tip);
         // What it follows, directly, is implied by it from now on.
         for (writer, implied) in &received.envelope.follows {
-            if self.follows.get(writer).is_some_and(|known| known.number <= implied.number) {
+            if self
+                .follows
+                .get(writer)
+                .is_some_and(|known| known.number <= implied.number)
+            {
                 self.follows.remove(writer);
             }
         }
@@ -375,10 +456,10 @@ impl Ledger {
             group.hold_body(place, &received.envelope.body);
             return Ok(false);
         };
-        group.arrive(transaction.vault);
         for part in &transaction.records {
-            group.merge(place, part)?;
+            group.merge(place, part, &transaction.vault)?;
         }
+        group.arrive(transaction.vault);
         for cell in transaction.cells {
             group.merge_cell(cell, now_ms)?;
         }
@@ -388,7 +469,11 @@ impl Ledger {
     fn log(&mut self, batch: &mut Batch, dot: Dot, bytes: &[u8]) {
         let place = layout::number_key(self.next_place);
         self.next_place += 1;
-        batch.put(Family::Log, place, layout::seal(&layout::log_payload(&dot, bytes)));
+        batch.put(
+            Family::Log,
+            place,
+            layout::seal(&layout::log_payload(&dot, bytes)),
+        );
         batch.put(Family::Dots, layout::dot_key(&dot), layout::seal(&place));
     }
 
@@ -405,7 +490,9 @@ impl Ledger {
         disk.scan(Family::Log, &[], &mut |key, value| {
             // A damaged entry stays, and what is behind it: trimming can wait, a group cannot.
             let entry = layout::unseal(value).and_then(layout::log_entry);
-            let Ok((dot, _)) = entry else { return ControlFlow::Break(()) };
+            let Ok((dot, _)) = entry else {
+                return ControlFlow::Break(());
+            };
             if seen == TRIM_ENTRIES_MAX || !stable.covers(&dot) {
                 return ControlFlow::Break(());
             }
@@ -421,6 +508,7 @@ impl Ledger {
             let key = layout::join(meta::TRIMMED, &writer.to_bytes());
             batch.put(Family::Meta, key, layout::seal(&layout::tip_payload(tip)));
         }
+        committed.trim_on = (seen == TRIM_ENTRIES_MAX).then(|| stable.clone());
         for (replica, floor) in stable.floors() {
             self.fold(replica, floor, batch);
         }
@@ -430,12 +518,24 @@ impl Ledger {
 
     /// Folds the older writers of a replica into one floor, once the log holds nothing of them.
     fn fold(&mut self, replica: ReplicaId, floor: Floor, batch: &mut Batch) {
-        let ended: Vec<(Writer, Tip)> =
-            self.vector.of_replica(replica).take_while(|(writer, _)| writer.epoch <= floor.epoch).collect();
+        let ended: Vec<(Writer, Tip)> = self
+            .vector
+            .of_replica(replica)
+            .take_while(|(writer, _)| writer.epoch <= floor.epoch)
+            .collect();
         let gone = |(writer, tip): &(Writer, Tip)| {
-            *writer != self.start && self.trimmed.covers(&Dot { writer: *writer, number: tip.number })
+            *writer != self.start
+                && self.trimmed.covers(&Dot {
+                    writer: *writer,
+                    number: tip.number,
+                })
         };
-        if self.vector.floor(&replica).is_some_and(|ours| ours.epoch >= floor.epoch) || !ended.iter().all(gone) {
+        if self
+            .vector
+            .floor(&replica)
+            .is_some_and(|ours| ours.epoch >= floor.epoch)
+            || !ended.iter().all(gone)
+        {
             return;
         }
         for (writer, _) in &ended {
@@ -474,8 +574,16 @@ impl Ledger {
 fn admit(group: &mut Group<'_>, space: Space, staged: &Staged) -> Result<(), TransactError> {
     space.admits(staged.sign_up, staged.urgent)?;
     let bytes = staged.writes.len() * WRITE_BYTES_ROUGHLY
-        + staged.vault.iter().map(|value| value.data.len() + 64).sum::<usize>()
-        + staged.cells.iter().map(|cell| cell.value.len() + 96).sum::<usize>();
+        + staged
+            .vault
+            .iter()
+            .map(|value| value.data.len() + 64)
+            .sum::<usize>()
+        + staged
+            .cells
+            .iter()
+            .map(|cell| cell.value.len() + 96)
+            .sum::<usize>();
     if bytes > BODY_BYTES_MAX {
         return Err(TransactError::TooLarge { bytes });
     }
@@ -511,11 +619,17 @@ impl Found {
             found.replica = Some(ReplicaId(bytes.try_into().map_err(shape)?));
         }
         if let Some(bytes) = disk.get(Family::Meta, meta::CLOCK)? {
-            let number = layout::unseal(&bytes).and_then(layout::number).map_err(ReadError::from)?;
+            let number = layout::unseal(&bytes)
+                .and_then(layout::number)
+                .map_err(ReadError::from)?;
             found.clock = Hlc::from_u64(number);
         }
-        if let Some(bytes) = disk.get(Family::Meta, meta::FOLLOWS)? {
-            let entries = layout::unseal(&bytes).and_then(layout::entries).map_err(ReadError::from)?;
+        let follows = disk.get(Family::Meta, meta::FOLLOWS)?;
+        let follows_known = follows.is_some();
+        if let Some(bytes) = follows {
+            let entries = layout::unseal(&bytes)
+                .and_then(layout::entries)
+                .map_err(ReadError::from)?;
             found.follows = entries.into_iter().collect();
         }
         records::try_scan(disk, Family::Meta, meta::START, |_, value| {
@@ -526,14 +640,25 @@ impl Found {
             found.vector.adopt_floor(replica, floor);
             found.trimmed.adopt_floor(replica, floor);
         }
-        for (prefix, vector) in [(meta::VECTOR, &mut found.vector), (meta::TRIMMED, &mut found.trimmed)] {
+        for (prefix, vector) in [
+            (meta::VECTOR, &mut found.vector),
+            (meta::TRIMMED, &mut found.trimmed),
+        ] {
             records::try_scan(disk, Family::Meta, prefix, |key, value| {
-                vector.set(layout::writer(&key[prefix.len()..])?, layout::tip(layout::unseal(value)?)?);
+                vector.set(
+                    layout::writer(&key[prefix.len()..])?,
+                    layout::tip(layout::unseal(value)?)?,
+                );
                 Ok(ControlFlow::Continue(()))
             })?;
         }
         if let Some(bytes) = disk.get(Family::Meta, meta::PLACE)? {
-            found.next_place = layout::unseal(&bytes).and_then(layout::number).map_err(ReadError::from)?;
+            found.next_place = layout::unseal(&bytes)
+                .and_then(layout::number)
+                .map_err(ReadError::from)?;
+        }
+        if !follows_known {
+            found.follows = found.vector.iter().collect();
         }
         Ok(found)
     }

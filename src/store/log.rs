@@ -23,7 +23,12 @@ pub(super) fn read(
         Some(place) => place,
         None => match first_missing(disk, beyond)? {
             Start::At(place) => place,
-            Start::Nothing => return Ok(LogChunk::Transactions { transactions: Vec::new(), next: None }),
+            Start::Nothing => {
+                return Ok(LogChunk::Transactions {
+                    transactions: Vec::new(),
+                    next: None,
+                });
+            }
             Start::Trimmed => return Ok(LogChunk::Trimmed),
         },
     };
@@ -71,7 +76,7 @@ fn first_missing(disk: &dyn DiskRead, beyond: &Vector) -> Result<Start, ReadErro
     records::try_scan(disk, Family::Meta, meta::VECTOR, |key, value| {
         let writer = layout::writer(&key[meta::VECTOR.len()..])?;
         let last = layout::tip(layout::unseal(value)?)?.number;
-        let number = beyond.get(&writer).map_or(0, |tip| tip.number) + 1;
+        let number = beyond.get(&writer).map_or(0, |tip| tip.number).saturating_add(1);
         if number <= last
             && let Some(place) = disk.get(Family::Dots, &layout::dot_key(&Dot { writer, number }))?
         {

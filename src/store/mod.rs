@@ -26,7 +26,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
@@ -104,6 +104,8 @@ pub trait Listener: Send + Sync + 'static {
     fn committed(&self, group: &CommittedGroup);
     /// The writer has ended and a new start began: what was delivered and not committed is forgotten.
     fn restarted(&self, start: Writer, own_starts: &[Writer], vector: &Vector);
+    /// A peer has this transaction of ours, and this disk does not have it any more.
+    fn lost(&self, dot: Dot);
 }
 
 /// A local write that is durable on this replica's disk.
@@ -141,6 +143,10 @@ struct Shared {
     clock: Box<dyn Fn() -> u64 + Send + Sync>,
     random: Mutex<StdRng>,
     space: ArcSwap<Space>,
+    /// Why the last batches failed, if several did in a row.
+    failing: Mutex<Option<String>>,
+    /// Why the site lets nobody write, if it does not.
+    withheld: Mutex<Option<String>>,
     counters: Counters,
 }
 
@@ -196,8 +202,19 @@ impl Store {
         let directory = directory::Directory::open(&config.directory, STORE_FORMAT)?;
         let reserve = Reserve::set_aside(&config.directory, config.reserve_bytes, config.free_bytes_min);
         let disk = Arc::new(RocksDisk::open(&config.directory.join("store"))?);
-        let clock = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
-        Store::begin(disk, config.keep_log, Some(directory), Some(reserve), Box::new(clock), rand::rng().random())
+        let clock = || {
+            SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| since.as_millis() as u64)
+        };
+        Store::begin(
+            disk,
+            config.keep_log,
+            Some(directory),
+            Some(reserve),
+            Box::new(clock),
+            rand::rng().random(),
+        )
     }
 
     /// Opens a replica over any disk, with a clock and a seed of the caller's: for tests and simulations.
@@ -236,9 +253,17 @@ impl Store {
             clock,
             random: Mutex::new(random),
             space: ArcSwap::from_pointee(Space::Enough),
+            failing: Mutex::default(),
+            withheld: Mutex::default(),
             counters: Counters::default(),
         });
-        let committer = Committer { disk: disk.clone(), shared: shared.clone(), reserve, ledger };
+        let committer = Committer {
+            disk: disk.clone(),
+            shared: shared.clone(),
+            reserve,
+            ledger,
+            failures: 0,
+        };
         let handle = thread::Builder::new()
             .name("committer".into())
             .spawn(move || committer.run())
@@ -248,7 +273,12 @@ impl Store {
             handle: Mutex::new(Some(handle)),
             _directory: directory,
         };
-        Ok(Store { shared, disk, keep_log, thread: Arc::new(thread) })
+        Ok(Store {
+            shared,
+            disk,
+            keep_log,
+            thread: Arc::new(thread),
+        })
     }
 
     /// Names who is told of commits. Only the first call counts.
@@ -276,16 +306,23 @@ impl Store {
         T: Send + 'static,
         E: From<TransactError> + Send + 'static,
     {
+        if let Some(why) = &*lock(&self.shared.withheld) {
+            return Err(TransactError::NotWritable(why.clone()).into());
+        }
         let (tell, told) = oneshot::channel::<Result<Committed<T>, E>>();
         let work = Work::Local(Box::new(move |txn| {
             match catch_unwind(AssertUnwindSafe(|| write(txn))) {
                 Ok(Ok(value)) => {
                     let finish = move |done: Result<Done, TransactError>| {
                         let _ = tell.send(
-                            done.map(|Done { dot, hlc }| Committed { value, dot, hlc }).map_err(E::from),
+                            done.map(|Done { dot, hlc }| Committed { value, dot, hlc })
+                                .map_err(E::from),
                         );
                     };
-                    Verdict { keep: true, finish: Box::new(finish) }
+                    Verdict {
+                        keep: true,
+                        finish: Box::new(finish),
+                    }
                 }
                 Ok(Err(refusal)) => Verdict {
                     keep: false,
@@ -296,13 +333,15 @@ impl Store {
                 Err(_) => Verdict {
                     keep: false,
                     finish: Box::new(move |_| {
-                        let _ = tell.send(Err(TransactError::NotWritable("the write panicked".into()).into()));
+                        let _ =
+                            tell.send(Err(TransactError::NotWritable("the write panicked".into()).into()));
                     }),
                 },
             }
         }));
         self.shared.queue.push(work)?;
-        told.await.unwrap_or_else(|_| Err(TransactError::NotWritable("the disk failed".into()).into()))
+        told.await
+            .unwrap_or_else(|_| Err(TransactError::NotWritable("the disk failed".into()).into()))
     }
 
     /// Queues transactions from elsewhere, in causal order. What becomes of them the [`Listener`] learns.
@@ -385,8 +424,17 @@ impl Store {
     pub fn refuses(&self) -> Option<String> {
         match self.space() {
             Space::Full => Some("it is full".to_owned()),
-            Space::Enough | Space::NearlyFull => self.shared.queue.refuses(),
+            Space::Enough | Space::NearlyFull => self
+                .shared
+                .queue
+                .refuses()
+                .or_else(|| lock(&self.shared.failing).clone()),
         }
+    }
+
+    /// Refuses local writes from now on with this reason, or takes them again: the site's clock cannot be trusted.
+    pub fn withhold_writes(&self, why: Option<String>) {
+        *lock(&self.shared.withheld) = why;
     }
 
     /// What the disk has room for.
@@ -415,16 +463,17 @@ impl Store {
         }
     }
 
-    /// Commits what waits, then closes. Other handles refuse to write from then on.
+    /// Commits what waits, then closes. Other handles neither write nor read from then on.
     pub fn close(&self) {
         self.thread.end();
+        self.disk.close();
     }
 }
 
 impl CommitterThread {
     fn end(&self) {
         self.shared.queue.close();
-        let handle = self.handle.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let handle = lock(&self.handle).take();
         if let Some(handle) = handle
             && handle.join().is_err()
         {
@@ -450,12 +499,17 @@ impl State {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Listens to nothing: a store that is alone.
 struct Nobody;
 
 impl Listener for Nobody {
     fn committed(&self, _: &CommittedGroup) {}
     fn restarted(&self, _: Writer, _: &[Writer], _: &Vector) {}
+    fn lost(&self, _: Dot) {}
 }
 
 impl Shared {
@@ -464,7 +518,7 @@ impl Shared {
     }
 
     fn seed(&self) -> [u8; 32] {
-        self.random.lock().unwrap_or_else(PoisonError::into_inner).random()
+        lock(&self.random).random()
     }
 
     fn listener(&self) -> &dyn Listener {
@@ -495,6 +549,10 @@ impl Shared {
         add(&self.counters.quarantined, committed.counts.quarantined);
         add(&self.counters.missing_values, committed.counts.missing_values);
         add(&self.counters.from_future, committed.from_future);
+    }
+
+    fn set_failing(&self, why: Option<String>) {
+        *lock(&self.failing) = why;
     }
 
     fn count_failed_batch(&self) {

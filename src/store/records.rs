@@ -78,10 +78,16 @@ pub trait Records {
 
 /// The standing of an account from its view.
 pub fn standing_of(view: Option<&AccountView>) -> Standing {
-    view.map_or(Standing { cancelled: false, resets: 0 }, |view| Standing {
-        cancelled: view.cancelled,
-        resets: view.resets(),
-    })
+    view.map_or(
+        Standing {
+            cancelled: false,
+            resets: 0,
+        },
+        |view| Standing {
+            cancelled: view.cancelled,
+            resets: view.resets(),
+        },
+    )
 }
 
 /// One moment of a replica.
@@ -106,18 +112,26 @@ pub(super) fn read_view<T>(
     key: RecordKey,
     decode: impl FnOnce(&[u8]) -> Result<T, crdt::DecodeError>,
 ) -> Result<Option<T>, ReadError> {
-    let Some(bytes) = disk.get(Family::Views, key.as_bytes())? else { return Ok(None) };
+    let Some(bytes) = disk.get(Family::Views, key.as_bytes())? else {
+        return Ok(None);
+    };
     let payload = layout::unseal_view(&bytes)?.ok_or(ReadError::Quarantined { key })?;
-    decode(payload).map(Some).map_err(|error| ReadError::Corrupt(format!("view of {key}: {error}")))
+    decode(payload)
+        .map(Some)
+        .map_err(|error| ReadError::Corrupt(format!("view of {key}: {error}")))
 }
 
 /// Reads a vault value, and sees that it is the one that its id names.
 pub(super) fn read_vault(disk: &dyn DiskRead, id: VaultId) -> Result<Option<VaultValue>, ReadError> {
-    let Some(bytes) = disk.get(Family::Vault, id.as_bytes())? else { return Ok(None) };
+    let Some(bytes) = disk.get(Family::Vault, id.as_bytes())? else {
+        return Ok(None);
+    };
     let value = VaultValue::decode(layout::unseal(&bytes)?)
         .map_err(|error| ReadError::Corrupt(format!("vault value {id}: {error}")))?;
     if value.id() != id {
-        return Err(ReadError::Corrupt(format!("vault value {id} does not prove itself")));
+        return Err(ReadError::Corrupt(format!(
+            "vault value {id} does not prove itself"
+        )));
     }
     Ok(Some(value))
 }
@@ -130,7 +144,11 @@ pub(super) fn try_scan(
     mut visit: impl FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, ReadError>,
 ) -> Result<(), ReadError> {
     try_scan_from(disk, family, prefix, |key, value| {
-        if key.starts_with(prefix) { visit(key, value) } else { Ok(ControlFlow::Break(())) }
+        if key.starts_with(prefix) {
+            visit(key, value)
+        } else {
+            Ok(ControlFlow::Break(()))
+        }
     })
 }
 
@@ -152,11 +170,19 @@ pub(super) fn try_scan_from(
 }
 
 /// The index of one account, from the disk.
-pub(super) fn read_index(disk: &dyn DiskRead, id: AccountId) -> Result<Vec<EmailId>, ReadError> {
+pub(super) fn read_index(
+    disk: &dyn DiskRead,
+    id: AccountId,
+    emails_max: usize,
+) -> Result<Vec<EmailId>, ReadError> {
     let mut emails = Vec::new();
     try_scan(disk, Family::Index, id.as_bytes(), |key, _| {
         emails.push(layout::indexed_email(key)?);
-        Ok(if emails.len() < EMAILS_READ_MAX { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        Ok(if emails.len() < emails_max {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        })
     })?;
     Ok(emails)
 }
@@ -164,10 +190,19 @@ pub(super) fn read_index(disk: &dyn DiskRead, id: AccountId) -> Result<Vec<Email
 /// The cells of one kind and key, from the disk.
 pub(super) fn read_cells(disk: &dyn DiskRead, kind: CellKind, key: &[u8]) -> Result<Vec<Cell>, ReadError> {
     let mut cells = Vec::new();
-    try_scan(disk, Family::Cells, &layout::cell_prefix(kind, key), |_, value| {
-        cells.push(decode_cell(value)?);
-        Ok(if cells.len() < CELL_SLOTS_MAX { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
-    })?;
+    try_scan(
+        disk,
+        Family::Cells,
+        &layout::cell_prefix(kind, key),
+        |_, value| {
+            cells.push(decode_cell(value)?);
+            Ok(if cells.len() < CELL_SLOTS_MAX {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            })
+        },
+    )?;
     Ok(cells)
 }
 
@@ -205,7 +240,7 @@ impl Records for Snapshot<'_> {
     }
 
     fn emails_of(&self, id: AccountId) -> Result<Vec<EmailId>, ReadError> {
-        read_index(self.disk, id)
+        read_index(self.disk, id, EMAILS_READ_MAX)
     }
 
     fn cells(&self, kind: CellKind, key: &[u8]) -> Result<Vec<Cell>, ReadError> {

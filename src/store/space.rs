@@ -48,8 +48,12 @@ pub(super) struct Reserve {
 impl Reserve {
     /// Sets the reserve aside in `directory`, if there is room for it.
     pub(super) fn set_aside(directory: &Path, reserve_bytes: u64, free_bytes_min: u64) -> Reserve {
-        let mut reserve =
-            Reserve { path: directory.join("reserve"), reserve_bytes, free_bytes_min, given_up: true };
+        let mut reserve = Reserve {
+            path: directory.join("reserve"),
+            reserve_bytes,
+            free_bytes_min,
+            given_up: true,
+        };
         reserve.take_back();
         reserve
     }
@@ -131,10 +135,19 @@ mod tests {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let mut reserve = Reserve::set_aside(directory.path(), 1 << 20, 0);
         assert_eq!(reserve.look(), Space::Enough);
-        assert_eq!(fs::metadata(directory.path().join("reserve")).expect("the reserve").len(), 1 << 20);
+        assert_eq!(
+            fs::metadata(directory.path().join("reserve"))
+                .expect("the reserve")
+                .len(),
+            1 << 20
+        );
         reserve.give_up();
         assert!(!directory.path().join("reserve").exists());
-        assert_eq!(reserve.look(), Space::Enough, "there is room, so it is taken back");
+        assert_eq!(
+            reserve.look(),
+            Space::Enough,
+            "there is room, so it is taken back"
+        );
         assert!(directory.path().join("reserve").exists());
     }
 }

@@ -1,8 +1,8 @@
 //! A local write under way: what it may read, and what it asks to change.
 
 use crdt::{
-    AccountId, AccountView, AccountWrite, Cell, CellKind, Clock, ClusterView, ClusterWrite, EmailId, EmailView,
-    EmailWrite, Hlc, RecordKey, VaultId, VaultValue, Write,
+    AccountId, AccountView, AccountWrite, Cell, CellKind, Clock, ClusterView, ClusterWrite, EmailId,
+    EmailView, EmailWrite, Hlc, RecordKey, VaultId, VaultValue, Write,
 };
 use rand::{RngExt, rngs::StdRng};
 
@@ -100,7 +100,15 @@ impl<'g> Txn<'g> {
         slot: [u8; 8],
     ) -> Txn<'g> {
         let stamp = clock.tick(now_ms);
-        Txn { group, clock, random, now_ms, stamp, slot, staged: Staged::default() }
+        Txn {
+            group,
+            clock,
+            random,
+            now_ms,
+            stamp,
+            slot,
+            staged: Staged::default(),
+        }
     }
 
     /// The wall clock, in milliseconds since 1970: for expiry only.
@@ -115,7 +123,11 @@ impl<'g> Txn<'g> {
 
     /// An HLC for a value that replaces one stamped `beat`: greater, however far in the future that lies.
     pub fn stamp_past(&mut self, beat: Hlc) -> Hlc {
-        if beat < self.stamp { self.stamp } else { self.clock.stamp_past(self.now_ms, beat) }
+        if beat < self.stamp {
+            self.stamp
+        } else {
+            self.clock.stamp_past(self.now_ms, beat)
+        }
     }
 
     /// The slot of this replica's cells.
@@ -140,7 +152,9 @@ impl<'g> Txn<'g> {
 
     /// Changes the cluster record.
     pub fn write_cluster(&mut self, write: ClusterWrite) {
-        self.staged.writes.push((RecordKey::CLUSTER, Write::Cluster(write)));
+        self.staged
+            .writes
+            .push((RecordKey::CLUSTER, Write::Cluster(write)));
     }
 
     /// Puts personal data into the vault under an id of its own. It stays only if a record, changed in this same

@@ -12,8 +12,9 @@ use std::{
 };
 
 use persona::store::free_bytes;
+use serde_json::json;
 
-use crate::process::{Failure, Plan, Site, assert_sound};
+use crate::process::{Failure, PASSWORD, Plan, Site, assert_sound, written};
 
 const DISK_MIB: u64 = 48;
 /// Set in the namespace, where mounting is allowed.
@@ -165,6 +166,14 @@ async fn story() {
         PEOPLE / 2 - in_doubt.len(),
         in_doubt.len()
     );
+    let refused = reset_until_refused(&site, stayers, &mut answered).await;
+    assert!(
+        ["disk-full", "unavailable"].contains(&refused.code()),
+        "{refused:?}"
+    );
+    for _ in 0..3 {
+        assert_all_sign_in(&site, stayers).await;
+    }
     assert!(site.is_alive());
 
     println!("Room again: everything is as before.");
@@ -199,6 +208,7 @@ async fn story() {
     let store = plan.open(0);
     assert_sound(&store, &answered);
     store.close();
+    drop(store);
     println!("{} writes answered, none lost", answered.len());
 
     println!("A site that finds its disk full says so.");
@@ -258,6 +268,21 @@ async fn write_until_refused(site: &Site, people: &[Person], answered: &mut Vec<
         }
     }
     panic!("a full disk took {WRITES_MAX} writes");
+}
+
+/// Writes that protect, one after another, until one is refused.
+async fn reset_until_refused(site: &Site, people: &[Person], answered: &mut Vec<gossip::Dot>) -> Failure {
+    for number in 0..WRITES_MAX {
+        let body = json!({ "address": people[number % people.len()].address, "password": PASSWORD });
+        match site.client.post("/password-reset", body).await {
+            Ok(answer) => answered.extend(written(&answer)),
+            Err(refused) => {
+                println!("{number} resets fitted in without the reserve");
+                return refused;
+            }
+        }
+    }
+    panic!("a full disk took {WRITES_MAX} resets");
 }
 
 /// A small file system, unmounted when this goes.

@@ -14,9 +14,16 @@ async fn a_failed_batch_ends_its_writer_and_loses_nothing_that_was_answered() {
         let start = replica.store.state().start;
 
         replica.disk.plan(fault);
-        assert_eq!(replica.sign_up("bob@example.org").await, None, "{fault:?}: nobody is told of success");
+        assert_eq!(
+            replica.sign_up("bob@example.org").await,
+            None,
+            "{fault:?}: nobody is told of success"
+        );
 
-        let (_, after) = replica.sign_up("cy@example.org").await.expect("it goes on after reopening");
+        let (_, after) = replica
+            .sign_up("cy@example.org")
+            .await
+            .expect("it goes on after reopening");
         assert_ne!(after.writer, start, "{fault:?}: the writer has ended");
         assert!(after.writer.epoch > start.epoch);
         replica.assert_sound();
@@ -41,7 +48,13 @@ async fn a_refusal_leaves_no_trace() {
             let at = txn.stamp();
             txn.write_account(
                 crdt::AccountId::from_bytes([1; 15]),
-                crdt::AccountWrite::Password(crdt::Password { resets: 0, changed: at, done: at, rehashes: 0, vault }),
+                crdt::AccountWrite::Password(crdt::Password {
+                    resets: 0,
+                    changed: at,
+                    done: at,
+                    rehashes: 0,
+                    vault,
+                }),
             );
             Err(TransactError::Busy)
         })
@@ -57,7 +70,10 @@ async fn a_panic_in_a_write_harms_only_that_write() {
     let replica = Replica::new(1, &time, &passwords, KeepLog::Everything);
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
-    let panicked = replica.store.transact(|_| -> Result<(), TransactError> { panic!("a bug") }).await;
+    let panicked = replica
+        .store
+        .transact(|_| -> Result<(), TransactError> { panic!("a bug") })
+        .await;
     std::panic::set_hook(hook);
     assert!(matches!(panicked, Err(TransactError::NotWritable(_))));
     assert!(replica.sign_up("ada@example.org").await.is_some());
@@ -77,7 +93,10 @@ async fn a_restored_backup_never_gives_out_a_dot_again() {
     replica.store.close();
     replica.disk.restore(&backup);
     replica.restart(false);
-    assert!(!replica.store.state().vector.covers(&after_backup), "the backup is older");
+    assert!(
+        !replica.store.state().vector.covers(&after_backup),
+        "the backup is older"
+    );
     let (_, dot) = replica.sign_up("cy@example.org").await.expect("a sign-up");
     assert_ne!(dot.writer, after_backup.writer, "the old writer has ended");
 
@@ -85,7 +104,10 @@ async fn a_restored_backup_never_gives_out_a_dot_again() {
     peer.pull(&replica).await;
     replica.assert_same(&peer);
     for name in ["ada@example.org", "bob@example.org", "cy@example.org"] {
-        assert!(replica.signs_in(name).await && peer.signs_in(name).await, "{name}");
+        assert!(
+            replica.signs_in(name).await && peer.signs_in(name).await,
+            "{name}"
+        );
     }
 }
 
@@ -98,8 +120,15 @@ async fn two_copies_of_one_disk_write_under_different_writers() {
     let copy = Replica::on(original.disk.copy(), 9, &time, &passwords, KeepLog::Everything);
     original.restart(false);
     let (ours, theirs) = (original.store.state().start, copy.store.state().start);
-    assert_eq!((ours.replica, ours.epoch), (theirs.replica, theirs.epoch), "copies know no better");
-    assert_ne!(ours.nonce, theirs.nonce, "yet no dot of the one is ever a dot of the other");
+    assert_eq!(
+        (ours.replica, ours.epoch),
+        (theirs.replica, theirs.epoch),
+        "copies know no better"
+    );
+    assert_ne!(
+        ours.nonce, theirs.nonce,
+        "yet no dot of the one is ever a dot of the other"
+    );
 
     original.sign_up("bob@example.org").await.expect("a sign-up");
     copy.sign_up("cy@example.org").await.expect("a sign-up");
@@ -107,9 +136,16 @@ async fn two_copies_of_one_disk_write_under_different_writers() {
     copy.pull(&original).await;
     original.assert_same(&copy);
 
-    copy.store.begin_again(Beginning { past_epoch: ours.epoch, new_replica: true });
+    copy.store.begin_again(Beginning {
+        past_epoch: ours.epoch,
+        new_replica: true,
+        unless_here: None,
+    });
     let (_, dot) = copy.sign_up("di@example.org").await.expect("a sign-up");
-    assert_ne!(dot.writer.replica, ours.replica, "told of the other, a copy takes a replica id of its own");
+    assert_ne!(
+        dot.writer.replica, ours.replica,
+        "told of the other, a copy takes a replica id of its own"
+    );
     assert!(dot.writer.epoch > ours.epoch);
 }
 
@@ -129,23 +165,41 @@ async fn a_trimmed_log_says_so_and_old_writers_fold() {
         replica.store.trim(stable.clone());
         replica.settled().await;
         let state = replica.store.state();
-        assert!(state.vector.folded(&first.writer), "one floor remains of the older writer");
+        assert!(
+            state.vector.folded(&first.writer),
+            "one floor remains of the older writer"
+        );
         assert!(state.vector.covers(&first) && state.vector.covers(&second));
-        assert!(state.trimmed.covers(&Dot { writer: second.writer, number: second.number }));
+        assert!(state.trimmed.covers(&Dot {
+            writer: second.writer,
+            number: second.number
+        }));
         replica.assert_sound();
         assert_eq!(replica.store.audit().expect("an audit").log_entries, 0);
     }
     replica.assert_same(&peer);
 
     let newcomer = Replica::new(3, &time, &passwords, KeepLog::Unstable);
-    let answer = peer.store.read_log(&newcomer.store.state().vector, None, usize::MAX).expect("an answer");
-    assert!(matches!(answer, gossip::quic::LogChunk::Trimmed), "a newcomer learns that the log does not reach back");
+    let answer = peer
+        .store
+        .read_log(&newcomer.store.state().vector, None, usize::MAX)
+        .expect("an answer");
+    assert!(
+        matches!(answer, gossip::quic::LogChunk::Trimmed),
+        "a newcomer learns that the log does not reach back"
+    );
     let (_, third) = replica.sign_up("cy@example.org").await.expect("a sign-up");
     peer.pull(&replica).await;
-    assert!(peer.store.state().vector.covers(&third), "whoever has the rest still gets what is new");
+    assert!(
+        peer.store.state().vector.covers(&third),
+        "whoever has the rest still gets what is new"
+    );
 
     replica.restart(true);
-    assert!(replica.store.state().vector.folded(&first.writer), "floors survive a restart");
+    assert!(
+        replica.store.state().vector.folded(&first.writer),
+        "floors survive a restart"
+    );
     replica.assert_sound();
 }
 
@@ -179,9 +233,14 @@ async fn a_write_that_a_record_does_not_take_is_undone_whole() {
             Ok::<(), TransactError>(())
         })
         .await;
-    assert!(matches!(refused, Err(TransactError::Invalid { .. })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(TransactError::Invalid { .. })),
+        "{refused:?}"
+    );
     assert_eq!(replica.store.digest().expect("a digest"), before);
-    let read = replica.store.read(|records| (records.account(account), records.cells(CellKind::TRIES, b"x")));
+    let read = replica
+        .store
+        .read(|records| (records.account(account), records.cells(CellKind::TRIES, b"x")));
     assert_eq!(read.expect("a snapshot").0, Ok(None));
 
     let repeated = replica
@@ -191,7 +250,10 @@ async fn a_write_that_a_record_does_not_take_is_undone_whole() {
             Ok::<(), TransactError>(())
         })
         .await;
-    assert!(repeated.is_ok(), "what a record says already is no error: {repeated:?}");
+    assert!(
+        repeated.is_ok(),
+        "what a record says already is no error: {repeated:?}"
+    );
     replica.assert_sound();
     assert_eq!(replica.store.counters().failed_batches, 0);
 }

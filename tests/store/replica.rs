@@ -53,7 +53,12 @@ pub fn password(text: &str) -> TypedPassword {
 
 /// One pool for all replicas of a story; hashing as cheap as argon2 allows, because it is not what is tested.
 pub fn passwords() -> PasswordPool {
-    let settings = PasswordSettings { memory_kib: 8, iterations: 1, threads: 1, ..PasswordSettings::default() };
+    let settings = PasswordSettings {
+        memory_kib: 8,
+        iterations: 1,
+        threads: 1,
+        ..PasswordSettings::default()
+    };
     PasswordPool::new(&settings).expect("a pool")
 }
 
@@ -62,11 +67,26 @@ impl Replica {
         Replica::on(MemoryDisk::new(), name, time, passwords, keep_log)
     }
 
-    pub fn on(disk: MemoryDisk, name: u8, time: &Time, passwords: &PasswordPool, keep_log: KeepLog) -> Replica {
+    pub fn on(
+        disk: MemoryDisk,
+        name: u8,
+        time: &Time,
+        passwords: &PasswordPool,
+        keep_log: KeepLog,
+    ) -> Replica {
         let store = open(&disk, time, keep_log, [name; 32]);
         let identity = identity(&store, passwords, time);
         let (time, passwords) = (time.clone(), passwords.clone());
-        Replica { disk, store, identity, time, passwords, keep_log, starts: 0, name }
+        Replica {
+            disk,
+            store,
+            identity,
+            time,
+            passwords,
+            keep_log,
+            starts: 0,
+            name,
+        }
     }
 
     /// The process ends and starts again; with `crash`, what was not synced is lost.
@@ -97,13 +117,18 @@ impl Replica {
     }
 
     pub fn log_beyond(&self, beyond: &Vector) -> Vec<Received> {
-        let LogChunk::Transactions { transactions, next } =
-            self.store.read_log(beyond, None, usize::MAX).expect("a readable log")
+        let LogChunk::Transactions { transactions, next } = self
+            .store
+            .read_log(beyond, None, usize::MAX)
+            .expect("a readable log")
         else {
             panic!("the log was trimmed");
         };
         assert_eq!(next, None);
-        transactions.into_iter().map(|bytes| Received::decode(bytes).expect("a good transaction")).collect()
+        transactions
+            .into_iter()
+            .map(|bytes| Received::decode(bytes).expect("a good transaction"))
+            .collect()
     }
 
     /// Everything derived is as it follows from the documents.
@@ -115,22 +140,34 @@ impl Replica {
 
     #[track_caller]
     pub fn assert_same(&self, other: &Replica) {
-        assert_eq!(self.store.digest().expect("a digest"), other.store.digest().expect("a digest"));
+        assert_eq!(
+            self.store.digest().expect("a digest"),
+            other.store.digest().expect("a digest")
+        );
         assert_eq!(self.store.state().vector, other.store.state().vector);
     }
 
     /// Makes an account and gives it with the dot of its transaction; `None` if the disk failed.
     pub async fn sign_up(&self, text: &str) -> Option<(crdt::AccountId, Dot)> {
-        let outcome = self.identity.create_account(address(text), password("correct horse"), Word::Operator).await;
+        let outcome = self
+            .identity
+            .create_account(address(text), password("correct horse"), Word::Operator)
+            .await;
         match outcome {
-            Ok(Outcome::Done { value, dot: Some(dot) }) => Some((value, dot)),
+            Ok(Outcome::Done {
+                value,
+                dot: Some(dot),
+            }) => Some((value, dot)),
             Ok(other) => panic!("{text}: {other:?}"),
             Err(_) => None,
         }
     }
 
     pub async fn signs_in(&self, text: &str) -> bool {
-        let outcome = self.identity.sign_in(&address(text), password("correct horse")).await;
+        let outcome = self
+            .identity
+            .sign_in(&address(text), password("correct horse"))
+            .await;
         matches!(outcome, Ok(Outcome::Done { .. }))
     }
 }
@@ -149,12 +186,24 @@ fn open(disk: &MemoryDisk, time: &Time, keep_log: KeepLog, seed: [u8; 32]) -> St
 
 fn identity(store: &Store, passwords: &PasswordPool, time: &Time) -> Identity {
     let time = time.clone();
-    Identity::with_clock(store.clone(), IndexKey::new([7; 32]), passwords.clone(), move || time.now())
+    Identity::with_clock(
+        store.clone(),
+        IndexKey::new([7; 32]),
+        passwords.clone(),
+        move || time.now(),
+    )
 }
 
 /// The same transaction with another body: what a peer with a broken build might send.
 pub fn with_body(received: &Received, body: Vec<u8>) -> Received {
-    let envelope = Envelope { body, ..received.envelope.clone() };
+    let envelope = Envelope {
+        body,
+        ..received.envelope.clone()
+    };
     let bytes: Arc<[u8]> = envelope.encode().into();
-    Received { hash: transaction_hash(&bytes), envelope, bytes }
+    Received {
+        hash: transaction_hash(&bytes),
+        envelope,
+        bytes,
+    }
 }

@@ -6,7 +6,7 @@ use persona::{
     store::KeepLog,
 };
 
-use crate::replica::{Replica, Time, address, password, passwords};
+use crate::replica::{Replica, Time, address, passwords};
 
 /// Two accounts claim one address at two cut-off sites; after healing the loser is cancelled at one site while
 /// the winner proves the address again at the other. The release carries the winner's old claim on.
@@ -25,7 +25,11 @@ async fn a_release_that_carries_a_claim_on_also_carries_its_value() {
     time.pass(10);
     let cancelled = one.identity.cancel_account(loser).await.expect("written");
     assert!(matches!(cancelled, Outcome::Done { .. }));
-    let again = two.identity.add_email(winner, address("ada@example.org"), Word::Operator).await.expect("written");
+    let again = two
+        .identity
+        .add_email(winner, address("ada@example.org"), Word::Operator)
+        .await
+        .expect("written");
     assert!(matches!(again, Outcome::Done { .. }), "{again:?}");
     one.pull(&two).await;
     two.pull(&one).await;
@@ -34,9 +38,17 @@ async fn a_release_that_carries_a_claim_on_also_carries_its_value() {
     one.assert_same(&two);
 }
 
+const ADDRESSES: usize = 60;
+/// Accounts that had an address before and let it go: each is carried on.
+const LETTING_GO: usize = 34;
+/// More than a transaction may follow.
+const STARTS: u32 = 1_030;
+
 fn longest(replica: &Replica) -> usize {
-    let LogChunk::Transactions { transactions, .. } =
-        replica.store.read_log(&gossip::Vector::new(), None, usize::MAX).expect("a log")
+    let LogChunk::Transactions { transactions, .. } = replica
+        .store
+        .read_log(&gossip::Vector::new(), None, usize::MAX)
+        .expect("a log")
     else {
         panic!("trimmed")
     };
@@ -48,20 +60,26 @@ fn longest(replica: &Replica) -> usize {
 async fn a_cancellation_of_much_contested_addresses_still_fits() {
     let (time, passwords) = (Time::new(), passwords());
     let one = Replica::new(1, &time, &passwords, KeepLog::Everything);
-    const ADDRESSES: usize = 36;
     for at in 0..ADDRESSES {
         let text = format!("a{at}@example.org");
-        for _ in 0..64 {
+        for _ in 0..LETTING_GO {
             time.pass(1);
             let (account, _) = one.sign_up(&text).await.expect("written");
-            let removed = one.identity.remove_email(account, &address(&text)).await.expect("written");
+            let removed = one
+                .identity
+                .remove_email(account, &address(&text))
+                .await
+                .expect("written");
             assert!(matches!(removed, Outcome::Done { .. }));
         }
     }
     let (account, _) = one.sign_up("me@example.org").await.expect("written");
     for at in 0..ADDRESSES {
-        let added =
-            one.identity.add_email(account, address(&format!("a{at}@example.org")), Word::Operator).await.expect("ok");
+        let added = one
+            .identity
+            .add_email(account, address(&format!("a{at}@example.org")), Word::Operator)
+            .await
+            .expect("ok");
         assert!(matches!(added, Outcome::Done { .. }));
     }
     let cancelled = one.identity.cancel_account(account).await.expect("written");
@@ -75,19 +93,23 @@ async fn a_cancellation_of_much_contested_addresses_still_fits() {
 async fn many_starts_do_not_make_a_transaction_that_no_peer_takes() {
     let (time, passwords) = (Time::new(), passwords());
     let mut one = Replica::new(1, &time, &passwords, KeepLog::Everything);
-    let _ = password("correct horse");
-    for at in 0..1030u32 {
+    for at in 0..STARTS {
         let _ = one.sign_up(&format!("a{at}@example.org")).await.expect("written");
         one.store.begin_again(persona::store::Beginning::default());
         one.settled().await;
     }
     let _ = one.sign_up("last@example.org").await.expect("written");
-    let LogChunk::Transactions { transactions, .. } =
-        one.store.read_log(&gossip::Vector::new(), None, usize::MAX).expect("a log")
+    let LogChunk::Transactions { transactions, .. } = one
+        .store
+        .read_log(&gossip::Vector::new(), None, usize::MAX)
+        .expect("a log")
     else {
         panic!("trimmed")
     };
-    let bad = transactions.iter().filter_map(|bytes| Received::decode(bytes.clone()).err()).count();
+    let bad = transactions
+        .iter()
+        .filter_map(|bytes| Received::decode(bytes.clone()).err())
+        .count();
     assert_eq!(bad, 0, "transactions that peers refuse");
     one.restart(true);
 }

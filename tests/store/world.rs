@@ -18,12 +18,16 @@ const PEOPLE: usize = 6;
 async fn replicas_end_the_same_whatever_happened() {
     let seeds: Vec<u64> = match std::env::var("SIM_SEED") {
         Ok(seed) => vec![seed.parse().expect("SIM_SEED is a number")],
-        Err(_) => SEEDS_FIXED.chain((0..SEEDS_FRESH).map(|_| rand::random())).collect(),
+        Err(_) => SEEDS_FIXED
+            .chain((0..SEEDS_FRESH).map(|_| rand::random()))
+            .collect(),
     };
     for seed in seeds {
         let story = tokio::spawn(history(seed));
         if let Err(panic) = story.await {
-            eprintln!("to repeat: SIM_SEED={seed} cargo test --release --workspace --features lab --test store replicas_end");
+            eprintln!(
+                "to repeat: SIM_SEED={seed} cargo test --release --workspace --features lab --test store replicas_end"
+            );
             std::panic::resume_unwind(panic.into_panic());
         }
     }
@@ -32,8 +36,9 @@ async fn replicas_end_the_same_whatever_happened() {
 async fn history(seed: u64) {
     let mut random = StdRng::seed_from_u64(seed);
     let (time, passwords) = (Time::new(), passwords());
-    let mut replicas: Vec<Replica> =
-        (0..REPLICAS).map(|name| Replica::new(name as u8, &time, &passwords, KeepLog::Everything)).collect();
+    let mut replicas: Vec<Replica> = (0..REPLICAS)
+        .map(|name| Replica::new(name as u8, &time, &passwords, KeepLog::Everything))
+        .collect();
     let mut answered = Vec::new();
     for _ in 0..STEPS {
         time.pass(random.random_range(0..50));
@@ -51,7 +56,9 @@ async fn history(seed: u64) {
             }
             90..95 => {
                 let faults = [Fault::Full, Fault::Lost, Fault::Landed, Fault::Unsynced];
-                replicas[at].disk.plan(faults[random.random_range(0..faults.len())]);
+                replicas[at]
+                    .disk
+                    .plan(faults[random.random_range(0..faults.len())]);
             }
             _ => replicas[at].restart(random.random()),
         }
@@ -69,7 +76,10 @@ async fn history(seed: u64) {
         replica.assert_same(&replicas[0]);
         replica.assert_sound();
         for dot in &answered {
-            assert!(replica.store.state().vector.covers(dot), "{dot:?} was answered and is lost");
+            assert!(
+                replica.store.state().vector.covers(dot),
+                "{dot:?} was answered and is lost"
+            );
         }
     }
 }
@@ -79,7 +89,11 @@ async fn someone_does_something(replica: &Replica, random: &mut StdRng) -> Optio
     use persona::identity::Outcome;
     let address = address(&format!("person{}@example.org", random.random_range(0..PEOPLE)));
     let identity = &replica.identity;
-    let known = identity.email(&address).ok().and_then(|state| state.holder).map(|holder| holder.account);
+    let known = identity
+        .email(&address)
+        .ok()
+        .and_then(|state| state.holder)
+        .map(|holder| holder.account);
     let dot = |outcome: Result<Outcome<()>, _>| match outcome {
         Ok(Outcome::Done { dot, .. }) => dot,
         Ok(Outcome::Refused(_)) => None,
@@ -93,18 +107,25 @@ async fn someone_does_something(replica: &Replica, random: &mut StdRng) -> Optio
         }
     }
     let Some(account) = known else {
-        return dot(identity.create_account(address, password("correct horse"), Word::Operator).await.map(unit));
+        return dot(identity
+            .create_account(address, password("correct horse"), Word::Operator)
+            .await
+            .map(unit));
     };
     let other = crate::replica::address(&format!("person{}@example.org", random.random_range(0..PEOPLE)));
     match random.random_range(0..7) {
         0 => dot(identity.sign_out_everywhere(account).await.map(unit)),
-        1 => dot(identity.reset_password(address, password("battery staple"), Word::Operator).await.map(unit)),
+        1 => dot(identity
+            .reset_password(address, password("battery staple"), Word::Operator)
+            .await
+            .map(unit)),
         2 | 3 => dot(identity.add_email(account, other, Word::Operator).await.map(unit)),
         4 => dot(identity.remove_email(account, &address).await.map(unit)),
         5 => dot(identity.cancel_account(account).await.map(unit)),
         _ => {
-            let changed =
-                identity.change_password(account, password("correct horse"), password("battery staple")).await;
+            let changed = identity
+                .change_password(account, password("correct horse"), password("battery staple"))
+                .await;
             dot(changed.map(unit))
         }
     }

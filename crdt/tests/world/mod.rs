@@ -36,7 +36,7 @@ pub(crate) enum Action {
         account: u8,
         email: u8,
     },
-    /// An account, owner or not, lets an address go.
+    /// Its owner lets an address go.
     Remove {
         site: u8,
         email: u8,
@@ -230,6 +230,7 @@ impl World {
     fn cancel(&mut self, site: usize, account: AccountId) -> Result<(), TestCaseError> {
         let at = self.stamp(site, self.account(site, account).latest());
         self.memory.cancelled.push(account);
+        let others = self.owned_by_others(site, account);
         let mut records = vec![(
             RecordKey::from(account),
             vec![Write::Account(AccountWrite::Cancelled(at))],
@@ -239,7 +240,29 @@ impl World {
                 records.push((email.into(), vec![self.release(site, account, email)]));
             }
         }
-        self.commit(site, records)
+        self.commit(site, records)?;
+        prop_assert_eq!(
+            self.owned_by_others(site, account),
+            others,
+            "a cancelled loser takes nothing from who has the address"
+        );
+        Ok(())
+    }
+
+    /// Who has which address, verified or not, other than the account, and where it never let go.
+    fn owned_by_others(&self, site: usize, account: AccountId) -> Vec<(EmailId, AccountId, bool)> {
+        let owned = emails().filter_map(|email| {
+            let view = self.email(site, email);
+            match self.owner(site, &view) {
+                Ownership::Held { claim, verified }
+                    if claim.account != account && view.released.iter().all(|it| it.account != account) =>
+                {
+                    Some((email, claim.account, verified))
+                }
+                _ => None,
+            }
+        });
+        owned.collect()
     }
 
     fn reset(&mut self, site: usize, email: EmailId) -> Result<(), TestCaseError> {

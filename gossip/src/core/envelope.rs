@@ -15,7 +15,7 @@ pub struct Envelope {
     pub dot: Dot,
     /// Hash of the same writer's transaction before this one; zeros for number 1.
     pub predecessor: [u8; 8],
-    /// The vector entries that moved at the writer since its previous transaction.
+    /// The vector entries that moved at the writer since its previous transaction; never its own.
     pub follows: Vec<(Writer, Tip)>,
     pub body: Vec<u8>,
 }
@@ -72,6 +72,12 @@ impl Envelope {
         if form.follows.len() > FOLLOWS_COUNT_MAX {
             return Err(WireError::Malformed(
                 "a transaction follows too many entries".to_owned(),
+            ));
+        }
+        // Its predecessor's hash says so already, and says it of one transaction only.
+        if form.follows.iter().any(|(writer, _)| *writer == form.writer) {
+            return Err(WireError::Malformed(
+                "a transaction follows its own writer".to_owned(),
             ));
         }
         let predecessor = form.predecessor.into_array();

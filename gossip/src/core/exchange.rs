@@ -178,9 +178,6 @@ impl Gossip {
             };
         }
         for (followed, at) in &envelope.follows {
-            if *followed == writer {
-                continue; // its own chain says so already
-            }
             let dot = Dot {
                 writer: *followed,
                 number: at.number,

@@ -230,8 +230,9 @@ impl Driver {
                 self.feed(Input::Committed { moved, local });
             }
             Command::Resync => {
-                // First the flag: whoever overflows after it asks again.
-                self.intake.overflowed.store(false, Ordering::Release);
+                // First the flag: whoever overflows after it asks again. It is swapped and not stored, so that what
+                // the replica's vector is read to be below is not older than what the last to overflow committed.
+                self.intake.overflowed.swap(false, Ordering::AcqRel);
                 self.environment.counters.resyncs.increase();
                 self.moved = true;
                 let moved = self.environment.replica.vector().iter().collect();

@@ -125,7 +125,10 @@ fn apply(contents: &mut Arc<Contents>, entries: &[Entry]) {
 }
 
 fn bytes_of(contents: &Contents) -> u64 {
-    contents.iter().map(|((_, key), value)| (key.len() + value.len()) as u64).sum()
+    contents
+        .iter()
+        .map(|((_, key), value)| (key.len() + value.len()) as u64)
+        .sum()
 }
 
 struct Snapshot(Arc<Contents>);
@@ -165,7 +168,12 @@ impl Disk for MemoryDisk {
         }
         let fault = state.faults.pop_front();
         state.broken = fault.is_some();
-        let State { contents, synced, batches, .. } = &mut *state;
+        let State {
+            contents,
+            synced,
+            batches,
+            ..
+        } = &mut *state;
         match fault {
             Some(Fault::Full) => Err(DiskError::Full),
             Some(Fault::Lost) => Err(DiskError::Io("planned fault: the write was lost".into())),
@@ -177,7 +185,9 @@ impl Disk for MemoryDisk {
                 apply(contents, batch.entries());
                 *synced = contents.clone();
                 *batches += 1;
-                Err(DiskError::Io("planned fault: the write landed, the answer did not".into()))
+                Err(DiskError::Io(
+                    "planned fault: the write landed, the answer did not".into(),
+                ))
             }
             None => {
                 apply(contents, batch.entries());

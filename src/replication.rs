@@ -56,7 +56,7 @@ pub struct Alarm {
 
 impl Replication {
     /// Joins a store to a node that is still to be started.
-    pub fn new(store: Store) -> Arc<Replication> {
+    pub fn new(store: &Store) -> Arc<Replication> {
         let replication = Arc::new(Replication {
             store: store.clone(),
             node: RwLock::new(None),

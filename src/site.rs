@@ -138,7 +138,7 @@ impl Site {
             .await
             .unwrap_or_else(|_| Err(OpenError::Thread(io::Error::other("opening panicked"))))?;
         let index_key = IndexKey::new(config.cluster.index_key.0);
-        let replication = Replication::new(store.clone());
+        let replication = Replication::new(&store);
         let listed = members::effective(&config, &store)?;
         let state = store.state();
         let core = gossip::Config {
@@ -346,7 +346,7 @@ async fn keep_members(site: std::sync::Weak<Site>) {
                     Ok(true) => tracing::info!("this member's entry in the cluster record was written"),
                     Ok(false) => {}
                     Err(error) => {
-                        tracing::warn!(%error, "could not write this member's entry in the cluster record")
+                        tracing::warn!(%error, "could not write this member's entry in the cluster record");
                     }
                 }
             }

@@ -184,6 +184,16 @@ fn envelopes_state_what_they_must() {
     assert_eq!(newer[3], 1, "the format");
     newer[3] = 2;
     assert_eq!(Envelope::decode(&newer), Err(WireError::Format(2)));
+    let own = Envelope {
+        follows: vec![(writer(2, 1, 1), tip(4)), (writer(1, 2, 3), tip(1))],
+        ..envelope(2, [1; 8])
+    };
+    assert_eq!(
+        Envelope::decode(&own.encode()),
+        Err(WireError::Malformed(
+            "a transaction follows its own writer".to_owned()
+        ))
+    );
     let long = Envelope {
         body: vec![0; TRANSACTION_BYTES_MAX],
         ..envelope(1, [0; 8])

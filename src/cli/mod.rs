@@ -13,7 +13,7 @@ use tracing_subscriber::EnvFilter;
 /// Persona: a person proves to a web site that they own an email address.
 #[derive(Parser)]
 #[command(name = "persona", version, about, max_term_width = 110)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
@@ -34,7 +34,7 @@ enum Command {
 }
 
 /// Runs a command. Errors go to standard error as one sentence; the exit status is 1.
-pub fn run(arguments: Arguments) -> ExitCode {
+pub(crate) fn run(arguments: Arguments) -> ExitCode {
     log_to_stderr();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -67,8 +67,12 @@ fn fail(message: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// What is logged unless `PERSONA_LOG` says otherwise. Of others warnings only: Automerge opens a span of level info for
+/// every change, and formatting those took a third of a commit's time.
+const LOGGED: &str = "warn,persona=info,gossip=info";
+
 fn log_to_stderr() {
-    let filter = EnvFilter::try_from_env("PERSONA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_env("PERSONA_LOG").unwrap_or_else(|_| EnvFilter::new(LOGGED));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -1,6 +1,8 @@
 //! An account's life: signing up, its password, signing out everywhere, the end.
 
-use crdt::{AccountId, AccountView, AccountWrite, EmailWrite, Epoch, Hlc, Ownership, Password};
+use std::collections::BTreeSet;
+
+use crdt::{AccountId, AccountView, AccountWrite, EmailId, EmailWrite, Epoch, Hlc, Ownership, Password};
 
 use super::{
     Address, HashedPassword, Identity, OperationError, Outcome, Pair, Refusal, TypedPassword, Word,
@@ -205,7 +207,11 @@ impl Identity {
             sign_in::forgive(txn, account.into())?;
             Ok(Ok(SignedIn { account, epoch }))
         };
-        Ok(Outcome::of(self.store.transact(reset).await?))
+        let reset = self.store.transact(reset).await?;
+        if let Ok(signed_in) = &reset.value {
+            self.trying.forget(signed_in.account.into());
+        }
+        Ok(Outcome::of(reset))
     }
 
     /// Ends every session of the account; the new epoch is for the one that asked, if it is to go on.
@@ -228,14 +234,19 @@ impl Identity {
     /// Ends the account for good: its password and addresses are erased wherever nothing else names them.
     pub async fn cancel_account(&self, account: AccountId) -> Result<Outcome<()>, OperationError> {
         let mut releases_max = usize::MAX;
+        let mut spoiled = BTreeSet::new();
         loop {
-            let cancel = move |txn: &mut Txn<'_>| cancel(txn, account, releases_max);
+            let known = spoiled.clone();
+            let cancel = move |txn: &mut Txn<'_>| cancel(txn, account, releases_max, &known);
             match self.store.transact(cancel).await {
                 // More than one transaction can carry. The cancellation alone ends all claims too; a release lets
                 // others know even before they know of it, so as many are written as there is room for.
                 Err(OperationError::Store(TransactError::TooLarge { .. })) if releases_max > 0 => {
                     releases_max = releases_max.min(emails::EMAILS_MAX) / 2;
                 }
+                // What an address's record says can be read, but nothing be written to it.
+                Err(OperationError::Store(TransactError::Read(ReadError::Quarantined { key })))
+                    if key.email().is_some_and(|email| spoiled.insert(email)) => {}
                 outcome => return Ok(Outcome::of(outcome?)),
             }
         }
@@ -251,6 +262,7 @@ fn cancel(
     txn: &mut Txn<'_>,
     account: AccountId,
     releases_max: usize,
+    spoiled: &BTreeSet<EmailId>,
 ) -> Result<Result<(), Refusal>, OperationError> {
     let view = match standing(txn.account(account)?) {
         Ok(view) => view,
@@ -264,14 +276,14 @@ fn cancel(
         if released.len() >= releases_max {
             break;
         }
-        // An address that cannot be read here is left alone: a cancelled account's claim counts for nothing anyway.
-        let known = match txn.email(email) {
-            Err(ReadError::Quarantined { .. }) | Ok(None) => continue,
-            other => other?.unwrap_or_default(),
+        if spoiled.contains(&email) {
+            continue;
+        }
+        let Some(known) = readable(txn.email(email))?.flatten() else {
+            continue;
         };
-        let owner = match txn.owner_of(&known) {
-            Err(ReadError::Quarantined { .. }) => continue,
-            other => other?,
+        let Some(owner) = readable(txn.owner_of(&known))? else {
+            continue;
         };
         if claims::releases_when_cancelled(account, &owner) {
             latest = latest.max(known.latest());
@@ -284,6 +296,17 @@ fn cancel(
         txn.write_email(email, EmailWrite::Release { account, at });
     }
     Ok(Ok(()))
+}
+
+/// What was read of one of a cancelled account's addresses. One that cannot be read here is left alone, so that it
+/// cannot keep the account from being cancelled: a cancelled account's claim counts for nothing anyway.
+fn readable<T>(read: Result<T, ReadError>) -> Result<Option<T>, ReadError> {
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(ReadError::Quarantined { .. } | ReadError::Corrupt(_)) => Ok(None),
+        Err(ReadError::Disk(error)) if error.is_local() => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn state(records: &impl Records, account: AccountId) -> Result<Option<AccountState>, OperationError> {

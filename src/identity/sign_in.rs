@@ -8,7 +8,7 @@
 //! nor by the time that it takes. A right one writes nothing unless there were wrong ones before it.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -27,8 +27,9 @@ use crate::store::{CHANGES_MAX, ReadError, Records, Txn};
 pub const TRIES_MAX: u32 = 10;
 /// How long a wrong password counts, in milliseconds: a week.
 pub const TRIES_KEEP_MS: u64 = 7 * 24 * 3600 * 1000;
-/// Accounts and addresses with tries under way at most; more passwords than this are never in the pool at once.
-const TRYING_MAX: usize = 65_536;
+/// Accounts and addresses at most for which wrong passwords are kept in mind: a few MB. Beyond it the oldest are
+/// forgotten, which takes an attacker as many wrong passwords at others.
+const KEPT_MAX: usize = 65_536;
 /// About as long as a password takes with others before it.
 const CROWDED_RETRY: Duration = Duration::from_millis(500);
 
@@ -98,17 +99,19 @@ impl Identity {
         target: Target,
         typed: TypedPassword,
     ) -> Result<Result<Tried, Refusal>, OperationError> {
-        if target.tries >= TRIES_MAX {
+        let now_ms = (self.clock)();
+        if target.tries.saturating_add(self.trying.kept(target.key, now_ms)) >= TRIES_MAX {
             metrics::counter!("persona_sign_in_locked_total").increment(1);
             return Ok(Err(Refusal::Locked));
         }
-        let taken = self.trying.take(target.key, target.tries);
-        let taken = taken.ok_or(OperationError::Crowded {
+        let taken = self.trying.take(target.key, target.tries, now_ms);
+        let mut taken = taken.ok_or(OperationError::Crowded {
             retry_after: CROWDED_RETRY,
         })?;
         let (password, hashed) = target.password.unzip();
         let checked = self.passwords.check(typed, hashed).await?;
         if let Some(password) = password.filter(|_| checked.right) {
+            self.trying.forget(target.key);
             return Ok(Ok(Tried {
                 password,
                 stale: checked.stale,
@@ -117,12 +120,14 @@ impl Identity {
         }
         metrics::counter!("persona_sign_in_wrong_total").increment(1);
         let key = target.key;
-        let count = move |txn: &mut Txn<'_>| -> Result<(), OperationError> { Ok(fail(txn, key)?) };
+        let wrong = taken.gather();
+        let count = move |txn: &mut Txn<'_>| -> Result<(), OperationError> { Ok(fail(txn, key, wrong)?) };
         if let Err(error) = self.store.transact(count).await {
             // What cannot be written down is kept in mind: a replica that cannot write is no place to guess at.
-            taken.keep();
+            taken.keep((self.clock)().saturating_add(TRIES_KEEP_MS));
             return Err(error);
         }
+        taken.written();
         Ok(Err(Refusal::WrongPassword))
     }
 }
@@ -234,8 +239,8 @@ fn live(cells: &[Cell], now_ms: u64) -> impl Iterator<Item = Tries> {
         .filter_map(|cell| Tries::decode(&cell.value).ok())
 }
 
-/// Counts one more wrong password in this replica's slot.
-fn fail(txn: &mut Txn<'_>, key: RecordKey) -> Result<(), ReadError> {
+/// Counts `wrong` more wrong passwords in this replica's slot.
+fn fail(txn: &mut Txn<'_>, key: RecordKey, wrong: u32) -> Result<(), ReadError> {
     let cells = txn.cells(CellKind::TRIES, key.as_bytes())?;
     let since = live(&cells, txn.now_ms())
         .map(|tries| tries.since)
@@ -247,16 +252,16 @@ fn fail(txn: &mut Txn<'_>, key: RecordKey) -> Result<(), ReadError> {
         .unwrap_or_default();
     let own_lives = own.is_some_and(|cell| cell.is_live(txn.now_ms()));
     let counted = if own_tries.since < since {
-        Tries { since, count: 1 }
+        Tries { since, count: wrong }
     } else if own_lives {
         Tries {
             since,
-            count: own_tries.count.saturating_add(1),
+            count: own_tries.count.saturating_add(wrong),
         }
     } else if own_tries.count == 0 {
         Tries {
             since: own_tries.since,
-            count: 1,
+            count: wrong,
         }
     } else {
         // The slot holds a count that has expired. Merging keeps the greater count, so an era of its own begins,
@@ -264,7 +269,7 @@ fn fail(txn: &mut Txn<'_>, key: RecordKey) -> Result<(), ReadError> {
         let others = Tries::total(live(&cells, txn.now_ms()));
         Tries {
             since: txn.stamp_past(own_tries.since),
-            count: others.saturating_add(1),
+            count: others.saturating_add(wrong),
         }
     };
     put_tries(txn, key, counted);
@@ -297,33 +302,91 @@ fn put_tries(txn: &mut Txn<'_>, key: RecordKey, tries: Tries) {
     txn.put_cell(cell);
 }
 
-/// Tries under way in this process.
+/// Tries that are written down nowhere: those under way in this process, and wrong ones that could not be written.
 #[derive(Default)]
 pub(super) struct Trying {
-    taken: Mutex<HashMap<RecordKey, u32>>,
+    unwritten: Mutex<Unwritten>,
+}
+
+#[derive(Default)]
+struct Unwritten {
+    /// No more than there are requests.
+    under_way: HashMap<RecordKey, u32>,
+    kept: HashMap<RecordKey, Kept>,
+    /// The keys of `kept`, by when they are forgotten.
+    ends: BTreeSet<(u64, RecordKey)>,
+}
+
+/// Wrong passwords that could not be written down. They count for as long as if they had been.
+#[derive(Clone, Copy, Default)]
+struct Kept {
+    tries: u32,
+    until_ms: u64,
 }
 
 impl Trying {
     /// Takes one more, unless together with the `counted` ones that might be too many.
-    fn take(self: &Arc<Trying>, key: RecordKey, counted: u32) -> Option<Taken> {
-        let mut taken = self.lock();
-        if taken.len() >= TRYING_MAX && !taken.contains_key(&key) {
+    fn take(self: &Arc<Trying>, key: RecordKey, counted: u32, now_ms: u64) -> Option<Taken> {
+        let mut unwritten = self.lock();
+        let here = unwritten.under_way.get(&key).copied().unwrap_or_default();
+        let kept = unwritten.kept(key, now_ms);
+        if counted.saturating_add(here).saturating_add(kept) >= TRIES_MAX {
             return None;
         }
-        let here = taken.get(&key).copied().unwrap_or_default();
-        if counted.saturating_add(here) >= TRIES_MAX {
-            return None;
-        }
-        taken.insert(key, here + 1);
+        unwritten.under_way.insert(key, here + 1);
         Some(Taken {
             trying: Arc::clone(self),
             key,
-            kept: false,
+            tries: 1,
+            keep: Kept::default(),
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<RecordKey, u32>> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Wrong ones that could not be written down.
+    fn kept(&self, key: RecordKey, now_ms: u64) -> u32 {
+        self.lock().kept(key, now_ms)
+    }
+
+    /// Forgets the wrong ones that could not be written down: a right one came after them, or a reset.
+    pub(super) fn forget(&self, key: RecordKey) {
+        self.lock().forget(key);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Unwritten> {
+        self.unwritten.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Unwritten {
+    fn keep(&mut self, key: RecordKey, more: Kept) {
+        let known = self.forget(key).unwrap_or_default();
+        let kept = Kept {
+            tries: known.tries.saturating_add(more.tries),
+            until_ms: known.until_ms.max(more.until_ms),
+        };
+        self.kept.insert(key, kept);
+        self.ends.insert((kept.until_ms, key));
+        while self.kept.len() > KEPT_MAX
+            && let Some((_, oldest)) = self.ends.pop_first()
+        {
+            self.kept.remove(&oldest);
+        }
+    }
+
+    fn forget(&mut self, key: RecordKey) -> Option<Kept> {
+        let kept = self.kept.remove(&key)?;
+        self.ends.remove(&(kept.until_ms, key));
+        Some(kept)
+    }
+
+    /// Those that count now, once all that have ended are forgotten.
+    fn kept(&mut self, key: RecordKey, now_ms: u64) -> u32 {
+        while let Some((until_ms, ended)) = self.ends.first().copied()
+            && until_ms <= now_ms
+        {
+            self.forget(ended);
+        }
+        self.kept.get(&key).map_or(0, |kept| kept.tries)
     }
 }
 
@@ -331,27 +394,49 @@ impl Trying {
 struct Taken {
     trying: Arc<Trying>,
     key: RecordKey,
-    kept: bool,
+    /// Itself, and those kept in mind that are being written down with it.
+    tries: u32,
+    /// What is kept in mind when it is dropped: what was before, unless it is known to be written.
+    keep: Kept,
 }
 
 impl Taken {
-    /// Does not give it back, ever.
-    fn keep(mut self) {
-        self.kept = true;
+    /// How many wrong ones there are to write down: this one, and those that could not be before.
+    fn gather(&mut self) -> u32 {
+        let mut unwritten = self.trying.lock();
+        if let Some(kept) = unwritten.forget(self.key) {
+            *unwritten.under_way.entry(self.key).or_default() += kept.tries;
+            self.tries += kept.tries;
+            self.keep = kept;
+        }
+        self.tries
+    }
+
+    /// They are written down.
+    fn written(mut self) {
+        self.keep = Kept::default();
+    }
+
+    /// They could not be: keeps them all in mind.
+    fn keep(mut self, until_ms: u64) {
+        self.keep = Kept {
+            tries: self.tries,
+            until_ms,
+        };
     }
 }
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        if self.kept {
-            return;
-        }
-        let mut taken = self.trying.lock();
-        match taken.get_mut(&self.key) {
-            Some(count) if *count > 1 => *count -= 1,
+        let mut unwritten = self.trying.lock();
+        match unwritten.under_way.get_mut(&self.key) {
+            Some(count) if *count > self.tries => *count -= self.tries,
             _ => {
-                taken.remove(&self.key);
+                unwritten.under_way.remove(&self.key);
             }
+        }
+        if self.keep.tries > 0 {
+            unwritten.keep(self.key, self.keep);
         }
     }
 }
@@ -360,28 +445,80 @@ impl Drop for Taken {
 mod tests {
     use super::*;
 
+    fn key(number: u32) -> RecordKey {
+        let mut id = [0; 15];
+        id[..4].copy_from_slice(&number.to_be_bytes());
+        RecordKey::from(AccountId::from_bytes(id))
+    }
+
+    /// Fails at `now_ms`, and cannot be written down.
+    fn fails(trying: &Arc<Trying>, key: RecordKey, now_ms: u64) {
+        let mut taken = trying.take(key, 0, now_ms).expect("one more");
+        taken.gather();
+        taken.keep(now_ms + TRIES_KEEP_MS);
+    }
+
     #[test]
     fn tries_under_way_count_with_those_that_failed_and_are_given_back() {
         let trying = Arc::new(Trying::default());
-        let key = RecordKey::from(AccountId::from_bytes([1; 15]));
-        let other = RecordKey::from(AccountId::from_bytes([2; 15]));
-        let first = trying.take(key, 8).expect("8 failed, this is the 9th");
-        let second = trying.take(key, 8).expect("the 10th");
-        assert!(trying.take(key, 8).is_none());
-        assert!(trying.take(other, 9).is_some());
+        let first = trying.take(key(1), 8, 0).expect("8 failed, this is the 9th");
+        let second = trying.take(key(1), 8, 0).expect("the 10th");
+        assert!(trying.take(key(1), 8, 0).is_none());
+        assert!(trying.take(key(2), 9, 0).is_some());
         drop(first);
-        let third = trying.take(key, 8).expect("one was given back");
-        third.keep();
+        let third = trying.take(key(1), 8, 0).expect("one was given back");
+        third.keep(5);
         drop(second);
         assert!(
-            trying.take(key, 9).is_none(),
+            trying.take(key(1), 9, 4).is_none(),
             "the one that was kept still counts"
         );
-        assert!(trying.take(key, 8).is_some());
-        assert_eq!(
-            trying.lock().len(),
-            1,
+        assert!(trying.take(key(1), 8, 4).is_some());
+        assert!(trying.take(key(1), 9, 5).is_some(), "until it is forgotten");
+        let unwritten = trying.lock();
+        assert!(
+            unwritten.under_way.is_empty() && unwritten.kept.is_empty() && unwritten.ends.is_empty(),
             "nothing is remembered of who has no try under way"
         );
+    }
+
+    #[test]
+    fn what_is_kept_counts_until_it_is_written_down_with_the_next() {
+        let trying = Arc::new(Trying::default());
+        for _ in 0..4 {
+            fails(&trying, key(1), 0);
+        }
+        let mut given_up = trying.take(key(1), 0, 1).expect("the 5th");
+        assert_eq!(given_up.gather(), 5);
+        assert!(trying.take(key(1), 5, 1).is_none(), "they count meanwhile");
+        // Nobody knows what became of it.
+        drop(given_up);
+        let mut last = trying.take(key(1), 0, 1).expect("the 5th again");
+        assert_eq!(last.gather(), 5);
+        last.written();
+        assert!(trying.take(key(1), 9, 1).is_some());
+        fails(&trying, key(1), 1);
+        trying.forget(key(1));
+        assert!(trying.take(key(1), 9, 1).is_some());
+    }
+
+    #[test]
+    fn many_that_are_kept_keep_nobody_else_out() {
+        let trying = Arc::new(Trying::default());
+        let many = u32::try_from(KEPT_MAX).expect("a small number");
+        for number in 0..=many {
+            fails(&trying, key(number), u64::from(number));
+        }
+        assert_eq!(trying.lock().kept.len(), KEPT_MAX);
+        assert_eq!(trying.lock().ends.len(), KEPT_MAX);
+        let now_ms = u64::from(many);
+        assert!(
+            trying.take(key(0), 9, now_ms).is_some(),
+            "the oldest was forgotten"
+        );
+        assert!(trying.take(key(1), 9, now_ms).is_none(), "no other was");
+        assert!(trying.take(key(many + 1), 9, now_ms).is_some());
+        assert!(trying.take(key(1), 9, now_ms + TRIES_KEEP_MS).is_some());
+        assert_eq!(trying.lock().kept.len(), 0);
     }
 }

@@ -216,7 +216,10 @@ fn audit_log(disk: &dyn DiskRead, audit: &mut Audit) -> Result<(), ReadError> {
     Ok(())
 }
 
-fn everything(disk: &dyn DiskRead, family: Family) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ReadError> {
+/// A key and its value.
+type Entry = (Vec<u8>, Vec<u8>);
+
+fn everything(disk: &dyn DiskRead, family: Family) -> Result<Vec<Entry>, ReadError> {
     let mut entries = Vec::new();
     disk.scan(family, &[], &mut |key, value| {
         entries.push((key.to_vec(), value.to_vec()));

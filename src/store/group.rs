@@ -10,7 +10,7 @@ use std::{
 
 use crdt::{
     AccountId, AccountView, Actor, Cell, CellKind, ClusterView, Document, EmailId, EmailView, Hlc,
-    RecordChange, RecordKey, RecordKind, Transaction, VaultId, VaultValue, View, Write, WriteError,
+    RecordChange, RecordKey, Transaction, VaultId, VaultValue, View, Write, WriteError,
 };
 
 use super::{

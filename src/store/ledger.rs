@@ -39,6 +39,8 @@ pub(super) enum Work {
     Sweep,
 }
 
+/// A transaction of this replica, and its bytes.
+type Written = (Dot, Arc<[u8]>);
 /// Runs a local write, and says what becomes of it.
 pub(super) type LocalWork = Box<dyn FnOnce(&mut Txn<'_>) -> Verdict + Send>;
 /// Tells the one who waits.
@@ -367,7 +369,7 @@ impl Ledger {
         now_ms: u64,
         hlc: Hlc,
         staged: Staged,
-    ) -> Result<Result<(Dot, Arc<[u8]>), TransactError>, LedgerError> {
+    ) -> Result<Result<Written, TransactError>, LedgerError> {
         let records = match group.write(Actor(self.start.nonce), staged.writes)? {
             Ok(records) => records,
             Err(refusal) => return Ok(Err(refusal)),

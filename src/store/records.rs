@@ -17,9 +17,9 @@ use super::{
 };
 
 /// Cells read for one kind and key at most: one slot per replica that ever wrote it, while it lives.
-pub const CELL_SLOTS_MAX: usize = 256;
+pub(super) const CELL_SLOTS_MAX: usize = 256;
 /// Emails read of one account at most.
-pub const EMAILS_READ_MAX: usize = 1024;
+pub(super) const EMAILS_READ_MAX: usize = 1024;
 
 /// Why a record could not be read. Retrying here will not help; another site may serve it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -117,8 +117,9 @@ mod tests {
     #[test]
     fn what_is_admitted_when_room_is_short() {
         #[track_caller]
+        #[allow(clippy::needless_pass_by_value, reason = "the cases read better")]
         fn check(space: Space, sign_up: bool, urgent: bool, expected: Result<(), TransactError>) {
-            assert_eq!(space.admits(sign_up, urgent), expected);
+            assert_eq!(space.admits(sign_up, urgent), expected, "{space:?}");
         }
         check(Space::Enough, true, false, Ok(()));
         check(Space::Enough, false, false, Ok(()));

@@ -230,8 +230,8 @@ impl Driver {
                 self.feed(Input::Committed { moved, local });
             }
             Command::Resync => {
-                // First the flag: whoever overflows after it asks again. It is swapped and not stored, so that what
-                // the replica's vector is read to be below is not older than what the last to overflow committed.
+                // First the flag: whoever overflows after it asks again. Swapped and not stored, so that the vector
+                // that is read next has what those who overflowed before had committed.
                 self.intake.overflowed.swap(false, Ordering::AcqRel);
                 self.environment.counters.resyncs.increase();
                 self.moved = true;

@@ -235,6 +235,20 @@ async fn frames_that_no_member_sends_close_the_connection_and_no_more() {
         follows: Vec::new(),
         body: Vec::new(),
     };
+    let own = Envelope {
+        dot: Dot {
+            writer: raw_writer(),
+            number: 1,
+        },
+        follows: vec![(
+            raw_writer(),
+            Tip {
+                number: 1,
+                hash: [1; 8],
+            },
+        )],
+        ..gap.clone()
+    };
     let cases: Vec<(&str, u8, Vec<u8>)> = vec![
         ("junk for a message", control, frame(&junk)),
         ("a message of 4 GiB", control, huge.clone()),
@@ -246,6 +260,7 @@ async fn frames_that_no_member_sends_close_the_connection_and_no_more() {
         ("half a transaction", push, cut_short.clone()),
         ("an empty transaction", push, frame(&[])),
         ("a transaction without a number", push, frame(&gap.encode())),
+        ("a transaction that follows itself", push, frame(&own.encode())),
         ("junk for a pull", pull, frame(&junk)),
         ("a pull of 4 GiB", pull, huge),
         ("half a pull", pull, cut_short),

@@ -135,6 +135,27 @@ async fn who_cancels_takes_nothing_from_whom_they_had_lost_an_address_to() {
 }
 
 #[tokio::test]
+async fn an_address_that_is_damaged_here_keeps_nobody_from_cancelling() {
+    let (oslo, disk) = Site::with_disk(1);
+    let ada = done(oslo.create("ada@example.org", OLD, Word::Operator).await);
+    for (typed, family) in [
+        ("view@example.org", Family::Views),
+        ("document@example.org", Family::Documents),
+    ] {
+        let email = done(oslo.add(ada, typed, Word::Operator).await);
+        let key = crdt::RecordKey::from(email);
+        assert!(disk.flip_bit(family, key.as_bytes(), 100), "{typed}");
+    }
+    assert!(oslo.identity.email(&address("view@example.org")).is_err());
+    done(oslo.cancel(ada).await);
+    assert!(oslo.state(ada).cancelled);
+    for typed in ["ada@example.org", "document@example.org"] {
+        assert_eq!(oslo.holder(typed), None, "{typed}");
+    }
+    refused(oslo.sign_in("ada@example.org", OLD).await, Refusal::WrongPassword);
+}
+
+#[tokio::test]
 async fn an_account_has_so_many_addresses_that_one_transaction_can_cancel_it() {
     let oslo = Site::new(1);
     let ada = done(oslo.create("ada@example.org", OLD, Word::Operator).await);

@@ -17,7 +17,13 @@ use super::{
     sign_in::{TRIES_KEEP_MS, TRIES_MAX},
     *,
 };
-use crate::store::{Records, disk::memory::MemoryDisk};
+use crate::store::{
+    Records,
+    disk::{
+        Family,
+        memory::{Fault, MemoryDisk},
+    },
+};
 
 /// When every story begins, in milliseconds.
 const MORNING: u64 = 1_700_000_000_000;
@@ -38,13 +44,19 @@ impl Site {
     }
 
     fn with_iterations(seed: u8, iterations: u32) -> Site {
+        Site::on(MemoryDisk::new(), seed, iterations)
+    }
+
+    /// A site and its disk, for things to go wrong on.
+    fn with_disk(seed: u8) -> (Site, MemoryDisk) {
+        let disk = MemoryDisk::new();
+        (Site::on(disk.clone(), seed, 1), disk)
+    }
+
+    fn on(disk: MemoryDisk, seed: u8, iterations: u32) -> Site {
         let clock = Arc::new(AtomicU64::new(MORNING));
         let wall = clock.clone();
-        let store = Store::open_memory(
-            MemoryDisk::new(),
-            move || wall.load(Ordering::Relaxed),
-            [seed; 32],
-        );
+        let store = Store::open_memory(disk, move || wall.load(Ordering::Relaxed), [seed; 32]);
         let store = store.expect("a store in memory");
         Site {
             identity: identity(&store, &clock, iterations),
@@ -169,9 +181,8 @@ impl Site {
     /// is stable.
     fn holds(&self, bytes: &[u8]) -> bool {
         let mut found = false;
-        let visit = |family: crate::store::disk::Family, _: &[u8], value: &[u8]| {
-            found |=
-                family != crate::store::disk::Family::Log && value.windows(bytes.len()).any(|at| at == bytes);
+        let visit = |family: Family, _: &[u8], value: &[u8]| {
+            found |= family != Family::Log && value.windows(bytes.len()).any(|at| at == bytes);
         };
         self.store.scan_everything(visit).expect("scan");
         found

@@ -201,10 +201,57 @@ async fn a_site_that_cannot_write_still_lets_people_in_but_lets_nobody_guess() {
             "{guess:?}"
         );
     }
-    let guess = oslo
+    refused(oslo.sign_in("ada@example.org", OTHER).await, Refusal::Locked);
+    refused(oslo.sign_in("ada@example.org", OLD).await, Refusal::Locked);
+    // As others are, and for as long as if it had been written down.
+    assert!(
+        oslo.identity
+            .sign_in(&address("nobody@example.org"), pass(OTHER))
+            .await
+            .is_err()
+    );
+    oslo.wait(TRIES_KEEP_MS);
+    assert_eq!(done(oslo.sign_in("ada@example.org", OLD).await).account, ada);
+}
+
+#[tokio::test]
+async fn tries_that_the_disk_did_not_take_are_written_down_with_the_next() {
+    let (oslo, disk) = Site::with_disk(1);
+    let ada = done(oslo.create("ada@example.org", OLD, Word::Operator).await);
+    for _ in 0..2 {
+        disk.plan(Fault::Full);
+        let guess = oslo
+            .identity
+            .sign_in(&address("ada@example.org"), pass(OTHER))
+            .await;
+        assert!(matches!(guess, Err(OperationError::Store(_))), "{guess:?}");
+    }
+    for _ in 2..TRIES_MAX {
+        refused(
+            oslo.sign_in("ada@example.org", OTHER).await,
+            Refusal::WrongPassword,
+        );
+    }
+    refused(oslo.sign_in("ada@example.org", OLD).await, Refusal::Locked);
+    // With nothing in mind: so they are all on the disk.
+    let oslo = oslo.costing(1);
+    refused(oslo.sign_in("ada@example.org", OLD).await, Refusal::Locked);
+
+    done(oslo.reset("ada@example.org", NEW, Word::Operator).await);
+    for _ in 1..TRIES_MAX {
+        refused(
+            oslo.sign_in("ada@example.org", OTHER).await,
+            Refusal::WrongPassword,
+        );
+    }
+    disk.plan(Fault::Full);
+    let tenth = oslo
         .identity
         .sign_in(&address("ada@example.org"), pass(OTHER))
         .await;
-    assert!(matches!(guess, Err(OperationError::Crowded { .. })), "{guess:?}");
-    assert!(guess.expect_err("crowded").retry_after().is_some());
+    assert!(matches!(tenth, Err(OperationError::Store(_))), "{tenth:?}");
+    refused(oslo.sign_in("ada@example.org", NEW).await, Refusal::Locked);
+    // What a reset forgives is forgiven there too.
+    done(oslo.reset("ada@example.org", OLD, Word::Operator).await);
+    assert_eq!(done(oslo.sign_in("ada@example.org", OLD).await).account, ada);
 }

@@ -92,6 +92,7 @@ fn handle(db: &DB, family: Family) -> Result<&ColumnFamily, DiskError> {
         .ok_or_else(|| DiskError::Damaged(format!("column family `{}` is missing", family.name())))
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "it is what `map_err` hands over")]
 fn disk_error(error: rocksdb::Error) -> DiskError {
     let text = error.to_string();
     match error.kind() {

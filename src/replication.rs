@@ -17,7 +17,7 @@ use gossip::{
     Dot, Event, Received, Vector, Writer,
     quic::{LogChunk, Node, ReadLogError, Replica},
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::store::{Beginning, CommittedGroup, Listener, Store};
 
@@ -34,6 +34,8 @@ pub struct Replication {
     store: Store,
     /// The committer's reports wait while it is being named, so that none falls between.
     node: RwLock<Option<Node>>,
+    /// Another process is this member now: its start.
+    aside: watch::Sender<Option<Writer>>,
     /// This process has drawn a new replica id already: once is enough.
     redrawn: AtomicBool,
     alarms: Mutex<VecDeque<Alarm>>,
@@ -60,6 +62,7 @@ impl Replication {
         let replication = Arc::new(Replication {
             store: store.clone(),
             node: RwLock::new(None),
+            aside: watch::channel(None).0,
             redrawn: AtomicBool::new(false),
             alarms: Mutex::default(),
             members_changed: Notify::new(),
@@ -81,6 +84,19 @@ impl Replication {
     /// What people should look into, the latest last.
     pub fn alarms(&self) -> Vec<Alarm> {
         lock(&self.alarms).iter().cloned().collect()
+    }
+
+    /// Returns when another process has taken this member's place, with that one's start.
+    pub async fn stood_aside(&self) -> Writer {
+        let mut aside = self.aside.subscribe();
+        loop {
+            if let Some(start) = *aside.borrow_and_update() {
+                return start;
+            }
+            if aside.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     /// Raises an alarm: logged, counted, shown.
@@ -112,8 +128,11 @@ impl Replication {
                 "another process runs as this member (its start is {known}): two copies of one data directory; \
                  stop one of them"
             ));
-            // Two copies that live side by side do not race: an epoch past the other's is taken once.
+            // Two copies that live side by side do not race: an epoch past the other's is taken once. Then the one
+            // that peers no longer listen to stands aside; what it has is on its disk, and goes out when it is
+            // started again.
             if !copied || self.redrawn.swap(true, Ordering::Relaxed) {
+                self.aside.send_replace(Some(known));
                 return;
             }
         } else if copied {

@@ -59,6 +59,18 @@ pub enum SiteError {
     /// The cluster record.
     #[error(transparent)]
     Members(#[from] MembersError),
+    /// Two processes run as this member, and the others listen to the other one.
+    #[error(
+        "stood aside: another process runs as this member (its start is {start}), from a copy of {}; stop that one, \
+         then start this one again: what only this one has lies safely on its disk",
+        data.display()
+    )]
+    StoodAside {
+        /// This one's data directory.
+        data: PathBuf,
+        /// The other's start.
+        start: String,
+    },
     /// A listener that could not be opened.
     #[error("{what}: {source}")]
     Listen {
@@ -211,7 +223,15 @@ impl Site {
             what: format!("admin socket {}", socket.display()),
             source,
         })?;
-        served.await;
+        let aside = tokio::select! {
+            () = served => None,
+            start = self.replication.stood_aside() => Some(start),
+        };
+        if let Some(start) = aside {
+            self.drain();
+            self.close().await;
+            return Err(SiteError::StoodAside { data: self.config.data.clone(), start: start.to_string() });
+        }
         self.finish().await;
         let _ = fs::remove_file(&socket);
         Ok(())
@@ -326,10 +346,14 @@ impl Site {
                 "drained only here: no other site has acknowledged everything up to this transaction"
             );
         }
+        self.close().await;
+        tracing::info!("drained");
+    }
+
+    async fn close(&self) {
         self.node.clone().shutdown().await;
         let store = self.store.clone();
         let _ = tokio::task::spawn_blocking(move || store.close()).await;
-        tracing::info!("drained");
     }
 }
 

@@ -57,6 +57,17 @@ impl RocksDisk {
 }
 
 fn open(path: &Path) -> Result<DB, DiskError> {
+    let (options, families) = described();
+    DB::open_cf_descriptors(&options, path, families).map_err(disk_error)
+}
+
+/// Without writing a byte: the write-ahead log is replayed in memory.
+fn open_to_read(path: &Path) -> Result<DB, DiskError> {
+    let (options, families) = described();
+    DB::open_cf_descriptors_read_only(&options, path, families, false).map_err(disk_error)
+}
+
+fn described() -> (Options, [ColumnFamilyDescriptor; Family::ALL.len()]) {
     let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
     let mut options = Options::default();
     options.create_if_missing(true);
@@ -84,7 +95,7 @@ fn open(path: &Path) -> Result<DB, DiskError> {
         options.set_max_write_buffer_number(2);
         ColumnFamilyDescriptor::new(family.name(), options)
     });
-    DB::open_cf_descriptors(&options, path, families).map_err(disk_error)
+    (options, families)
 }
 
 fn handle(db: &DB, family: Family) -> Result<&ColumnFamily, DiskError> {
@@ -163,8 +174,14 @@ impl Disk for RocksDisk {
         let mut guard = self.db.write().unwrap_or_else(PoisonError::into_inner);
         // Closed first: two instances of one directory would exclude each other.
         drop(guard.take());
-        *guard = Some(open(&self.path)?);
-        Ok(())
+        let opened = open(&self.path);
+        // Opening writes, which a full disk does not let it; whoever only reads need not wait for room.
+        let (db, result) = match opened {
+            Ok(db) => (Some(db), Ok(())),
+            Err(error) => (open_to_read(&self.path).ok(), Err(error)),
+        };
+        *guard = db;
+        result
     }
 
     fn close(&self) {

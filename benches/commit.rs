@@ -3,6 +3,10 @@
 //!
 //! `cargo bench --bench commit`; the goal at 64 writers is processor time within 1.5 times the Automerge work, and
 //! under 2 KB on the disk for an account with a password and two addresses.
+#![allow(
+    clippy::expect_used,
+    reason = "a failure ends the run, and says what was expected"
+)]
 
 use std::{
     fs,
@@ -14,10 +18,7 @@ use std::{
 use crdt::{AccountId, AccountWrite, Actor, Document, Epoch, Hlc, RecordKind, Write};
 use persona::{
     identity::{Address, HashedPassword, Identity, IndexKey, PasswordPool, PasswordSettings, Word},
-    store::{
-        KeepLog, Store, StoreConfig, TransactError,
-        disk::{Disk, rocks::RocksDisk},
-    },
+    store::{KeepLog, Store, StoreConfig, TransactError, disk::rocks::RocksDisk},
 };
 use rocksdb::{DB, WriteOptions};
 

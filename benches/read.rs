@@ -1,6 +1,10 @@
 //! What reading a view costs beside a raw RocksDB get of the same bytes, in the same run.
 //!
 //! `cargo bench --bench read`; the goal is a ratio below 2.
+#![allow(
+    clippy::expect_used,
+    reason = "a failure ends the run, and says what was expected"
+)]
 
 use std::hint::black_box;
 

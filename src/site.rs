@@ -230,7 +230,10 @@ impl Site {
         if let Some(start) = aside {
             self.drain();
             self.close().await;
-            return Err(SiteError::StoodAside { data: self.config.data.clone(), start: start.to_string() });
+            return Err(SiteError::StoodAside {
+                data: self.config.data.clone(),
+                start: start.to_string(),
+            });
         }
         self.finish().await;
         let _ = fs::remove_file(&socket);

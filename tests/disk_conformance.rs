@@ -1,4 +1,8 @@
 //! One suite for both disks: what commit logic may rely on holds for RocksDB and for the model alike.
+#![allow(
+    clippy::expect_used,
+    reason = "a failure ends the run, and says what was expected"
+)]
 
 use std::{ops::ControlFlow, sync::Arc};
 

@@ -16,26 +16,26 @@ use persona::{
 
 /// The time, in milliseconds: the same for all replicas of a story, moved by hand.
 #[derive(Clone)]
-pub struct Time(Arc<AtomicU64>);
+pub(crate) struct Time(Arc<AtomicU64>);
 
 impl Time {
-    pub fn new() -> Time {
+    pub(crate) fn new() -> Time {
         Time(Arc::new(AtomicU64::new(1_700_000_000_000)))
     }
 
-    pub fn now(&self) -> u64 {
+    pub(crate) fn now(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 
-    pub fn pass(&self, ms: u64) {
+    pub(crate) fn pass(&self, ms: u64) {
         self.0.fetch_add(ms, Ordering::Relaxed);
     }
 }
 
-pub struct Replica {
-    pub disk: MemoryDisk,
-    pub store: Store,
-    pub identity: Identity,
+pub(crate) struct Replica {
+    pub(crate) disk: MemoryDisk,
+    pub(crate) store: Store,
+    pub(crate) identity: Identity,
     time: Time,
     passwords: PasswordPool,
     keep_log: KeepLog,
@@ -43,16 +43,16 @@ pub struct Replica {
     name: u8,
 }
 
-pub fn address(text: &str) -> Address {
+pub(crate) fn address(text: &str) -> Address {
     Address::parse(text).expect("a good address")
 }
 
-pub fn password(text: &str) -> TypedPassword {
+pub(crate) fn password(text: &str) -> TypedPassword {
     TypedPassword::parse(text.to_owned()).expect("a good password")
 }
 
 /// One pool for all replicas of a story; hashing as cheap as argon2 allows, because it is not what is tested.
-pub fn passwords() -> PasswordPool {
+pub(crate) fn passwords() -> PasswordPool {
     let settings = PasswordSettings {
         memory_kib: 8,
         iterations: 1,
@@ -63,11 +63,11 @@ pub fn passwords() -> PasswordPool {
 }
 
 impl Replica {
-    pub fn new(name: u8, time: &Time, passwords: &PasswordPool, keep_log: KeepLog) -> Replica {
+    pub(crate) fn new(name: u8, time: &Time, passwords: &PasswordPool, keep_log: KeepLog) -> Replica {
         Replica::on(MemoryDisk::new(), name, time, passwords, keep_log)
     }
 
-    pub fn on(
+    pub(crate) fn on(
         disk: MemoryDisk,
         name: u8,
         time: &Time,
@@ -90,7 +90,7 @@ impl Replica {
     }
 
     /// The process ends and starts again; with `crash`, what was not synced is lost.
-    pub fn restart(&mut self, crash: bool) {
+    pub(crate) fn restart(&mut self, crash: bool) {
         self.store.close();
         if crash {
             self.disk.crash();
@@ -103,12 +103,12 @@ impl Replica {
     }
 
     /// Waits until all that was queued before has been committed or dropped.
-    pub async fn settled(&self) {
+    pub(crate) async fn settled(&self) {
         let _ = self.store.transact(|_| Ok::<(), TransactError>(())).await;
     }
 
     /// Takes over all that another replica has and this one lacks, in that one's commit order.
-    pub async fn pull(&self, from: &Replica) -> usize {
+    pub(crate) async fn pull(&self, from: &Replica) -> usize {
         let received = from.log_beyond(&self.store.state().vector);
         let count = received.len();
         self.store.apply(received);
@@ -116,7 +116,7 @@ impl Replica {
         count
     }
 
-    pub fn log_beyond(&self, beyond: &Vector) -> Vec<Received> {
+    pub(crate) fn log_beyond(&self, beyond: &Vector) -> Vec<Received> {
         let LogChunk::Transactions { transactions, next } = self
             .store
             .read_log(beyond, None, usize::MAX)
@@ -133,13 +133,13 @@ impl Replica {
 
     /// Everything derived is as it follows from the documents.
     #[track_caller]
-    pub fn assert_sound(&self) {
+    pub(crate) fn assert_sound(&self) {
         let audit = self.store.audit().expect("a readable store");
         assert_eq!(audit.findings, Vec::<String>::new());
     }
 
     #[track_caller]
-    pub fn assert_same(&self, other: &Replica) {
+    pub(crate) fn assert_same(&self, other: &Replica) {
         assert_eq!(
             self.store.digest().expect("a digest"),
             other.store.digest().expect("a digest")
@@ -148,7 +148,7 @@ impl Replica {
     }
 
     /// Makes an account and gives it with the dot of its transaction; `None` if the disk failed.
-    pub async fn sign_up(&self, text: &str) -> Option<(crdt::AccountId, Dot)> {
+    pub(crate) async fn sign_up(&self, text: &str) -> Option<(crdt::AccountId, Dot)> {
         let outcome = self
             .identity
             .create_account(address(text), password("correct horse"), Word::Operator)
@@ -163,7 +163,7 @@ impl Replica {
         }
     }
 
-    pub async fn signs_in(&self, text: &str) -> bool {
+    pub(crate) async fn signs_in(&self, text: &str) -> bool {
         let outcome = self
             .identity
             .sign_in(&address(text), password("correct horse"))
@@ -195,7 +195,7 @@ fn identity(store: &Store, passwords: &PasswordPool, time: &Time) -> Identity {
 }
 
 /// The same transaction with another body: what a peer with a broken build might send.
-pub fn with_body(received: &Received, body: Vec<u8>) -> Received {
+pub(crate) fn with_body(received: &Received, body: Vec<u8>) -> Received {
     let envelope = Envelope {
         body,
         ..received.envelope.clone()

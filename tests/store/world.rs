@@ -1,7 +1,7 @@
 //! Several replicas that write at once, hear of each other in any order, crash and come back: they end the same.
 
 use persona::{
-    identity::Word,
+    identity::{OperationError, Outcome, Word},
     store::{KeepLog, disk::memory::Fault},
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -86,7 +86,6 @@ async fn history(seed: u64) {
 
 /// One of a few people, so that they meet, does something; the dot if it was written.
 async fn someone_does_something(replica: &Replica, random: &mut StdRng) -> Option<gossip::Dot> {
-    use persona::identity::Outcome;
     let address = address(&format!("person{}@example.org", random.random_range(0..PEOPLE)));
     let identity = &replica.identity;
     let known = identity
@@ -94,12 +93,13 @@ async fn someone_does_something(replica: &Replica, random: &mut StdRng) -> Optio
         .ok()
         .and_then(|state| state.holder)
         .map(|holder| holder.account);
-    let dot = |outcome: Result<Outcome<()>, _>| match outcome {
-        Ok(Outcome::Done { dot, .. }) => dot,
-        Ok(Outcome::Refused(_)) => None,
-        Err(persona::identity::OperationError::Store(_)) => None,
-        Err(error) => panic!("{error}"),
-    };
+    fn dot(outcome: Result<Outcome<()>, OperationError>) -> Option<gossip::Dot> {
+        match outcome {
+            Ok(Outcome::Done { dot, .. }) => dot,
+            Ok(Outcome::Refused(_)) | Err(OperationError::Store(_)) => None,
+            Err(error) => panic!("{error}"),
+        }
+    }
     fn unit<T>(outcome: Outcome<T>) -> Outcome<()> {
         match outcome {
             Outcome::Done { dot, .. } => Outcome::Done { value: (), dot },

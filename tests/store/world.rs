@@ -100,6 +100,7 @@ async fn someone_does_something(replica: &Replica, random: &mut StdRng) -> Optio
             Err(error) => panic!("{error}"),
         }
     }
+    #[allow(clippy::needless_pass_by_value, reason = "the calls read better")]
     fn unit<T>(outcome: Outcome<T>) -> Outcome<()> {
         match outcome {
             Outcome::Done { dot, .. } => Outcome::Done { value: (), dot },

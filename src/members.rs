@@ -54,14 +54,25 @@ pub fn effective(
     config: &SiteConfig,
     store: &Store,
 ) -> Result<Vec<gossip::quic::MemberConfig>, MembersError> {
-    let cluster = match store.read(|records| records.cluster())? {
-        // One shared cause must not keep every site from starting: the configuration lists members, too.
-        Err(error @ (ReadError::Quarantined { .. } | ReadError::Corrupt(_))) => {
+    Ok(listed(config, store.read(|records| records.cluster())??))
+}
+
+/// The same, to start with. One shared cause must not keep every site from starting: while the cluster record cannot
+/// be read, the configured members stand in for it.
+pub fn effective_at_start(
+    config: &SiteConfig,
+    store: &Store,
+) -> Result<Vec<gossip::quic::MemberConfig>, MembersError> {
+    match effective(config, store) {
+        Err(MembersError::Read(error @ (ReadError::Quarantined { .. } | ReadError::Corrupt(_)))) => {
             tracing::error!(%error, "the cluster record cannot be read here; the configured members stand in for it");
-            ClusterView::default()
+            Ok(listed(config, ClusterView::default()))
         }
-        other => other?,
-    };
+        other => other,
+    }
+}
+
+fn listed(config: &SiteConfig, cluster: ClusterView) -> Vec<gossip::quic::MemberConfig> {
     let mut members = cluster.members;
     for listed in &config.members {
         let entry = members.entry(listed.id.0).or_insert_with(|| crdt::Member {
@@ -95,7 +106,7 @@ pub fn effective(
         addresses: member.addresses,
         keys: member.keys,
     };
-    Ok(members.into_values().map(member).collect())
+    members.into_values().map(member).collect()
 }
 
 /// Writes this member's own entry as its configuration has it, if the record says otherwise. True if it wrote.

@@ -151,7 +151,7 @@ impl Site {
             .unwrap_or_else(|_| Err(OpenError::Thread(io::Error::other("opening panicked"))))?;
         let index_key = IndexKey::new(config.cluster.index_key.0);
         let replication = Replication::new(&store);
-        let listed = members::effective(&config, &store)?;
+        let listed = members::effective_at_start(&config, &store)?;
         let state = store.state();
         let core = gossip::Config {
             cluster: config.cluster.id.0,

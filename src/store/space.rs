@@ -9,6 +9,7 @@ use std::{
     fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use super::txn::TransactError;
@@ -43,7 +44,11 @@ pub(super) struct Reserve {
     reserve_bytes: u64,
     free_bytes_min: u64,
     given_up: bool,
+    looked: Option<(Instant, Space)>,
 }
+
+/// How long what was seen of the disk stands: asking it after each of a hundred commits a second would be waste.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 impl Reserve {
     /// Sets the reserve aside in `directory`, if there is room for it.
@@ -53,13 +58,26 @@ impl Reserve {
             reserve_bytes,
             free_bytes_min,
             given_up: true,
+            looked: None,
         };
         reserve.take_back();
         reserve
     }
 
-    /// The room now. Takes the reserve back when there is enough again.
+    /// The room, as it was a moment ago at most.
     pub(super) fn look(&mut self) -> Space {
+        match self.looked {
+            Some((at, space)) if at.elapsed() < LOOK_EVERY => space,
+            _ => {
+                let space = self.look_again();
+                self.looked = Some((Instant::now(), space));
+                space
+            }
+        }
+    }
+
+    /// The room now. Takes the reserve back when there is enough again.
+    fn look_again(&mut self) -> Space {
         let free = free_bytes(self.path.parent().unwrap_or(Path::new("."))).unwrap_or(u64::MAX);
         if self.given_up && free > self.reserve_bytes + self.free_bytes_min {
             self.take_back();
@@ -74,6 +92,7 @@ impl Reserve {
     /// A write met a full disk: the reserve makes room for what must still be written.
     pub(super) fn give_up(&mut self) {
         self.given_up = true;
+        self.looked = None;
         if let Err(error) = fs::remove_file(&self.path)
             && error.kind() != io::ErrorKind::NotFound
         {

@@ -180,6 +180,9 @@ async fn story() {
     }
     assert!(site.is_alive());
 
+    let tries = site.log.text().matches("could not be reopened").count();
+    println!("the store could not be reopened for writing {tries} times; people signed in all the while");
+
     println!("Room again: everything is as before.");
     drop(ballast);
     let made = async || site.client.sign_up("after@example.org").await.ok();

@@ -13,6 +13,7 @@
 //! | [`site`] | one data center in one process: starts everything, drains, stops |
 //! | [`admin`] | the operator's API on a Unix socket |
 //! | [`config`] | a site's configuration file |
+//! | `prometheus` | the status, as gauges |
 //! | `world` | the laboratory: ten sites on one machine, to break and watch (feature `lab`) |
 //!
 //! The binary (`src/main.rs`, `src/cli/`) is a thin command line over this library.
@@ -21,6 +22,7 @@ pub mod admin;
 pub mod config;
 pub mod identity;
 pub mod members;
+mod prometheus;
 pub mod replication;
 pub mod site;
 pub mod store;

@@ -21,6 +21,7 @@ use crate::{
     config::{Answer, SiteConfig},
     identity::{Identity, IndexKey, NORMALISATION, PasswordPool, PasswordSettings, PoolError},
     members::{self, MembersError},
+    prometheus,
     replication::Replication,
     store::{OpenError, Store, StoreConfig},
 };
@@ -213,6 +214,9 @@ impl Site {
             degraded: AtomicU64::new(0),
         });
         tokio::spawn(keep_members(Arc::downgrade(&site)));
+        if site.config.metrics.is_some() {
+            tokio::spawn(prometheus::export(Arc::downgrade(&site)));
+        }
         Ok(site)
     }
 

@@ -21,6 +21,7 @@ use axum::{
 use tokio::net::UnixListener;
 use tower_http::timeout::TimeoutLayer;
 
+pub(crate) use self::status::report;
 pub use self::{error::ApiError, status::StatusReport};
 use crate::site::Site;
 

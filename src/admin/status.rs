@@ -114,7 +114,8 @@ pub(super) async fn status(State(site): State<Arc<Site>>) -> Json<StatusReport> 
     Json(report(&site))
 }
 
-fn report(site: &Site) -> StatusReport {
+/// The status as it is now.
+pub(crate) fn report(site: &Site) -> StatusReport {
     let state = site.store.state();
     let node = site.node.status();
     let gossip = &node.gossip;

@@ -41,9 +41,9 @@ fn reads(criterion: &mut Criterion) {
     let store = Store::open(&config).expect("a store");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
-        for first in (0..ACCOUNTS).step_by(40) {
+        for first in (0..ACCOUNTS).step_by(20) {
             let write = store.transact(move |txn| {
-                for number in first..first + 40 {
+                for number in first..first + 20 {
                     let at = txn.stamp();
                     let vault = txn.put_vault(b"ada@example.org".to_vec());
                     txn.write_account(account(number), AccountWrite::Created(at));

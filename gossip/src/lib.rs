@@ -13,7 +13,9 @@
 pub mod core;
 #[cfg(feature = "quic")]
 pub mod quic;
+pub mod reconcile;
 pub mod regions;
+pub mod snapshot;
 
 pub use crate::core::envelope::{
     Envelope, FOLLOWS_COUNT_MAX, Received, TRANSACTION_BYTES_MAX, transaction_hash,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::envelope::Received;
 use super::vector::{Dot, MemberId, Tip, Vector, Writer};
 use super::wire::{Message, PullEnd};
+use crate::reconcile::{Purpose, Verdict};
 
 /// The time, as the driver reads it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -137,6 +138,22 @@ pub enum Input {
     Trimmed(Vector),
     /// Delivered transactions that the store did not take; they are asked for again after a rest.
     Rejected(Vec<Dot>),
+    /// What an [`Output::Reconcile`] came to; `None`: it failed, or the connection ended.
+    Reconciled {
+        member: MemberId,
+        purpose: Purpose,
+        verdict: Option<Verdict>,
+    },
+    /// An [`Output::Snapshot`] ended. If it was installed, [`Input::Restarted`] came before this.
+    SnapshotEnded {
+        member: MemberId,
+        installed: bool,
+    },
+    /// An operator asks for a conversation now, with one member or with all.
+    ReconcileNow {
+        member: Option<MemberId>,
+        purpose: Purpose,
+    },
 }
 
 /// What is to be done.
@@ -165,6 +182,17 @@ pub enum Output {
     Deliver(Vec<Received>),
     /// Log entries up to this may go; what its floors cover may be folded.
     Trim(Vector),
+    /// Begin a conversation about what both hold.
+    Reconcile {
+        connection: ConnectionId,
+        purpose: Purpose,
+    },
+    /// Take a whole copy of the peer's data, and install it.
+    Snapshot {
+        connection: ConnectionId,
+    },
+    /// All of this is stable, and nothing concurrent with it is still on its way.
+    Settled(Vector),
     /// After what was sent before it has left.
     Close {
         connection: ConnectionId,

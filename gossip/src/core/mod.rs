@@ -215,6 +215,7 @@ impl Gossip {
             } => self.restarted(start, own_starts, vector),
             Input::Trimmed(trimmed) => self.trimmed(trimmed),
             Input::Rejected(dots) => self.rejected(&dots),
+            Input::Reconciled { .. } | Input::SnapshotEnded { .. } | Input::ReconcileNow { .. } => {}
         }
         self.settle();
     }

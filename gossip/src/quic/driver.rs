@@ -375,6 +375,8 @@ impl Driver {
                     }
                 }
                 Output::Event(event) => self.tell(event),
+                Output::Settled(settled) => self.environment.replica.settled(settled),
+                Output::Reconcile { .. } | Output::Snapshot { .. } => {}
             }
         }
         if !deliveries.is_empty() {

@@ -44,6 +44,8 @@ pub use self::shaped::{Casualties, DELAYED_BYTES_MAX, DELAYED_COUNT_MAX, Link, S
 pub use self::tls::{ALPN, Identity, IdentityError, fingerprint};
 use self::tls::{PinnedKeys, Tls};
 pub use self::traffic::Traffic;
+use crate::reconcile::{Cut, CutError, Part};
+use crate::snapshot::{self, SnapshotError};
 use crate::{Config, Dot, Event, MemberId, Peer, Received, Status, Tip, Vector, Writer};
 
 /// What the driver needs from the store. Called from the driver's own task: nothing here may block but
@@ -74,6 +76,49 @@ pub trait Replica: Send + Sync + 'static {
 
     /// Something that an operator or the site should know.
     fn event(&self, event: Event);
+
+    /// Everything up to this vector is at all members, and nothing concurrent with it is on its way.
+    fn settled(&self, _settled: Vector) {}
+
+    /// Pins a cut for as long as `talk` runs, on a thread that may block.
+    ///
+    /// # Errors
+    /// When nothing can be pinned now.
+    fn with_cut(&self, _talk: &mut dyn FnMut(&dyn Cut)) -> Result<(), CutError> {
+        Err(CutError("not offered".to_owned()))
+    }
+
+    /// Takes a part of a conversation with `from`; blocks until there is room for more.
+    ///
+    /// # Errors
+    /// When it cannot be kept; the conversation ends.
+    fn take_part(&self, _from: MemberId, _part: Part) -> Result<(), CutError> {
+        Err(CutError("not offered".to_owned()))
+    }
+
+    /// A checkpoint to be copied by a peer: the one that is kept for it, or a new one. Blocks.
+    ///
+    /// # Errors
+    /// When none can be made.
+    fn snapshot_source(&self, _for_member: MemberId) -> Result<Arc<dyn snapshot::Source>, SnapshotError> {
+        Err(SnapshotError("not offered".to_owned()))
+    }
+
+    /// Where a copy of a peer's data is kept while it comes.
+    ///
+    /// # Errors
+    /// When it cannot be kept.
+    fn snapshot_sink(&self) -> Result<Box<dyn snapshot::Sink>, SnapshotError> {
+        Err(SnapshotError("not offered".to_owned()))
+    }
+
+    /// The finished copy replaces all that is here. Blocks until the replica runs on it.
+    ///
+    /// # Errors
+    /// When this replica has written something since, or the copy does not open.
+    fn install_snapshot(&self) -> Result<(), SnapshotError> {
+        Err(SnapshotError("not offered".to_owned()))
+    }
 }
 
 /// A piece of the log.

@@ -658,6 +658,8 @@ impl World {
                 }
             }
             Output::Event(event) => self.event(index, event),
+            // These disks hold no records: there is nothing to compare or to copy.
+            Output::Reconcile { .. } | Output::Snapshot { .. } | Output::Settled(_) => {}
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::core::wire::from_cbor;
-use crate::{Tip, VECTOR_ENTRIES_MAX, Vector, Writer};
+use crate::{VECTOR_ENTRIES_MAX, Vector};
 
 /// What a snapshot consists of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,12 +18,9 @@ pub struct Manifest {
     pub vector: Vector,
     /// What its log no longer holds.
     pub trimmed: Vector,
-    /// Of what it covers, that which no other of it follows: what the next transaction over it follows.
-    #[serde(default)]
-    pub heads: Vec<(Writer, Tip)>,
-    /// The greatest clock value in it, opaque here.
-    #[serde(default)]
-    pub clock: u64,
+    /// What its owner notes for whoever installs it; opaque here.
+    #[serde(default, with = "serde_bytes")]
+    pub note: Vec<u8>,
     /// In this order.
     pub files: Vec<File>,
 }
@@ -45,6 +42,7 @@ pub const MANIFEST_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// RocksDB splits a store into files of some 64 MB.
 const FILES_MAX: usize = 16_384;
 const NAME_BYTES_MAX: usize = 64;
+const NOTE_BYTES_MAX: usize = 256 * 1024;
 /// All files together: far beyond any disk, and far from overflowing.
 const BYTES_MAX: u64 = 1 << 50;
 
@@ -56,19 +54,12 @@ pub struct ManifestError(pub String);
 impl Manifest {
     /// Names a checkpoint of these files.
     #[must_use]
-    pub fn new(
-        vector: Vector,
-        trimmed: Vector,
-        heads: Vec<(Writer, Tip)>,
-        clock: u64,
-        files: Vec<File>,
-    ) -> Manifest {
+    pub fn new(vector: Vector, trimmed: Vector, note: Vec<u8>, files: Vec<File>) -> Manifest {
         let mut manifest = Manifest {
             id: [0; 16],
             vector,
             trimmed,
-            heads,
-            clock,
+            note,
             files,
         };
         manifest.id = manifest.hash();
@@ -105,9 +96,11 @@ impl Manifest {
 
     fn check(&self) -> Result<(), ManifestError> {
         let wrong = |what: &str| Err(ManifestError(what.to_owned()));
-        let entries = self.vector.len().max(self.trimmed.len()).max(self.heads.len());
-        if entries > VECTOR_ENTRIES_MAX {
+        if self.vector.len().max(self.trimmed.len()) > VECTOR_ENTRIES_MAX {
             return wrong("a vector has too many entries");
+        }
+        if self.note.len() > NOTE_BYTES_MAX {
+            return wrong("its note is too long");
         }
         if self.files.len() > FILES_MAX {
             return wrong("too many files");
@@ -145,13 +138,8 @@ impl Manifest {
         let number = |hasher: &mut blake3::Hasher, number: u64| {
             hasher.update(&number.to_be_bytes());
         };
-        number(&mut hasher, self.heads.len() as u64);
-        for (writer, tip) in &self.heads {
-            hasher.update(&writer.to_bytes());
-            number(&mut hasher, tip.number);
-            hasher.update(&tip.hash);
-        }
-        number(&mut hasher, self.clock);
+        number(&mut hasher, self.note.len() as u64);
+        hasher.update(&self.note);
         number(&mut hasher, self.files.len() as u64);
         for file in &self.files {
             number(&mut hasher, file.name.len() as u64);

@@ -14,8 +14,9 @@ use std::{
 };
 
 use gossip::{
-    Dot, Event, Received, Vector, Writer,
+    Dot, Event, MemberId, Received, Vector, Writer,
     quic::{LogChunk, Node, ReadLogError, Replica},
+    reconcile::{Cut, CutError, Part, Purpose},
 };
 use tokio::sync::{Notify, watch};
 
@@ -174,6 +175,14 @@ impl Replica for Replication {
 
     fn vector(&self) -> Vector {
         self.store.state().vector.clone()
+    }
+
+    fn with_cut(&self, talk: &mut dyn FnMut(&dyn Cut)) -> Result<(), CutError> {
+        self.store.with_cut(talk)
+    }
+
+    fn take_part(&self, from: MemberId, purpose: Purpose, part: Part) -> Result<(), CutError> {
+        self.store.take_part(from, purpose, part)
     }
 
     fn event(&self, event: Event) {

@@ -145,7 +145,7 @@ impl Site {
         })?;
         let store_config = StoreConfig {
             directory: config.data.clone(),
-            keep_log: config.log.keep,
+            keeping: config.keeping(),
             reserve_bytes: config.disk.reserve_mib << 20,
             free_bytes_min: config.disk.free_min_mib << 20,
         };

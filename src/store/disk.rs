@@ -177,6 +177,10 @@ pub trait Disk: Send + Sync + 'static {
     /// have its threads at work in it when what they need is gone.
     fn close(&self) {}
 
+    /// Rewrites every table, so that the bytes of what was deleted or replaced are gone from the disk, and leaves no
+    /// write-ahead log that still holds them.
+    fn compact(&self) -> Result<(), DiskError>;
+
     /// Bytes that the store takes on the disk, roughly, for people to read.
     fn bytes_used(&self) -> u64;
 }

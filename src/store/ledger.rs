@@ -16,6 +16,7 @@ use super::{
     records::{self, ReadError},
     space::Space,
     txn::{Staged, TransactError, Txn},
+    unsettled::{self, Unsettled},
 };
 
 /// Bytes of a transaction's body that a local write may fill: what is left of a transaction is for its envelope.
@@ -100,6 +101,8 @@ pub struct Committed {
     pub counts: Counts,
     /// The cluster record is among what changed.
     pub cluster_changed: bool,
+    /// What the group leaves to be settled: losers to be collapsed, accounts to be erased.
+    pub unsettled: Unsettled,
 }
 
 /// A replica's commit logic over its disk.
@@ -333,6 +336,7 @@ impl Ledger {
             }
         }
         committed.cluster_changed = group.changes(RecordKey::CLUSTER);
+        committed.unsettled = unsettled::after(&group)?;
         committed.counts = group.finish(&mut batch)?;
         for (writer, tip) in &moved {
             let key = layout::join(meta::VECTOR, &writer.to_bytes());

@@ -7,6 +7,7 @@
 //! - [`disk`]: the narrow waist; RocksDB below it, or a model of a disk.
 //! - [`Ledger`](ledger): the commit logic. [`committer`]: its thread. [`group`]: one group of transactions.
 //! - [`Records`]: reading. [`Txn`]: a local write under way.
+//! - [`unsettled`]: losers and cancelled accounts, for [`settlement`](crate::settlement).
 //! - [`log`]: transactions for peers who lack them. [`space`]: what happens when the disk fills up.
 
 mod audit;
@@ -20,6 +21,7 @@ mod log;
 mod records;
 mod space;
 mod txn;
+mod unsettled;
 
 use std::{
     ops::ControlFlow,
@@ -45,6 +47,9 @@ pub use self::{
     records::{ReadError, Records, Snapshot, standing_of},
     space::{Space, free_bytes},
     txn::{CHANGES_MAX, TransactError, Txn},
+    unsettled::{
+        Contested, Obstacle, RECEIPT_MS, Remains, Stretch, Trace, Unsettled, contested, stretch, traces,
+    },
 };
 use self::{
     committer::{Committer, Queue},
@@ -396,6 +401,28 @@ impl Store {
     /// Reads everything and holds what is derived against what it derives from.
     pub fn audit(&self) -> Result<Audit, ReadError> {
         self.read(|snapshot| audit::audit(snapshot.disk()))?
+    }
+
+    /// Looks at up to `records_max` records from a key on for what is to be settled.
+    pub fn unsettled(&self, from: &[u8], records_max: usize) -> Result<Stretch, ReadError> {
+        let slot = self.state().start.replica.0;
+        let now_ms = self.shared.now_ms();
+        self.read(|snapshot| unsettled::stretch(snapshot.disk(), slot, now_ms, from, records_max))?
+    }
+
+    /// Where bytes of transactions still lie, beside what the records name.
+    pub fn remains(&self) -> Result<Remains, ReadError> {
+        self.read(|snapshot| Remains::of(snapshot.disk()))?
+    }
+
+    /// Searches everything that is stored for byte strings.
+    pub fn traces(&self, needles: &[&[u8]]) -> Result<Vec<Trace>, ReadError> {
+        Ok(self.read(|snapshot| unsettled::traces(snapshot.disk(), needles))??)
+    }
+
+    /// Rewrites the disk, so that what was deleted is gone from it. Blocks for as long as that takes.
+    pub fn compact(&self) -> Result<(), DiskError> {
+        self.disk.compact()
     }
 
     /// Calls `visit` with every stored key and value, family by family: what a replica really holds, for tests that

@@ -206,6 +206,10 @@ impl Disk for MemoryDisk {
         Ok(())
     }
 
+    fn compact(&self) -> Result<(), DiskError> {
+        Ok(())
+    }
+
     fn bytes_used(&self) -> u64 {
         bytes_of(&self.state().contents)
     }

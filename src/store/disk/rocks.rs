@@ -188,6 +188,10 @@ impl Disk for RocksDisk {
         drop(self.db.write().unwrap_or_else(PoisonError::into_inner).take());
     }
 
+    fn compact(&self) -> Result<(), DiskError> {
+        RocksDisk::compact(self)
+    }
+
     fn bytes_used(&self) -> u64 {
         std::fs::read_dir(&self.path)
             .map(|entries| {

@@ -464,6 +464,11 @@ impl Store {
         *lock(&self.shared.withheld) = why;
     }
 
+    /// The wall clock, in milliseconds since 1970.
+    pub fn now_ms(&self) -> u64 {
+        self.shared.now_ms()
+    }
+
     /// What the disk has room for.
     pub fn space(&self) -> Space {
         self.shared.space()

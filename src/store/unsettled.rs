@@ -8,9 +8,7 @@ use std::{
     ops::ControlFlow,
 };
 
-use crdt::{
-    AccountId, AccountView, CellKind, Document, RecordKey, RecordKind, Staging, Transaction,
-};
+use crdt::{AccountId, AccountView, CellKind, Document, RecordKey, RecordKind, Staging, Transaction};
 
 use super::{
     disk::{DiskError, DiskRead, Family},
@@ -136,12 +134,7 @@ pub fn stretch(
 }
 
 /// Whether an account was cancelled, not so long ago that its receipts have ended, and this replica has given none.
-fn to_forget(
-    snapshot: &Snapshot<'_>,
-    id: AccountId,
-    slot: [u8; 8],
-    now_ms: u64,
-) -> Result<bool, ReadError> {
+fn to_forget(snapshot: &Snapshot<'_>, id: AccountId, slot: [u8; 8], now_ms: u64) -> Result<bool, ReadError> {
     if !snapshot.account(id)?.is_some_and(|view| view.cancelled) {
         return Ok(false);
     }

@@ -87,6 +87,9 @@ pub struct SiteConfig {
     /// What may be restored.
     #[serde(default)]
     pub backup: BackupConfig,
+    /// How what was cancelled is forgotten.
+    #[serde(default)]
+    pub erasure: ErasureConfig,
     /// Every member of the cluster, this one included.
     pub members: Vec<MemberConfig>,
     /// Laboratory only.
@@ -286,6 +289,28 @@ pub struct BackupConfig {
 impl Default for BackupConfig {
     fn default() -> Self {
         BackupConfig { age_max_days: 30 }
+    }
+}
+
+/// How what was cancelled is forgotten.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ErasureConfig {
+    /// Between two rewritings of the disk, which happen only if cancelled accounts wait for one: it reads and writes
+    /// everything. 0: as soon as any waits.
+    pub interval_minutes: u32,
+}
+
+impl Default for ErasureConfig {
+    fn default() -> Self {
+        ErasureConfig { interval_minutes: 60 }
+    }
+}
+
+impl ErasureConfig {
+    /// Between two rewritings of the disk.
+    pub fn interval(&self) -> Duration {
+        Duration::from_secs(u64::from(self.interval_minutes) * 60)
     }
 }
 

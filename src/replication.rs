@@ -21,7 +21,10 @@ use gossip::{
 };
 use tokio::sync::{Notify, watch};
 
-use crate::store::{Beginning, CommittedGroup, Listener, Store};
+use crate::{
+    settlement::Told,
+    store::{Beginning, CommittedGroup, Listener, Store},
+};
 
 /// Alarms kept for people to read: the latest ones.
 const ALARMS_MAX: usize = 64;
@@ -41,6 +44,8 @@ pub struct Replication {
     /// This process has drawn a new replica id already: once is enough.
     redrawn: AtomicBool,
     alarms: Mutex<VecDeque<Alarm>>,
+    /// What there is to be settled.
+    pub(crate) told: Arc<Told>,
     /// Woken when the cluster record has changed: members may have.
     pub(crate) members_changed: Notify,
     #[cfg(feature = "lab")]
@@ -67,6 +72,7 @@ impl Replication {
             aside: watch::channel(None).0,
             redrawn: AtomicBool::new(false),
             alarms: Mutex::default(),
+            told: Arc::default(),
             members_changed: Notify::new(),
             #[cfg(feature = "lab")]
             sightings: Mutex::default(),
@@ -203,6 +209,10 @@ impl Replica for Replication {
         self.store.take_part(from, purpose, part)
     }
 
+    fn settled(&self, settled: Vector) {
+        self.told.settled(settled);
+    }
+
     fn event(&self, event: Event) {
         match event {
             Event::Ready { alone: false, .. } => tracing::info!("caught up with every peer in reach: ready"),
@@ -256,6 +266,9 @@ impl Listener for Commits {
         };
         #[cfg(feature = "lab")]
         lock(&replication.sightings).add(group);
+        replication
+            .told
+            .committed(group, &replication.store.state().vector);
         if group.cluster_changed {
             replication.members_changed.notify_one();
         }
@@ -281,6 +294,7 @@ impl Listener for Commits {
         let Some(replication) = self.0.upgrade() else {
             return;
         };
+        replication.told.restarted();
         if vector.len() > VECTOR_ENTRIES_HIGH {
             replication.alarm(format_args!(
                 "{} starts of replicas are known, and peers take at most {}: set `log.keep = \"unstable\"`, so that \

@@ -23,6 +23,7 @@ use crate::{
     members::{self, MembersError},
     prometheus,
     replication::Replication,
+    settlement::Settler,
     store::{BackupOwner, OpenError, Store, StoreConfig},
 };
 
@@ -102,6 +103,8 @@ pub struct Site {
     pub node: Node,
     /// Between the two.
     pub replication: Arc<Replication>,
+    /// Ends what lost, and forgets what was cancelled.
+    pub settler: Arc<Settler>,
     /// Delay, loss and cuts between this process and its peers.
     #[cfg(feature = "lab")]
     pub shape: Arc<gossip::quic::Shape>,
@@ -205,18 +208,27 @@ impl Site {
         .await?;
         replication.attach(node.clone());
         let identity = Identity::new(store.clone(), index_key, passwords);
+        let settler = Arc::new(Settler::new(
+            store.clone(),
+            replication.told.clone(),
+            config.member.0,
+            Some(config.data.clone()),
+            config.erasure.interval(),
+        ));
         let site = Arc::new(Site {
             config,
             store,
             identity,
             node,
             replication,
+            settler,
             #[cfg(feature = "lab")]
             shape,
             drain: watch::channel(false).0,
             degraded: AtomicU64::new(0),
         });
         tokio::spawn(keep_members(Arc::downgrade(&site)));
+        tokio::spawn(settle(Arc::downgrade(&site)));
         if site.config.metrics.is_some() {
             tokio::spawn(prometheus::export(Arc::downgrade(&site)));
         }
@@ -399,6 +411,25 @@ async fn keep_members(site: std::sync::Weak<Site>) {
             Duration::from_millis(250)
         };
         let _ = tokio::time::timeout(wait, replication.members_changed.notified()).await;
+    }
+}
+
+/// Settles while the site serves: one that catches up knows too little, one on its way out has no time.
+async fn settle(site: std::sync::Weak<Site>) {
+    loop {
+        let settler = {
+            let Some(site) = site.upgrade() else { return };
+            if site.is_draining() {
+                return;
+            }
+            if site.is_serving()
+                && let Err(error) = site.settler.step().await
+            {
+                tracing::warn!(%error, "what is settled could not be acted on; trying again");
+            }
+            site.settler.clone()
+        };
+        settler.wait().await;
     }
 }
 

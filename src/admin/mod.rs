@@ -88,6 +88,7 @@ fn router(site: Arc<Site>) -> Router {
         .route("/status", get(status::status))
         .route("/vector", get(status::vector))
         .route("/digest", get(status::digest))
+        .route("/accounts/{account}/erased", get(accounts::erased))
         .route("/drain", post(status::drain));
     let long = Router::new()
         .route("/backup", post(backup::make))

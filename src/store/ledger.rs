@@ -21,6 +21,7 @@ use super::{
     space::Space,
     sums::{DigestKey, Sums},
     txn::{Staged, TransactError, Txn},
+    unsettled::{self, Unsettled},
 };
 
 /// Bytes of a transaction's body that a local write may fill: what is left of a transaction is for its envelope.
@@ -133,6 +134,8 @@ pub struct Committed {
     pub repaired_in_catch_up: u64,
     /// With this group a catch-up is merged: the vector was raised to what it brought.
     pub caught_up: bool,
+    /// What the group leaves to be settled: losers to be collapsed, accounts to be erased.
+    pub unsettled: Unsettled,
 }
 
 /// How a replica keeps what it holds.
@@ -440,6 +443,7 @@ impl Ledger {
         }
         self.trim_to_size(disk, &mut batch, &mut committed)?;
         committed.cluster_changed = group.changes(RecordKey::CLUSTER);
+        committed.unsettled = unsettled::after(&group)?;
         let finished = group.finish(&mut batch)?;
         committed.counts = finished.counts;
         self.sums.take_in(disk, &finished.digests, &mut batch)?;

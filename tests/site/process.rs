@@ -13,8 +13,8 @@ use std::{
 use gossip::{Dot, Writer};
 use persona::{
     config::{
-        Answer, BackupConfig, ClusterConfig, DiskConfig, DurabilityConfig, Hex, LabConfig, LogConfig, Member,
-        MemberConfig, PasswordConfig, ScrubConfig, SiteConfig,
+        Answer, BackupConfig, ClusterConfig, DiskConfig, DurabilityConfig, ErasureConfig, Hex, LabConfig,
+        LogConfig, Member, MemberConfig, PasswordConfig, ScrubConfig, SiteConfig,
     },
     members::make_identity,
     store::{KeepLog, Store, StoreConfig},
@@ -100,6 +100,7 @@ impl Plan {
                 free_min_mib: 0,
             },
             backup: BackupConfig::default(),
+            erasure: ErasureConfig::default(),
             members: members.clone(),
             lab: LabConfig::default(),
         };

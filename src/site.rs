@@ -190,6 +190,7 @@ impl Site {
             identity,
             core,
             members: listed,
+            ground: gossip::quic::Ground::default(),
             #[cfg(feature = "lab")]
             shape: Some(shape.clone()),
         };

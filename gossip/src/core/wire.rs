@@ -474,7 +474,7 @@ pub(crate) fn from_cbor<T: DeserializeOwned>(mut bytes: &[u8]) -> Result<T, Wire
     }
 }
 
-fn to_cbor<T: Serialize>(bytes: &mut Vec<u8>, item: &T) {
+pub(crate) fn to_cbor<T: Serialize>(bytes: &mut Vec<u8>, item: &T) {
     if let Err(error) = ciborium::into_writer(item, bytes) {
         unreachable!("a Vec takes every byte: {error}");
     }

@@ -14,8 +14,9 @@ use std::{
 };
 
 use gossip::{
-    Dot, Event, Received, Vector, Writer,
+    Dot, Event, MemberId, Received, Vector, Writer,
     quic::{LogChunk, Node, ReadLogError, Replica},
+    snapshot::{Sink, SnapshotError, Source},
 };
 use tokio::sync::{Notify, watch};
 
@@ -176,6 +177,23 @@ impl Replica for Replication {
         self.store.state().vector.clone()
     }
 
+    fn snapshot_source(&self, for_member: MemberId) -> Result<Arc<dyn Source>, SnapshotError> {
+        self.store.snapshot_source(for_member)
+    }
+
+    fn snapshot_sink(&self) -> Result<Box<dyn Sink>, SnapshotError> {
+        self.store.snapshot_sink()
+    }
+
+    fn install_snapshot(&self) -> Result<(), SnapshotError> {
+        self.store
+            .install_snapshot()
+            .map_err(|error| SnapshotError(error.to_string()))?;
+        self.members_changed.notify_one();
+        tracing::info!("a copy of a peer's data was installed");
+        Ok(())
+    }
+
     fn event(&self, event: Event) {
         match event {
             Event::Ready { alone: false } => tracing::info!("caught up with every peer in reach: ready"),
@@ -254,6 +272,8 @@ impl Listener for Commits {
         let node = replication.node.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(node) = &*node {
             node.restarted(start, own_starts.to_vec(), vector.clone());
+            // With a peer's copy installed the log begins where that peer's does.
+            node.trimmed(replication.store.state().trimmed.clone());
         }
     }
 

@@ -196,8 +196,23 @@ impl Replica for Replication {
 
     fn event(&self, event: Event) {
         match event {
-            Event::Ready { alone: false } => tracing::info!("caught up with every peer in reach: ready"),
-            Event::Ready { alone: true } => tracing::warn!("ready, but alone: no peer was in reach"),
+            Event::Ready { alone: false, .. } => tracing::info!("caught up with every peer in reach: ready"),
+            Event::Ready { alone: true, renew } => {
+                tracing::warn!("ready, but alone: no peer was in reach");
+                if renew {
+                    // Before any write: the committer begins again before it takes what waits.
+                    self.store.begin_again(Beginning {
+                        new_replica: true,
+                        ..Beginning::default()
+                    });
+                }
+            }
+            Event::Unready => self.alarm(
+                "what this replica lacks is in no reachable log any more: it catches up by states, and is not ready \
+                 until then",
+            ),
+            Event::Evicted => self.alarm("this member was evicted, or has left: it only hands over what it has"),
+            Event::HandedOver => tracing::warn!("everything here is at every member in reach"),
             Event::LaterStart { known, live } => self.later_start(known, live),
             Event::WriterAhead { dot, from } => {
                 tracing::warn!(%from, number = dot.number, "a peer has more of this start than was told");
@@ -213,10 +228,6 @@ impl Replica for Replication {
             )),
             Event::Refused { member, words } => tracing::warn!(%member, words, "refused"),
             Event::Misbehaved { member, why } => tracing::warn!(%member, why, "a peer misbehaved"),
-            Event::NeedsSnapshot { from } => self.alarm(format_args!(
-                "what this replica lacks is in no reachable log ({from} has trimmed it): it needs a copy of a peer's \
-                 data"
-            )),
             Event::ClockSkew { offset_ms } => {
                 self.alarm(format_args!("the clock here is {offset_ms} ms behind the median of the peers"));
             }

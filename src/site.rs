@@ -194,6 +194,7 @@ impl Site {
             core,
             members: listed,
             ground: gossip::quic::Ground::default(),
+            snapshot_bytes_per_second: gossip::quic::SNAPSHOT_BYTES_PER_SECOND,
             #[cfg(feature = "lab")]
             shape: Some(shape.clone()),
         };

@@ -13,20 +13,25 @@
 )]
 
 mod connection;
+mod copy;
 mod dial;
 mod driver;
+mod enrol;
 mod gate;
 mod ground;
 mod pull;
+mod repair;
 mod replica;
 #[cfg(feature = "shaped")]
 mod shaped;
 mod socket;
 mod streams;
+mod talk;
+mod throttle;
 mod tls;
 mod traffic;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -40,16 +45,19 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use self::connection::Environment;
 use self::driver::{Command, Driver, Waiter};
 pub use self::driver::{Durability, WAITERS_MAX};
+pub use self::enrol::{ENROL_ANSWER_BYTES_MAX, ENROL_REQUEST_BYTES_MAX, EnrolError, enrol};
 use self::gate::Gate;
 use self::ground::Chance;
 pub use self::ground::{Blocking, Ground};
 pub use self::replica::{LogChunk, ReadLogError, Replica};
 #[cfg(feature = "shaped")]
 pub use self::shaped::{Casualties, DELAYED_BYTES_MAX, DELAYED_COUNT_MAX, Link, Shape};
-pub use self::tls::{ALPN, Identity, IdentityError, fingerprint};
-use self::tls::{PinnedKeys, Tls};
+use self::throttle::Throttle;
+use self::tls::Tls;
+pub use self::tls::{ALPN, ENROL_ALPN, Identity, IdentityError, fingerprint};
 pub use self::traffic::Traffic;
-use crate::{Config, Dot, MemberId, Peer, Status, Tip, Vector, Writer};
+use crate::reconcile::{Purpose, Verdict};
+use crate::{Config, Dot, MemberId, Peer, PeerState, Status, Tip, Vector, Writer};
 
 /// A member, and how to reach and recognise it.
 #[derive(Debug, Clone, PartialEq)]
@@ -74,6 +82,8 @@ pub struct NodeConfig {
     pub members: Vec<MemberConfig>,
     /// What it stands on; the default is this machine.
     pub ground: Ground,
+    /// How fast snapshots are given, all together; see [`SNAPSHOT_BYTES_PER_SECOND`].
+    pub snapshot_bytes_per_second: u64,
     /// A laboratory's network; none for the real one.
     #[cfg(feature = "shaped")]
     pub shape: Option<Arc<Shape>>,
@@ -115,6 +125,7 @@ pub struct Node {
 }
 
 struct Shared {
+    tls: Arc<Tls>,
     commands: mpsc::UnboundedSender<Command>,
     intake: Arc<Intake>,
     status: watch::Receiver<Arc<NodeStatus>>,
@@ -137,6 +148,11 @@ const INTAKE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// What a reported entry or transaction costs beside its bytes.
 const INTAKE_ITEM_BYTES: usize = 64;
 
+/// How long [`Node::reconcile_now`] waits for all whom it concerns: ten conversations of a minute each, and some rest.
+pub const RECONCILE_NOW_MAX: Duration = Duration::from_secs(15 * 60);
+/// How fast snapshots are usually given: half of what a 1 Gbit/s link takes.
+pub const SNAPSHOT_BYTES_PER_SECOND: u64 = 64 * 1024 * 1024;
+
 /// How long [`Node::shutdown`] waits for the tasks.
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -151,14 +167,11 @@ impl Node {
         trimmed: Vector,
         replica: Arc<dyn Replica>,
     ) -> Result<Node, NodeError> {
-        let keys = Arc::new(PinnedKeys::default());
-        keys.replace(pinned(&config.members));
-        let tls = Tls::new(&config.identity, &keys).map_err(NodeError::Tls)?;
+        let tls = Arc::new(Tls::new(&config.identity));
+        tls.keys.replace(pinned(&config.members));
         let transport = Arc::new(transport());
-        let mut server = ServerConfig::with_crypto(tls.server);
+        let mut server = ServerConfig::with_crypto(tls.admitting().map_err(NodeError::Tls)?);
         server.transport_config(Arc::clone(&transport));
-        let mut client = quinn::ClientConfig::new(tls.client);
-        client.transport_config(transport);
 
         let (alive, stopped) = mpsc::channel(1);
         let ground = config.ground;
@@ -181,7 +194,7 @@ impl Node {
         let mut endpoint_config = EndpointConfig::new(Arc::new(config.identity.reset_key()));
         endpoint_config.rng_seed(Some(chance.bytes()));
         let endpoint =
-            Endpoint::new_with_abstract_socket(endpoint_config, Some(server), socket, ground.runtime)
+            Endpoint::new_with_abstract_socket(endpoint_config, Some(server.clone()), socket, ground.runtime)
                 .map_err(NodeError::Endpoint)?;
         let local_address = endpoint.local_addr().map_err(NodeError::Endpoint)?;
 
@@ -192,7 +205,7 @@ impl Node {
         let ready = Arc::new(AtomicBool::new(false));
         let environment = Environment {
             replica,
-            keys,
+            tls: Arc::clone(&tls),
             counters: Arc::default(),
             arrivals,
             arriving: Arc::new(Semaphore::new(connection::ARRIVING_BYTES_MAX)),
@@ -200,12 +213,18 @@ impl Node {
             chance,
             blocking: ground.blocking,
             serving: Arc::new(Semaphore::new(pull::SERVED_MAX)),
+            asking: Arc::new(Semaphore::new(repair::ASKED_MAX)),
+            answering: Arc::new(Semaphore::new(repair::ANSWERED_MAX)),
+            giving: Arc::new(Semaphore::new(copy::GIVEN_MAX)),
+            throttle: Arc::new(Throttle::new(config.snapshot_bytes_per_second)),
+            commands: commands.downgrade(),
             next_connection: Arc::default(),
             alive,
         };
         let driver = Driver::new(driver::Parts {
             endpoint,
-            client,
+            transport,
+            server,
             environment,
             commands: command_queue,
             arrivals: arrival_queue,
@@ -220,6 +239,7 @@ impl Node {
         });
         tokio::spawn(driver.run());
         let shared = Shared {
+            tls,
             commands,
             intake,
             status,
@@ -308,6 +328,46 @@ impl Node {
         )
     }
 
+    /// From the next connection on, in both directions, this key is shown; those that stand go on. Who is asked to list
+    /// it must have done so before.
+    pub fn set_identity(&self, identity: Identity) {
+        self.shared.tls.present(identity);
+    }
+
+    /// Compares what this replica holds with what `member` holds, or with each active member that is connected, as
+    /// soon as the core lets it. `None` beside a member: it is not connected, or the conversation failed, or there was
+    /// none within [`RECONCILE_NOW_MAX`].
+    pub async fn reconcile_now(
+        &self,
+        member: Option<MemberId>,
+        purpose: Purpose,
+    ) -> Vec<(MemberId, Option<Verdict>)> {
+        let (asked, whom) = oneshot::channel();
+        let (verdicts, mut found) = mpsc::unbounded_channel();
+        self.command(Command::ReconcileNow {
+            member,
+            purpose,
+            asked,
+            verdicts,
+        });
+        // An error means that the node has stopped.
+        let whom: BTreeSet<MemberId> = whom.await.unwrap_or_default();
+        let mut outcome: BTreeMap<MemberId, Option<Verdict>> = member
+            .into_iter()
+            .chain(whom)
+            .map(|member| (member, None))
+            .collect();
+        let collect = async {
+            while let Some((member, verdict)) = found.recv().await {
+                outcome.insert(member, verdict);
+            }
+        };
+        if tokio::time::timeout(RECONCILE_NOW_MAX, collect).await.is_err() {
+            tracing::warn!("some reconciliations that were asked for have not ended in time");
+        }
+        outcome.into_iter().collect()
+    }
+
     async fn wait(&self, dots: Vec<Dot>, sites: usize, patient: bool, timeout: Duration) -> Durability {
         let (reply, answer) = oneshot::channel();
         let reached = Arc::new(AtomicUsize::new(0));
@@ -364,6 +424,7 @@ impl Node {
 fn pinned(members: &[MemberConfig]) -> BTreeMap<Vec<u8>, MemberId> {
     members
         .iter()
+        .filter(|member| member.peer.state != PeerState::Banned)
         .flat_map(|member| member.keys.iter().map(|key| (key.clone(), member.peer.id)))
         .collect()
 }

@@ -55,7 +55,7 @@ pub(super) struct Asking {
 /// Opens a pull's stream and sends the request. `None`: the connection is gone.
 pub(super) async fn ask(connection: &Connection, vector: Vector) -> Option<Asking> {
     let (mut send, receive) = connection.open_bi().await.ok()?;
-    streams::as_pull(&send);
+    streams::prioritise(&send, StreamClass::Pull);
     let mut request = vec![StreamClass::Pull.to_byte()];
     request.extend(PullRequest { vector }.to_frame());
     send.write_all(&request).await.ok()?;
@@ -117,7 +117,7 @@ pub(super) struct Serving {
 impl Serving {
     /// Answers one pull, whose class byte has been read.
     pub(super) async fn serve(self, mut frames: FrameReader, mut send: SendStream) -> Result<(), PullError> {
-        streams::as_pull(&send);
+        streams::prioritise(&send, StreamClass::Pull);
         let frame = frames.next(FRAME_BYTES_MAX).await?.ok_or(FrameError::Truncated)?;
         let PullRequest { vector } = PullRequest::decode(&frame).map_err(PullError::Request)?;
         let vector = Arc::new(vector);

@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
-use crate::reconcile::{Cut, CutError, Part};
+use crate::reconcile::{Cut, CutError, Part, Purpose, Verdict};
 use crate::snapshot::{self, SnapshotError};
 use crate::{Event, MemberId, Received, Vector};
 
-/// What the driver needs from the store. Called from the driver's own task: nothing here may block but
-/// [`Replica::read_log`], which is called where it may.
+/// What the driver needs from the store. Called from the driver's own task: nothing here may block but what says so,
+/// which is called where it may.
 pub trait Replica: Send + Sync + 'static {
     /// Queues transactions for the committer, in this order. They are causal, whole, and each follows what was
     /// delivered before. The driver bounds what is under way by what the core holds.
     fn deliver(&self, transactions: Vec<Received>);
 
-    /// Reads the log in this replica's own commit order: what `beyond` does not cover, from `position` on
+    /// Blocks. Reads the log in this replica's own commit order: what `beyond` does not cover, from `position` on
     /// (none: the beginning), about `bytes_max` bytes of it and at least one transaction if there is one.
     ///
     /// # Errors
@@ -52,6 +52,15 @@ pub trait Replica: Send + Sync + 'static {
     /// When it cannot be kept; the conversation ends.
     fn take_part(&self, _from: MemberId, _part: Part) -> Result<(), CutError> {
         Err(CutError("not offered".to_owned()))
+    }
+
+    /// What a conversation with `member` came to; `None`: it failed.
+    fn looked(&self, _member: MemberId, _purpose: Purpose, _verdict: Option<&Verdict>) {}
+
+    /// Answers somebody who is no member and asks to become one. `binding` is of this connection alone, and
+    /// `peer_key` (SPKI DER) was proved on it. Called where it may block; an empty answer closes the connection.
+    fn enrol(&self, _request: Vec<u8>, _binding: [u8; 32], _peer_key: Vec<u8>) -> Vec<u8> {
+        Vec::new()
     }
 
     /// A checkpoint to be copied by a peer: the one that is kept for it, or a new one. Blocks.

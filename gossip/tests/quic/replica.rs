@@ -57,6 +57,7 @@ impl World {
                 core: config(number, &starts),
                 members: Vec::new(),
                 ground: Ground::default(),
+                snapshot_bytes_per_second: gossip::quic::SNAPSHOT_BYTES_PER_SECOND,
                 shape: Some(Arc::clone(&shape)),
             };
             let node = start(node_config, &memory, queue).await;
@@ -194,6 +195,7 @@ impl World {
             core: config(number, &site.starts),
             members,
             ground: Ground::default(),
+            snapshot_bytes_per_second: gossip::quic::SNAPSHOT_BYTES_PER_SECOND,
             shape: Some(Arc::clone(&site.shape)),
         };
         site.node = start(node_config, &memory, queue).await;

@@ -150,6 +150,7 @@ impl World {
                 blocking: Blocking::InPlace,
                 ..Ground::default()
             },
+            snapshot_bytes_per_second: gossip::quic::SNAPSHOT_BYTES_PER_SECOND,
             #[cfg(feature = "shaped")]
             shape: None,
         };

@@ -81,6 +81,9 @@ pub struct SiteConfig {
     /// What happens when the disk fills up.
     #[serde(default)]
     pub disk: DiskConfig,
+    /// What may be restored.
+    #[serde(default)]
+    pub backup: BackupConfig,
     /// Every member of the cluster, this one included.
     pub members: Vec<MemberConfig>,
     /// Laboratory only.
@@ -232,6 +235,21 @@ impl Default for DiskConfig {
             reserve_mib: 16,
             free_min_mib: 64,
         }
+    }
+}
+
+/// What may be restored.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BackupConfig {
+    /// No backup older than this is restored: what people deleted is still in it. The same at every site, because
+    /// erasure promises it.
+    pub age_max_days: u64,
+}
+
+impl Default for BackupConfig {
+    fn default() -> Self {
+        BackupConfig { age_max_days: 30 }
     }
 }
 

@@ -7,9 +7,10 @@
 //! - [`disk`]: the narrow waist; RocksDB below it, or a model of a disk.
 //! - [`Ledger`](ledger): the commit logic. [`committer`]: its thread. [`group`]: one group of transactions.
 //! - [`Records`]: reading. [`Txn`]: a local write under way.
-//! - [`log`]: transactions for peers who lack them. [`snapshot`]: copies of all of it. [`space`]: what happens when the disk fills up.
+//! - [`log`]: transactions for peers who lack them. [`snapshot`]: copies of all of it. [`backup`]: those for operators. [`space`]: what happens when the disk fills up.
 
 mod audit;
+mod backup;
 mod committer;
 mod directory;
 pub mod disk;
@@ -41,6 +42,7 @@ use tokio::sync::oneshot;
 
 pub use self::{
     audit::Audit,
+    backup::{Backup, BackupError, BackupOwner, Restore, RestoreError, Restored, prune as prune_backups},
     directory::DirectoryError,
     ledger::{Beginning, Committed as CommittedGroup, Ledger, LedgerError},
     records::{ReadError, Records, Snapshot, standing_of},
@@ -150,6 +152,8 @@ struct Shared {
     /// Why the site lets nobody write, if it does not.
     withheld: Mutex<Option<String>>,
     checkpoints: snapshot::Checkpoints,
+    /// Held while a backup is made.
+    backing_up: Mutex<()>,
     counters: Counters,
 }
 
@@ -259,6 +263,7 @@ impl Store {
             failing: Mutex::default(),
             withheld: Mutex::default(),
             checkpoints: snapshot::Checkpoints::default(),
+            backing_up: Mutex::default(),
             counters: Counters::default(),
         });
         let committer = Committer {

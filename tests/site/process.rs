@@ -13,8 +13,8 @@ use std::{
 use gossip::{Dot, Writer};
 use persona::{
     config::{
-        Answer, ClusterConfig, DiskConfig, DurabilityConfig, Hex, LabConfig, LogConfig, Member, MemberConfig,
-        PasswordConfig, SiteConfig,
+        Answer, BackupConfig, ClusterConfig, DiskConfig, DurabilityConfig, Hex, LabConfig, LogConfig, Member,
+        MemberConfig, PasswordConfig, SiteConfig,
     },
     members::make_identity,
     store::{Store, StoreConfig},
@@ -95,6 +95,7 @@ impl Plan {
                 reserve_mib: 0,
                 free_min_mib: 0,
             },
+            backup: BackupConfig::default(),
             members: members.clone(),
             lab: LabConfig::default(),
         };

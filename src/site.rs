@@ -196,6 +196,8 @@ impl Site {
             identity,
             core,
             members: listed,
+            ground: gossip::quic::Ground::default(),
+            snapshot_bytes_per_second: gossip::quic::SNAPSHOT_BYTES_PER_SECOND,
             #[cfg(feature = "lab")]
             shape: Some(shape.clone()),
         };

@@ -73,6 +73,8 @@ impl Settlement {
         for contested in &unsettled.contested {
             self.losers.note(*contested, &vector);
         }
+        // What a scan finds may long be settled, and the gossip says so but once.
+        self.losers.settled(&self.settled);
         for account in &unsettled.cancelled {
             self.erasures.begin(*account, &vector);
         }
@@ -86,9 +88,13 @@ impl Settlement {
         self.is_waiting()
     }
 
-    /// The replica began a new start, perhaps on other data: all is to be found anew.
-    pub fn restarted(&mut self) {
+    /// The replica began a new start at this vector, perhaps on other data: all is to be found anew. What was
+    /// settled stays so, if it is here.
+    pub fn restarted(&mut self, vector: &Vector) {
+        let settled = std::mem::take(&mut self.settled);
+        let covered = vector.covers_vector(&settled);
         *self = Settlement {
+            settled: if covered { settled } else { Vector::new() },
             raised: self.raised + 1,
             ..Settlement::default()
         };

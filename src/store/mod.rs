@@ -8,7 +8,7 @@
 //! - [`Ledger`](ledger): the commit logic. [`committer`]: its thread. [`group`]: one group of transactions.
 //! - [`Records`]: reading. [`Txn`]: a local write under way.
 //! - [`unsettled`]: losers and cancelled accounts, for [`settlement`](crate::settlement).
-//! - [`log`]: transactions for peers who lack them. [`space`]: what happens when the disk fills up.
+//! - [`log`]: transactions for peers who lack them. [`snapshot`]: copies of all of it. [`space`]: what happens when the disk fills up.
 
 mod audit;
 mod committer;
@@ -19,6 +19,7 @@ mod layout;
 mod ledger;
 mod log;
 mod records;
+mod snapshot;
 mod space;
 mod txn;
 mod unsettled;
@@ -45,6 +46,7 @@ pub use self::{
     directory::DirectoryError,
     ledger::{Beginning, Committed as CommittedGroup, Ledger, LedgerError},
     records::{ReadError, Records, Snapshot, standing_of},
+    snapshot::InstallError,
     space::{Space, free_bytes},
     txn::{CHANGES_MAX, TransactError, Txn},
     unsettled::{
@@ -152,6 +154,7 @@ struct Shared {
     failing: Mutex<Option<String>>,
     /// Why the site lets nobody write, if it does not.
     withheld: Mutex<Option<String>>,
+    checkpoints: snapshot::Checkpoints,
     counters: Counters,
 }
 
@@ -260,6 +263,7 @@ impl Store {
             space: ArcSwap::from_pointee(Space::Enough),
             failing: Mutex::default(),
             withheld: Mutex::default(),
+            checkpoints: snapshot::Checkpoints::default(),
             counters: Counters::default(),
         });
         let committer = Committer {
@@ -418,11 +422,6 @@ impl Store {
     /// Searches everything that is stored for byte strings.
     pub fn traces(&self, needles: &[&[u8]]) -> Result<Vec<Trace>, ReadError> {
         Ok(self.read(|snapshot| unsettled::traces(snapshot.disk(), needles))??)
-    }
-
-    /// Rewrites the disk, so that what was deleted is gone from it. Blocks for as long as that takes.
-    pub fn compact(&self) -> Result<(), DiskError> {
-        self.disk.compact()
     }
 
     /// Calls `visit` with every stored key and value, family by family: what a replica really holds, for tests that

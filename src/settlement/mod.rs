@@ -37,8 +37,6 @@ pub struct Settlement {
     settled: Vector,
     losers: Losers,
     erasures: Erasures,
-    /// Transactions within the vector, when last told.
-    total: Option<u64>,
     /// How often the vector was raised by something else than transactions.
     raised: u64,
     /// Where [`ready`](Self::ready) goes on.
@@ -48,18 +46,13 @@ pub struct Settlement {
 impl Settlement {
     /// A group was committed; the replica's vector is this since. True if there is more to be settled than before.
     pub fn committed(&mut self, group: &CommittedGroup, vector: &Vector) -> bool {
-        if !group.moved.is_empty() {
-            let told = (group.local.len() + group.remote.len()) as u64;
-            let total = vector.total();
-            // A catch-up merges states first and raises the vector last: what was noted in between says more than
-            // the vector that it was noted with.
-            if self.total.is_some_and(|before| total > before + told) {
-                let vector = Arc::new(vector.clone());
-                self.raised += 1;
-                self.losers.raised(&vector);
-                self.erasures.raised(&vector);
-            }
-            self.total = Some(total);
+        // A catch-up merges states first and raises the vector last: what was noted in between says more than the
+        // vector that it was noted with.
+        if group.caught_up {
+            let vector = Arc::new(vector.clone());
+            self.raised += 1;
+            self.losers.raised(&vector);
+            self.erasures.raised(&vector);
         }
         self.found(&group.unsettled, vector)
     }

@@ -294,7 +294,7 @@ impl Listener for Commits {
         let Some(replication) = self.0.upgrade() else {
             return;
         };
-        replication.told.restarted();
+        replication.told.restarted(vector);
         if vector.len() > VECTOR_ENTRIES_HIGH {
             replication.alarm(format_args!(
                 "{} starts of replicas are known, and peers take at most {}: set `log.keep = \"unstable\"`, so that \

@@ -37,8 +37,6 @@ pub struct Settlement {
     settled: Vector,
     losers: Losers,
     erasures: Erasures,
-    /// Transactions within the vector, when last told.
-    total: Option<u64>,
     /// How often the vector was raised by something else than transactions.
     raised: u64,
     /// Where [`ready`](Self::ready) goes on.
@@ -48,18 +46,13 @@ pub struct Settlement {
 impl Settlement {
     /// A group was committed; the replica's vector is this since. True if there is more to be settled than before.
     pub fn committed(&mut self, group: &CommittedGroup, vector: &Vector) -> bool {
-        if !group.moved.is_empty() {
-            let told = (group.local.len() + group.remote.len()) as u64;
-            let total = vector.total();
-            // A catch-up merges states first and raises the vector last: what was noted in between says more than
-            // the vector that it was noted with.
-            if self.total.is_some_and(|before| total > before + told) {
-                let vector = Arc::new(vector.clone());
-                self.raised += 1;
-                self.losers.raised(&vector);
-                self.erasures.raised(&vector);
-            }
-            self.total = Some(total);
+        // A catch-up merges states first and raises the vector last: what was noted in between says more than the
+        // vector that it was noted with.
+        if group.caught_up {
+            let vector = Arc::new(vector.clone());
+            self.raised += 1;
+            self.losers.raised(&vector);
+            self.erasures.raised(&vector);
         }
         self.found(&group.unsettled, vector)
     }
@@ -73,6 +66,8 @@ impl Settlement {
         for contested in &unsettled.contested {
             self.losers.note(*contested, &vector);
         }
+        // What a scan finds may long be settled, and the gossip says so but once.
+        self.losers.settled(&self.settled);
         for account in &unsettled.cancelled {
             self.erasures.begin(*account, &vector);
         }
@@ -86,9 +81,13 @@ impl Settlement {
         self.is_waiting()
     }
 
-    /// The replica began a new start, perhaps on other data: all is to be found anew.
-    pub fn restarted(&mut self) {
+    /// The replica began a new start at this vector, perhaps on other data: all is to be found anew. What was
+    /// settled stays so, if it is here.
+    pub fn restarted(&mut self, vector: &Vector) {
+        let settled = std::mem::take(&mut self.settled);
+        let covered = vector.covers_vector(&settled);
         *self = Settlement {
+            settled: if covered { settled } else { Vector::new() },
             raised: self.raised + 1,
             ..Settlement::default()
         };

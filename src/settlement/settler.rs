@@ -23,7 +23,7 @@ use super::{
     receipts::{self, ErasureReport},
 };
 use crate::store::{
-    CommittedGroup, Contested, RECEIPT_MS, ReadError, Records, Store, TransactError, contested,
+    CommittedGroup, Contested, RECEIPT_MS, ReadError, Records, Store, TransactError, Unsettled, contested,
 };
 
 /// Records collapsed, or looked at again, in one step.
@@ -63,10 +63,10 @@ impl Told {
         }
     }
 
-    /// The replica began a new start.
-    pub fn restarted(&self) {
+    /// The replica began a new start at this vector.
+    pub fn restarted(&self, vector: &Vector) {
         let mut settlement = self.settlement();
-        settlement.restarted();
+        settlement.restarted(vector);
         self.raised.store(settlement.raised(), Ordering::Release);
         drop(settlement);
         *lock(&self.scan_anew) = true;
@@ -229,7 +229,7 @@ impl Settler {
             match now {
                 None => self.told.settlement().forget(ready),
                 Some(now) if now != ready => {
-                    let unsettled = crate::store::Unsettled {
+                    let unsettled = Unsettled {
                         contested: vec![now],
                         cancelled: Vec::new(),
                     };

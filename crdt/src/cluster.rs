@@ -77,7 +77,14 @@ pub enum MemberField {
     /// The invitation by which it came.
     Invited(TokenHash),
     /// Another member's operator put it out. That one's first word on it counts: a later one keeps its HLC.
-    Evicted(Eviction),
+    Evicted {
+        /// That member.
+        by: MemberId,
+        /// The key may be in strange hands: nothing more is taken from it.
+        compromised: bool,
+        /// Why, for people.
+        words: String,
+    },
 }
 
 /// The hash of an invitation's token. The token itself is known to who was invited, and to nobody here.
@@ -104,6 +111,8 @@ pub struct Admission {
 /// One member's word that another is out.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Eviction {
+    /// When that was said first.
+    pub at: Hlc,
     /// The member whose operator said so.
     pub by: MemberId,
     /// Its key may be in strange hands: nothing is taken from it, not even what only it has.
@@ -230,11 +239,11 @@ impl ClusterWrite {
         };
         match self {
             ClusterWrite::Member { id, field, .. } => match field {
-                MemberField::Evicted(eviction) if eviction.by == *id => Err(DecodeError::malformed(
+                MemberField::Evicted { by, .. } if by == id => Err(DecodeError::malformed(
                     "eviction",
                     &"a member does not evict itself",
                 )),
-                MemberField::Evicted(eviction) => Ok(format!("{MEMBER}{id}/{EVICTED}{}", eviction.by)),
+                MemberField::Evicted { by, .. } => Ok(format!("{MEMBER}{id}/{EVICTED}{by}")),
                 field => Ok(format!("{MEMBER}{id}/{}", field.name())),
             },
             ClusterWrite::Key { kid, field, .. } => {
@@ -279,7 +288,7 @@ impl MemberField {
             MemberField::Version(_) => "version",
             MemberField::Features(_) => "features",
             MemberField::Invited(_) => "invite",
-            MemberField::Evicted(_) => EVICTED,
+            MemberField::Evicted { .. } => EVICTED,
         }
     }
 
@@ -289,7 +298,13 @@ impl MemberField {
                 text.clone().into_bytes()
             }
             MemberField::Invited(token) => token.to_vec(),
-            MemberField::Evicted(eviction) => eviction.value(),
+            MemberField::Evicted {
+                compromised, words, ..
+            } => {
+                let mut bytes = vec![if *compromised { COMPROMISED } else { 0 }];
+                bytes.extend_from_slice(words.as_bytes());
+                bytes
+            }
             MemberField::Key(key) | MemberField::NextKey(key) => key.clone(),
             MemberField::State(state) => vec![state.rank()],
             MemberField::Addresses(texts) => strings(texts),
@@ -310,16 +325,11 @@ fn strings<'a>(texts: impl IntoIterator<Item = &'a String>) -> Vec<u8> {
 const COMPROMISED: u8 = 1;
 
 impl Eviction {
-    fn value(&self) -> Vec<u8> {
-        let mut bytes = vec![if self.compromised { COMPROMISED } else { 0 }];
-        bytes.extend_from_slice(self.words.as_bytes());
-        bytes
-    }
-
-    fn read(by: MemberId, value: &[u8]) -> Result<Eviction, DecodeError> {
+    fn read(by: MemberId, at: Hlc, value: &[u8]) -> Result<Eviction, DecodeError> {
         let mut reader = Reader::new(WHAT, value);
         let flags = reader.u8()?;
         Ok(Eviction {
+            at,
             by,
             compromised: flags & COMPROMISED != 0,
             words: text(reader.rest())?,
@@ -458,7 +468,7 @@ pub(crate) fn resolve(fields: &[(String, Vec<Vec<u8>>)], changes: u32) -> Cluste
 struct Settling {
     view: ClusterView,
     next_keys: BTreeMap<MemberId, Vec<u8>>,
-    evictions: Vec<membership::Said>,
+    evictions: Vec<(MemberId, Eviction)>,
 }
 
 impl Settling {
@@ -485,18 +495,12 @@ impl Settling {
     fn eviction(&mut self, id: MemberId, by: MemberId, known: &[(Hlc, &[u8])]) -> Result<(), DecodeError> {
         let said = known
             .iter()
-            .map(|(at, value)| Ok((*at, Eviction::read(by, value)?)))
+            .map(|(at, value)| Eviction::read(by, *at, value))
             .collect::<Result<Vec<_>, DecodeError>>()?;
-        let compromised = said.iter().any(|(_, eviction)| eviction.compromised);
-        if let Some((at, eviction)) = said.into_iter().next() {
-            self.evictions.push(membership::Said {
-                at,
-                id,
-                eviction: Eviction {
-                    compromised,
-                    ..eviction
-                },
-            });
+        let compromised = said.iter().any(|eviction| eviction.compromised);
+        if let Some(first) = said.into_iter().next() {
+            let eviction = Eviction { compromised, ..first };
+            self.evictions.push((id, eviction));
         }
         Ok(())
     }

@@ -304,6 +304,7 @@ impl Member {
             bytes.put_hlc(admission.at);
         }
         if let Some(eviction) = &self.evicted {
+            bytes.put_hlc(eviction.at);
             bytes.extend_from_slice(eviction.by.as_bytes());
             bytes.put_short(eviction.words.as_bytes());
         }
@@ -322,6 +323,7 @@ impl Member {
         }
         if flags & EVICTED != 0 {
             self.evicted = Some(Eviction {
+                at: reader.hlc()?,
                 by: MemberId::from_bytes(reader.array()?),
                 compromised: flags & COMPROMISED != 0,
                 words: reader.short_string()?,

@@ -6,7 +6,7 @@ mod replicas;
 use std::collections::BTreeSet;
 
 use crdt::{
-    Actor, ClusterView, ClusterWrite, Document, Eviction, Invite, KeyField, KeyState, MemberField, MemberId,
+    Actor, ClusterView, ClusterWrite, Document, Invite, KeyField, KeyState, MemberField, MemberId,
     MemberState, RecordKind, View, Write, WriteError,
 };
 use proptest::prelude::*;
@@ -191,11 +191,11 @@ fn evicts_for(by: u8, id: u8, ms: u64, compromised: bool) -> Write {
     of_member(
         id,
         ms,
-        MemberField::Evicted(Eviction {
+        MemberField::Evicted {
             by: member(by),
             compromised,
             words,
-        }),
+        },
     )
 }
 
@@ -414,7 +414,7 @@ fn any_opinions_in_any_order_leave_the_same_members_and_somebody() {
                     !matches!(
                         write,
                         Write::Cluster(ClusterWrite::Member {
-                            field: MemberField::Evicted(_),
+                            field: MemberField::Evicted { .. },
                             ..
                         })
                     )

@@ -10,9 +10,8 @@ use std::collections::BTreeMap;
 
 use crdt::{
     AccountView, AccountWrite, Actor, Cell, CellKind, Claim, ClaimedBy, ClusterView, ClusterWrite, Document,
-    EmailView, EmailWrite, Epoch, Eviction, Invite, KeyField, KeyState, MemberField, MemberState, Password,
-    Purpose, RecordChange, RecordKey, RecordKind, Staging, Transaction, Tries, UsedAs, VaultValue, View,
-    Write,
+    EmailView, EmailWrite, Epoch, Invite, KeyField, KeyState, MemberField, MemberState, Password, Purpose,
+    RecordChange, RecordKey, RecordKind, Staging, Transaction, Tries, UsedAs, VaultValue, View, Write,
 };
 use replicas::{account, at, member, vault};
 
@@ -120,11 +119,11 @@ fn members_document() -> (Document, Vec<u8>) {
         of_member(8, MemberField::Invited([5; 32])),
         of_member(
             8,
-            MemberField::Evicted(Eviction {
+            MemberField::Evicted {
                 by: member(7),
                 compromised: true,
                 words: "stolen".to_owned(),
-            }),
+            },
         ),
         ClusterWrite::Invite {
             token: [5; 32],

@@ -137,8 +137,8 @@ pub(crate) fn report(site: &Site) -> StatusReport {
     let unhealthy = site.unhealthy();
     StatusReport {
         site: site.config.site.clone(),
-        member: site.config.member.0.to_string(),
-        name: site.config.own().map(|own| own.name.clone()).unwrap_or_default(),
+        member: site.own.id.to_string(),
+        name: site.own.name.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         lab: cfg!(feature = "lab"),
         pid: std::process::id(),

@@ -67,7 +67,9 @@ impl Plan {
         let config = |(number, member): (usize, &MemberConfig)| SiteConfig {
             data: directory.path().join(format!("data-{number}")),
             site: member.site.clone(),
-            member: member.id,
+            member: Some(member.id),
+            name: String::new(),
+            addresses: Vec::new(),
             listen: member.addresses[0].parse().expect("an address"),
             identity: directory.path().join(format!("{}.pem", member.name)),
             metrics: None,

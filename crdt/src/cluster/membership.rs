@@ -18,15 +18,8 @@ use super::{Eviction, Member, MemberState, TokenHash};
 use crate::hlc::Hlc;
 use crate::id::MemberId;
 
-/// An eviction, and when and of whom it was said.
-pub(super) struct Said {
-    pub(super) at: Hlc,
-    pub(super) id: MemberId,
-    pub(super) eviction: Eviction,
-}
-
-/// Settles who is in. What members were found with is what each said of itself.
-pub(super) fn settle(members: &mut BTreeMap<MemberId, Member>, mut said: Vec<Said>) {
+/// Settles who is in. What members were found with is what each said of itself; `said` is who was evicted, and how.
+pub(super) fn settle(members: &mut BTreeMap<MemberId, Member>, mut said: Vec<(MemberId, Eviction)>) {
     let turned_away = turned_away(members);
     for id in &turned_away {
         if let Some(member) = members.get_mut(id) {
@@ -37,10 +30,10 @@ pub(super) fn settle(members: &mut BTreeMap<MemberId, Member>, mut said: Vec<Sai
         .values()
         .filter(|member| member.state == MemberState::Active)
         .count();
-    said.sort_unstable_by(|one, other| {
-        (one.at, one.id, &one.eviction).cmp(&(other.at, other.id, &other.eviction))
+    said.sort_unstable_by(|(id, eviction), (other, later)| {
+        (eviction.at, id, eviction).cmp(&(later.at, other, later))
     });
-    for Said { id, eviction, .. } in said {
+    for (id, eviction) in said {
         let has_word = members
             .get(&eviction.by)
             .is_some_and(|by| by.id != id && by.state != MemberState::Evicted);

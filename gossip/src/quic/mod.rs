@@ -119,6 +119,30 @@ pub trait Replica: Send + Sync + 'static {
     fn install_snapshot(&self) -> Result<(), SnapshotError> {
         Err(SnapshotError("not offered".to_owned()))
     }
+
+    /// Answers somebody who is no member and asks to be one; on a thread that may block. Nothing: closed.
+    fn enrol(&self, _request: Vec<u8>, _binding: [u8; 32], _peer_key: Vec<u8>) -> Vec<u8> {
+        Vec::new()
+    }
+}
+
+/// STAND-IN
+#[derive(Debug, thiserror::Error)]
+#[error("not offered")]
+pub struct EnrolError;
+
+/// STAND-IN
+pub async fn enrol(
+    _address: &str,
+    _identity: &Identity,
+    _request: impl FnOnce([u8; 32], &[u8]) -> Vec<u8>,
+) -> Result<(Vec<u8>, Vec<u8>), EnrolError> {
+    Err(EnrolError)
+}
+
+impl Node {
+    /// STAND-IN
+    pub fn set_identity(&self, _identity: Identity) {}
 }
 
 /// A piece of the log.

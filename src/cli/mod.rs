@@ -2,6 +2,7 @@
 
 mod account;
 mod client;
+mod cluster;
 mod site;
 mod status;
 
@@ -26,6 +27,8 @@ enum Command {
     Identity(site::IdentityArgs),
     /// What people do, done by an operator: create, sign in, change, reset, add, remove, cancel, show.
     Account(account::AccountArgs),
+    /// Who belongs to the cluster: begin one, invite, list, leave, evict; replace a key; finalise features.
+    Cluster(cluster::ClusterArgs),
     /// How a running site is.
     Status(status::StatusArgs),
     /// Run ten sites on this machine, to break and to watch (laboratory).
@@ -49,6 +52,7 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
             Command::Site(args) => site::run(args).await,
             Command::Identity(args) => site::make_identity(&args),
             Command::Account(args) => account::run(args).await,
+            Command::Cluster(args) => cluster::run(args).await,
             Command::Status(args) => status::run(args).await,
             #[cfg(feature = "lab")]
             Command::World(args) => persona::world::run(args).await.map_err(|error| error.to_string()),

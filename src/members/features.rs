@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use crdt::{ClusterView, MemberState};
+use crdt::ClusterView;
 
 /// Receipts that a cancelled account's data is gone from a site: a kind of cell that earlier versions do not know.
 pub const ERASURE_RECEIPTS: &str = "erasure-receipts";
@@ -48,13 +48,59 @@ pub fn finalisable(cluster: &ClusterView, feature: &str) -> Result<(), NotFinali
     }
 }
 
-/// Who counts can read it, by name.
-pub fn advertised_by<'v>(cluster: &'v ClusterView, feature: &str) -> Vec<&'v str> {
-    cluster
-        .members
-        .values()
-        .filter(|member| matches!(member.state, MemberState::Active | MemberState::Leaving))
-        .filter(|member| member.features.contains(feature))
-        .map(|member| member.name.as_str())
-        .collect()
+#[cfg(test)]
+mod tests {
+    use crdt::{
+        Actor, ClusterWrite, Document, Hlc, MemberField, MemberId, MemberState, RecordKind, View, Write,
+    };
+
+    use super::*;
+
+    fn cluster(members: &[(u8, MemberState, &[&str])]) -> ClusterView {
+        let mut writes = Vec::new();
+        for (id, state, features) in members {
+            let features = features.iter().map(|name| (*name).to_owned()).collect();
+            for field in [
+                MemberField::Name(format!("member-{id}")),
+                MemberField::State(*state),
+                MemberField::Features(features),
+            ] {
+                writes.push(Write::Cluster(ClusterWrite::Member {
+                    id: MemberId::from_bytes([*id; 8]),
+                    at: Hlc::new(1, 0),
+                    field,
+                }));
+            }
+        }
+        let mut document = Document::new(RecordKind::Cluster);
+        document.write(Actor([1; 8]), &writes).expect("good writes");
+        match document.view() {
+            View::Cluster(view) => view,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_feature_is_finalised_only_where_every_member_can_read_it() {
+        use MemberState::{Active, Joining, Left};
+        let able: &[&str] = &[ERASURE_RECEIPTS];
+        let check = |members: &[(u8, MemberState, &[&str])], feature: &str, expected| {
+            assert_eq!(finalisable(&cluster(members), feature), expected);
+        };
+        let lacked_by = |name: &str| Err(NotFinalisable::NotEverywhere(vec![name.to_owned()]));
+        check(&[(1, Active, able), (2, Active, able)], ERASURE_RECEIPTS, Ok(()));
+        check(
+            &[(1, Active, able), (2, Active, &[])],
+            ERASURE_RECEIPTS,
+            lacked_by("member-2"),
+        );
+        check(
+            &[(1, Active, able), (2, Joining, &[])],
+            ERASURE_RECEIPTS,
+            lacked_by("member-2"),
+        );
+        check(&[(1, Active, able), (2, Left, &[])], ERASURE_RECEIPTS, Ok(()));
+        let unknown = NotFinalisable::Unknown("colour".to_owned());
+        check(&[(1, Active, &["colour"])], "colour", Err(unknown));
+    }
 }

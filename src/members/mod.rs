@@ -22,8 +22,11 @@ use std::collections::BTreeSet;
 
 use crdt::{ClusterView, Member, MemberId, MemberState};
 
-pub use self::identity::{IdentityError, MadeIdentity, make_identity};
 use self::own::Own;
+pub use self::{
+    identity::{IdentityError, MadeIdentity, make_identity},
+    keeper::Standing,
+};
 use crate::{
     config::{MemberConfig, SiteConfig},
     store::{ReadError, Records, Store, TransactError},

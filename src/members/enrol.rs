@@ -477,3 +477,6 @@ pub async fn join(
 pub fn new_token(own_key: &[u8]) -> Token {
     Token::new(rand::rng().random(), own_key)
 }
+
+#[cfg(test)]
+mod tests;

@@ -178,7 +178,7 @@ mod tests {
         assert!(write_private(&path, "").is_err(), "it is never written over");
 
         let read = || Keys::read(&path).expect("keys");
-        assert_eq!(read().public(), [first.public_key.clone()]);
+        assert_eq!(read().public(), std::slice::from_ref(&first.public_key));
         assert!(!read().promote().expect("nothing to do"));
         read().begin("oslo-1").expect("a next key");
         let listed = read().public();

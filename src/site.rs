@@ -7,6 +7,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use crdt::ClusterView;
@@ -38,6 +39,8 @@ use crate::{
 const PROTOCOL_VERSIONS: (u16, u16) = (1, 1);
 /// With a clock further off than this from the median of at least three peers, local writes are refused.
 const CLOCK_SKEW_MAX_MS: u64 = 60_000;
+/// How often each peer is compared with.
+const LOOK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Why a site does not run.
 #[derive(Debug, thiserror::Error)]
@@ -186,6 +189,7 @@ impl Site {
             features: features::known(),
             fingerprints: common.fingerprints.clone(),
             startup_grace: config.startup_grace,
+            look_interval: Some(LOOK_INTERVAL),
             limits: gossip::Limits::default(),
         };
         #[cfg(feature = "lab")]
@@ -201,6 +205,7 @@ impl Site {
             identity: keys.present().clone(),
             core,
             members: members::for_gossip(listed),
+            ground: gossip::quic::Ground::default(),
             #[cfg(feature = "lab")]
             shape: Some(shape.clone()),
         };

@@ -355,14 +355,9 @@ fn welcome(id: MemberId, cluster: &ClusterView) -> Answer {
 /// Why this is no member now.
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {
-    /// The member that was asked cannot be reached.
-    #[error("could not ask {address} to be let in: {message}")]
-    Unreached {
-        /// Where.
-        address: String,
-        /// Why.
-        message: String,
-    },
+    /// Nobody was reached, or nobody answered.
+    #[error("could not ask to be let in: {0}")]
+    Unreached(#[from] gossip::quic::EnrolError),
     /// A member said no.
     #[error("{address} does not let this site in: {words}")]
     Refused {
@@ -463,14 +458,15 @@ pub async fn join(
         });
         request(config, common, &invitation.token, channel)
     };
-    let asked = gossip::quic::enrol(&invitation.address, identity, ask).await;
-    let unreached = |message: String| JoinError::Unreached {
-        address: invitation.address.clone(),
-        message,
-    };
-    let (answer, _) = asked.map_err(|error| unreached(error.to_string()))?;
-    let channel = channel.ok_or_else(|| unreached("nothing was asked".to_owned()))?;
-    read_answer(invitation, &channel, &answer)
+    let (answer, _) = gossip::quic::enrol(&invitation.address, identity, ask).await?;
+    match channel {
+        Some(channel) => read_answer(invitation, &channel, &answer),
+        // An answer to nothing.
+        None => Err(JoinError::Stranger {
+            address: invitation.address.clone(),
+            words: String::new(),
+        }),
+    }
 }
 
 /// A new token of the member with this key.

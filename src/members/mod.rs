@@ -144,6 +144,7 @@ pub fn for_gossip(members: Vec<Member>) -> Vec<gossip::quic::MemberConfig> {
 
 fn peer_state(member: &Member) -> gossip::PeerState {
     match member.state {
+        _ if member.is_compromised() => gossip::PeerState::Banned,
         MemberState::Joining => gossip::PeerState::Joining,
         MemberState::Active => gossip::PeerState::Active,
         MemberState::Leaving => gossip::PeerState::Leaving,

@@ -106,6 +106,7 @@ impl Gossiper {
                 limits: Limits::default(),
             },
             members: members.collect(),
+            ground: gossip::quic::Ground::default(),
             shape: None,
         };
         let node = Node::start(node, Vector::new(), Vector::new(), log.clone())

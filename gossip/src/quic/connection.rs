@@ -6,18 +6,20 @@
 //!
 //! Promise: a frame that no correct peer sends closes its connection, is counted, and does nothing else.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use quinn::{Connection, RecvStream, SendStream, VarInt};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
 use super::Replica;
+use super::gate::Gate;
+use super::ground::{Blocking, Chance};
 use super::pull::{self, Serving};
 use super::streams::{self, Control, FrameError, FrameReader, HEADER_BYTES, Queued, Sending, code};
 use super::tls::PinnedKeys;
@@ -52,7 +54,9 @@ pub(super) struct Environment {
     pub(super) arrivals: mpsc::UnboundedSender<Arrival>,
     pub(super) arriving: Arc<Semaphore>,
     /// Whether the core has room for transactions.
-    pub(super) room: watch::Receiver<bool>,
+    pub(super) room: Arc<Gate>,
+    pub(super) chance: Arc<Chance>,
+    pub(super) blocking: Blocking,
     pub(super) serving: Arc<Semaphore>,
     pub(super) next_connection: Arc<AtomicU64>,
     /// Held by every task; when all are gone the node has really stopped.
@@ -92,7 +96,7 @@ pub(super) struct Link {
     pub(super) dialed: bool,
     control: Sending<Control>,
     push: Sending<Arc<[u8]>>,
-    pulls: HashMap<u64, AbortHandle>,
+    pulls: BTreeMap<u64, AbortHandle>,
     /// No more is taken from a connection that is being closed.
     pub(super) closing: bool,
 }
@@ -147,7 +151,7 @@ impl Link {
     }
 
     pub(super) fn cancel_pulls(&mut self) {
-        for (_, task) in self.pulls.drain() {
+        for task in std::mem::take(&mut self.pulls).into_values() {
             task.abort();
         }
     }
@@ -193,7 +197,7 @@ pub(super) fn establish(
             dialed: expected.is_some(),
             control,
             push,
-            pulls: HashMap::new(),
+            pulls: BTreeMap::new(),
             closing: false,
         }),
         None,
@@ -217,18 +221,7 @@ struct Seen {
     classes: AtomicU8,
     /// The first message has gone to the driver. Until then no other stream is read: what is pushed right after
     /// a hello would otherwise overtake it now and then, and be thrown away.
-    greeted: watch::Sender<bool>,
-}
-
-impl Seen {
-    /// False when the connection ends before.
-    async fn wait_for_hello(&self) -> bool {
-        self.greeted
-            .subscribe()
-            .wait_for(|greeted| *greeted)
-            .await
-            .is_ok()
-    }
+    greeted: Gate,
 }
 
 impl Peering {
@@ -236,7 +229,7 @@ impl Peering {
         let counters = &self.environment.counters;
         let seen = Arc::new(Seen {
             classes: AtomicU8::new(0),
-            greeted: watch::Sender::new(false),
+            greeted: Gate::new(false),
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(streams::write_control(
@@ -251,6 +244,8 @@ impl Peering {
         ));
         let reason = loop {
             tokio::select! {
+                biased;
+                Some(_) = tasks.join_next() => {}
                 stream = self.connection.accept_uni() => match stream {
                     Ok(stream) => { tasks.spawn(self.clone().read(stream, Arc::clone(&seen))); }
                     Err(error) => break error,
@@ -259,7 +254,6 @@ impl Peering {
                     Ok((send, receive)) => { tasks.spawn(self.clone().answer(send, receive, Arc::clone(&seen))); }
                     Err(error) => break error,
                 },
-                Some(_) = tasks.join_next() => {}
             }
         };
         tasks.shutdown().await;
@@ -344,31 +338,27 @@ impl Peering {
                 .await
                 .map_err(|_| Unread::Stopping)?;
             self.tell(News::Message { message, round_trip }, Some(permit));
-            seen.greeted
-                .send_if_modified(|greeted| !std::mem::replace(greeted, true));
+            seen.greeted.set(true);
         }
         Ok(())
     }
 
     async fn read_pushes(&self, frames: &mut FrameReader, seen: &Seen) -> Result<(), Unread> {
-        if !seen.wait_for_hello().await {
-            return Err(Unread::Stopping);
-        }
-        let mut room = self.environment.room.clone();
+        seen.greeted.pass().await;
         while let Some(frame) = frames.next(TRANSACTION_BYTES_MAX).await? {
             self.environment
                 .counters
                 .push_bytes_received
                 .add(frame.len() + HEADER_BYTES);
-            let permit = self.admit(&mut room, frame.len()).await.ok_or(Unread::Stopping)?;
+            let permit = self.admit(frame.len()).await.ok_or(Unread::Stopping)?;
             self.tell(News::Pushed(Arc::from(&frame[..])), Some(permit));
         }
         Ok(())
     }
 
     /// Waits until the core has room, and the way to it too. `None`: the node stops.
-    async fn admit(&self, room: &mut watch::Receiver<bool>, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        room.wait_for(|room| *room).await.ok()?;
+    async fn admit(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        self.environment.room.pass().await;
         let cost = u32::try_from(bytes.clamp(ARRIVAL_BYTES_MIN, ARRIVING_BYTES_MAX)).ok()?;
         Arc::clone(&self.environment.arriving)
             .acquire_many_owned(cost)
@@ -390,12 +380,11 @@ impl Peering {
             let _ = send.reset(code::UNSUPPORTED);
             return;
         }
-        if !seen.wait_for_hello().await {
-            return;
-        }
+        seen.greeted.pass().await;
         let serving = Serving {
             replica: Arc::clone(&self.environment.replica),
             slots: Arc::clone(&self.environment.serving),
+            blocking: self.environment.blocking,
             counters: Arc::clone(&self.environment.counters),
             alive: self.environment.alive.clone(),
         };
@@ -408,7 +397,6 @@ impl Peering {
 
     /// Pulls from the peer until the answer ends.
     async fn pull(self, pull: u64, vector: Vector) {
-        let mut room = self.environment.room.clone();
         let failed = || {
             let end = Some(PullEnd::Failed);
             self.tell(
@@ -427,7 +415,7 @@ impl Peering {
             match asking.next(&self.environment.counters).await {
                 Ok(Some(piece)) => {
                     let bytes = piece.transactions.iter().map(|bytes| bytes.len()).sum();
-                    let Some(permit) = self.admit(&mut room, bytes).await else {
+                    let Some(permit) = self.admit(bytes).await else {
                         return;
                     };
                     let news = News::Pulled {

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::{ClientConfig, Connection, Endpoint, Incoming};
-use rand::RngExt;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
@@ -41,7 +40,7 @@ pub(super) async fn dial_forever(
 ) {
     let mut last_good = None;
     let mut backoff = BACKOFF_MIN;
-    let mut wait = FIRST_SPREAD.mul_f64(rand::rng().random_range(0.0..1.0));
+    let mut wait = environment.chance.around(FIRST_SPREAD, 0.0..1.0);
     loop {
         tokio::time::sleep(wait).await;
         let begun = Instant::now();
@@ -63,7 +62,7 @@ pub(super) async fn dial_forever(
         } else {
             (backoff * 2).min(BACKOFF_MAX)
         };
-        wait = backoff.mul_f64(rand::rng().random_range(0.5..1.5));
+        wait = environment.chance.around(backoff, 0.5..1.5);
     }
 }
 

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use quinn::{ClientConfig, Endpoint};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -15,6 +15,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::connection::{Arrival, Environment, Link, News};
+use super::gate::Gate;
 use super::streams::code;
 use super::{Intake, MemberConfig, NodeStatus, dial, pinned};
 use crate::{
@@ -60,6 +61,10 @@ pub(super) enum Command {
         own_starts: Vec<Writer>,
         vector: Vector,
     },
+    CaughtUp {
+        vector: Vector,
+        trimmed: Vector,
+    },
     Trimmed(Vector),
     Rejected(Vec<Dot>),
     Members(Vec<MemberConfig>),
@@ -87,7 +92,7 @@ pub(super) struct Parts {
     pub(super) arrivals: mpsc::UnboundedReceiver<Arrival>,
     pub(super) intake: Arc<Intake>,
     pub(super) ready: Arc<AtomicBool>,
-    pub(super) room: watch::Sender<bool>,
+    pub(super) wall_ms: Arc<dyn Fn() -> u64 + Send + Sync>,
     pub(super) status: watch::Sender<Arc<NodeStatus>>,
     pub(super) config: Config,
     pub(super) vector: Vector,
@@ -107,7 +112,8 @@ pub(super) struct Driver {
     arrivals: mpsc::UnboundedReceiver<Arrival>,
     intake: Arc<Intake>,
     ready: Arc<AtomicBool>,
-    room: watch::Sender<bool>,
+    wall_ms: Arc<dyn Fn() -> u64 + Send + Sync>,
+    room: Arc<Gate>,
     status: watch::Sender<Arc<NodeStatus>>,
     published: Option<Instant>,
     members: BTreeMap<MemberId, Known>,
@@ -138,20 +144,26 @@ impl Driver {
     pub(super) fn new(parts: Parts) -> Self {
         let began = Instant::now();
         let peers = peers_of(&parts.members);
+        let now = Now {
+            at: Duration::ZERO,
+            wall_ms: (parts.wall_ms)(),
+        };
         let (own, held_bytes_max) = (parts.config.member, parts.config.limits.held_bytes_max);
+        let room = Arc::clone(&parts.environment.room);
         let mut driver = Self {
-            gossip: Gossip::new(now_since(began), parts.config, parts.vector, parts.trimmed, peers),
+            gossip: Gossip::new(now, parts.config, parts.vector, parts.trimmed, peers),
             own,
             held_bytes_max,
             began,
             endpoint: parts.endpoint,
             client: parts.client,
-            environment: parts.environment,
             commands: parts.commands,
             arrivals: parts.arrivals,
+            environment: parts.environment,
             intake: parts.intake,
             ready: parts.ready,
-            room: parts.room,
+            room,
+            wall_ms: parts.wall_ms,
             status: parts.status,
             published: None,
             members: BTreeMap::new(),
@@ -213,8 +225,12 @@ impl Driver {
         }
     }
 
+    /// The only clocks: the monotonic one from the driver's beginning, and the wall's.
     fn now(&self) -> Now {
-        now_since(self.began)
+        Now {
+            at: self.began.elapsed(),
+            wall_ms: (self.wall_ms)(),
+        }
     }
 
     fn feed(&mut self, input: Input) {
@@ -252,6 +268,10 @@ impl Driver {
                     own_starts,
                     vector,
                 });
+            }
+            Command::CaughtUp { vector, trimmed } => {
+                self.moved = true;
+                self.feed(Input::CaughtUp { vector, trimmed });
             }
             Command::Trimmed(trimmed) => self.feed(Input::Trimmed(trimmed)),
             Command::Rejected(dots) => self.feed(Input::Rejected(dots)),
@@ -382,9 +402,7 @@ impl Driver {
         if !deliveries.is_empty() {
             self.environment.replica.deliver(deliveries);
         }
-        let room = self.gossip.held_bytes() <= self.held_bytes_max;
-        self.room
-            .send_if_modified(|was| std::mem::replace(was, room) != room);
+        self.room.set(self.gossip.held_bytes() <= self.held_bytes_max);
         self.ready.store(self.gossip.is_ready(), Ordering::Release);
     }
 
@@ -518,13 +536,4 @@ impl Driver {
 
 fn peers_of(members: &[MemberConfig]) -> Vec<Peer> {
     members.iter().map(|member| member.peer.clone()).collect()
-}
-
-/// The only clocks: the monotonic one from the driver's beginning, and the wall's.
-fn now_since(began: Instant) -> Now {
-    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Now {
-        at: began.elapsed(),
-        wall_ms: u64::try_from(wall.as_millis()).unwrap_or(u64::MAX),
-    }
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use quinn::{Connection, SendStream};
 use tokio::sync::{Semaphore, mpsc};
 
+use super::ground::Blocking;
 use super::streams::{self, FrameError, FrameReader, HEADER_BYTES};
 use super::traffic::Counters;
 use super::{LogChunk, Replica};
@@ -107,6 +108,7 @@ impl Asking {
 pub(super) struct Serving {
     pub(super) replica: Arc<dyn Replica>,
     pub(super) slots: Arc<Semaphore>,
+    pub(super) blocking: Blocking,
     pub(super) counters: Arc<Counters>,
     /// Goes along with each read, which outlives a task that is cancelled.
     pub(super) alive: mpsc::Sender<Infallible>,
@@ -156,19 +158,17 @@ impl Serving {
     async fn read(&self, vector: Arc<Vector>, position: Option<u64>) -> Option<LogChunk> {
         let slot = Arc::clone(&self.slots).acquire_owned().await.ok()?;
         let (replica, alive) = (Arc::clone(&self.replica), self.alive.clone());
-        let read = tokio::task::spawn_blocking(move || {
+        let read = self.blocking.run(move || {
             let chunk = replica.read_log(&vector, position, CHUNK_BYTES_MAX);
             drop((replica, alive, slot));
             chunk
         });
-        match read.await {
-            Ok(Ok(chunk)) => Some(chunk),
-            Ok(Err(error)) => {
+        match read.await? {
+            Ok(chunk) => Some(chunk),
+            Err(error) => {
                 tracing::warn!(%error, "the log could not be read for a peer");
                 None
             }
-            // It panicked, which was reported where it happened, or the runtime stops.
-            Err(_) => None,
         }
     }
 }

@@ -194,9 +194,10 @@ impl Replica for Replication {
     }
 
     fn enrol(&self, request: Vec<u8>, binding: [u8; 32], peer_key: Vec<u8>) -> Vec<u8> {
-        // Nothing said closes the connection: the newcomer asks again, or asks another.
+        // Nothing said closes the connection: the newcomer asks another. Whoever still catches up may not know the
+        // invitation yet, or not that it is used.
         let site = self.enrols.get().and_then(Weak::upgrade);
-        site.map_or_else(Vec::new, |site| site.enrol(&request, binding, peer_key))
+        site.filter(|site| site.is_serving()).map_or_else(Vec::new, |site| site.enrol(&request, binding, peer_key))
     }
 
     fn vector(&self) -> Vector {

@@ -5,6 +5,11 @@
 //! public keys), which of the two they are, and what they say. So nobody in between learns or changes anything, and
 //! neither a recorded request nor another connection's proof is worth anything.
 //!
+//! Both are CBOR maps of `body` and `proof`. `body` is a CBOR map again (unknown fields are left alone): a request's
+//! `cluster`, `fingerprints`, `name`, `site`, `addresses`, `version`, `features`; an answer's `Welcome` {`member`,
+//! `members`} or `Refused` {`words`}. `proof` is BLAKE3 keyed with the token's hash over the role's name and then, each
+//! behind its length in 8 bytes, little-endian: binding, newcomer's key, member's key, `body`.
+//!
 //! The member that answers writes the newcomer down, as joining, in the same transaction that uses the invitation
 //! up; it answers only then. Asked again by the same key (the answer was lost), it gives the same answer.
 

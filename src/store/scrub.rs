@@ -15,7 +15,7 @@ use gossip::{Dot, Envelope, Writer, reconcile::PARTITIONS, transaction_hash};
 
 use super::{
     damage,
-    disk::{Batch, DiskError, DiskRead, Family},
+    disk::{Batch, DiskRead, Family},
     group::{self, Group},
     layout,
     ledger::Ledger,

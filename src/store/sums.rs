@@ -144,11 +144,6 @@ impl Sums {
         }
         Ok(wrong)
     }
-
-    /// The key that they are made with.
-    pub(super) fn key(&self) -> DigestKey {
-        self.key
-    }
 }
 
 /// One stored sum. None is stored before the first record of a partition.

@@ -84,6 +84,12 @@ pub struct SiteConfig {
     /// What happens when the disk fills up.
     #[serde(default)]
     pub disk: DiskConfig,
+    /// What may be restored.
+    #[serde(default)]
+    pub backup: BackupConfig,
+    /// How what was cancelled is forgotten.
+    #[serde(default)]
+    pub erasure: ErasureConfig,
     /// Every member of the cluster, this one included.
     pub members: Vec<MemberConfig>,
     /// Laboratory only.
@@ -268,6 +274,43 @@ impl Default for DiskConfig {
             reserve_mib: 16,
             free_min_mib: 64,
         }
+    }
+}
+
+/// What may be restored.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BackupConfig {
+    /// No backup older than this is restored: what people deleted is still in it. The same at every site, because
+    /// erasure promises it.
+    pub age_max_days: u64,
+}
+
+impl Default for BackupConfig {
+    fn default() -> Self {
+        BackupConfig { age_max_days: 30 }
+    }
+}
+
+/// How what was cancelled is forgotten.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ErasureConfig {
+    /// Between two rewritings of the disk, which happen only if cancelled accounts wait for one: it reads and writes
+    /// everything. 0: as soon as any waits.
+    pub interval_minutes: u32,
+}
+
+impl Default for ErasureConfig {
+    fn default() -> Self {
+        ErasureConfig { interval_minutes: 60 }
+    }
+}
+
+impl ErasureConfig {
+    /// Between two rewritings of the disk.
+    pub fn interval(&self) -> Duration {
+        Duration::from_secs(u64::from(self.interval_minutes) * 60)
     }
 }
 

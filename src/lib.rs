@@ -9,6 +9,7 @@
 //! | [`store`] | every record on this replica's disk: commit logic, committer, RocksDB |
 //! | [`identity`] | what people do: accounts, addresses, passwords. Knows no HTTP and no disk |
 //! | [`replication`] | where `crdt`'s store and `gossip` meet, and nowhere else |
+//! | [`settlement`] | what is decided once nothing concurrent is on its way: losers go, the cancelled is forgotten |
 //! | [`members`] | who belongs to the cluster, and by which key |
 //! | [`site`] | one data center in one process: starts everything, drains, stops |
 //! | [`admin`] | the operator's API on a Unix socket |
@@ -24,6 +25,7 @@ pub mod identity;
 pub mod members;
 mod prometheus;
 pub mod replication;
+pub mod settlement;
 pub mod site;
 pub mod store;
 #[cfg(feature = "lab")]

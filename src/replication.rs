@@ -17,10 +17,14 @@ use gossip::{
     Dot, Event, MemberId, Received, Vector, Writer,
     quic::{LogChunk, Node, ReadLogError, Replica},
     reconcile::{Cut, CutError, Part, Purpose},
+    snapshot::{Sink, SnapshotError, Source},
 };
 use tokio::sync::{Notify, watch};
 
-use crate::store::{Beginning, CommittedGroup, Listener, Store};
+use crate::{
+    settlement::Told,
+    store::{Beginning, CommittedGroup, Listener, Store},
+};
 
 /// Alarms kept for people to read: the latest ones.
 const ALARMS_MAX: usize = 64;
@@ -40,6 +44,8 @@ pub struct Replication {
     /// This process has drawn a new replica id already: once is enough.
     redrawn: AtomicBool,
     alarms: Mutex<VecDeque<Alarm>>,
+    /// What there is to be settled.
+    pub(crate) told: Arc<Told>,
     /// Woken when the cluster record has changed: members may have.
     pub(crate) members_changed: Notify,
     #[cfg(feature = "lab")]
@@ -66,6 +72,7 @@ impl Replication {
             aside: watch::channel(None).0,
             redrawn: AtomicBool::new(false),
             alarms: Mutex::default(),
+            told: Arc::default(),
             members_changed: Notify::new(),
             #[cfg(feature = "lab")]
             sightings: Mutex::default(),
@@ -177,6 +184,23 @@ impl Replica for Replication {
         self.store.state().vector.clone()
     }
 
+    fn snapshot_source(&self, for_member: MemberId) -> Result<Arc<dyn Source>, SnapshotError> {
+        self.store.snapshot_source(for_member)
+    }
+
+    fn snapshot_sink(&self) -> Result<Box<dyn Sink>, SnapshotError> {
+        self.store.snapshot_sink()
+    }
+
+    fn install_snapshot(&self) -> Result<(), SnapshotError> {
+        self.store
+            .install_snapshot()
+            .map_err(|error| SnapshotError(error.to_string()))?;
+        self.members_changed.notify_one();
+        tracing::info!("a copy of a peer's data was installed");
+        Ok(())
+    }
+
     fn with_cut(&self, talk: &mut dyn FnMut(&dyn Cut)) -> Result<(), CutError> {
         self.store.with_cut(talk)
     }
@@ -185,10 +209,29 @@ impl Replica for Replication {
         self.store.take_part(from, purpose, part)
     }
 
+    fn settled(&self, settled: Vector) {
+        self.told.settled(settled);
+    }
+
     fn event(&self, event: Event) {
         match event {
-            Event::Ready { alone: false } => tracing::info!("caught up with every peer in reach: ready"),
-            Event::Ready { alone: true } => tracing::warn!("ready, but alone: no peer was in reach"),
+            Event::Ready { alone: false, .. } => tracing::info!("caught up with every peer in reach: ready"),
+            Event::Ready { alone: true, renew } => {
+                tracing::warn!("ready, but alone: no peer was in reach");
+                if renew {
+                    // Before any write: the committer begins again before it takes what waits.
+                    self.store.begin_again(Beginning {
+                        new_replica: true,
+                        ..Beginning::default()
+                    });
+                }
+            }
+            Event::Unready => self.alarm(
+                "what this replica lacks is in no reachable log any more: it catches up by states, and is not ready \
+                 until then",
+            ),
+            Event::Evicted => self.alarm("this member was evicted, or has left: it only hands over what it has"),
+            Event::HandedOver => tracing::warn!("everything here is at every member in reach"),
             Event::LaterStart { known, live } => self.later_start(known, live),
             Event::WriterAhead { dot, from } => {
                 tracing::warn!(%from, number = dot.number, "a peer has more of this start than was told");
@@ -204,10 +247,6 @@ impl Replica for Replication {
             )),
             Event::Refused { member, words } => tracing::warn!(%member, words, "refused"),
             Event::Misbehaved { member, why } => tracing::warn!(%member, why, "a peer misbehaved"),
-            Event::NeedsSnapshot { from } => self.alarm(format_args!(
-                "what this replica lacks is in no reachable log ({from} has trimmed it): it needs a copy of a peer's \
-                 data"
-            )),
             Event::ClockSkew { offset_ms } => {
                 self.alarm(format_args!("the clock here is {offset_ms} ms behind the median of the peers"));
             }
@@ -227,6 +266,9 @@ impl Listener for Commits {
         };
         #[cfg(feature = "lab")]
         lock(&replication.sightings).add(group);
+        replication
+            .told
+            .committed(group, &replication.store.state().vector);
         if group.cluster_changed {
             replication.members_changed.notify_one();
         }
@@ -252,6 +294,7 @@ impl Listener for Commits {
         let Some(replication) = self.0.upgrade() else {
             return;
         };
+        replication.told.restarted(vector);
         if vector.len() > VECTOR_ENTRIES_HIGH {
             replication.alarm(format_args!(
                 "{} starts of replicas are known, and peers take at most {}: set `log.keep = \"unstable\"`, so that \
@@ -263,6 +306,8 @@ impl Listener for Commits {
         let node = replication.node.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(node) = &*node {
             node.restarted(start, own_starts.to_vec(), vector.clone());
+            // With a peer's copy installed the log begins where that peer's does.
+            node.trimmed(replication.store.state().trimmed.clone());
         }
     }
 

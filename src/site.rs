@@ -18,18 +18,21 @@ use tokio::sync::watch;
 
 use crate::{
     admin,
-    config::{Answer, SiteConfig},
+    config::{Answer, SiteConfig, hex},
     identity::{Identity, IndexKey, NORMALISATION, PasswordPool, PasswordSettings, PoolError},
     members::{self, MembersError},
     prometheus,
     replication::Replication,
-    store::{OpenError, Store, StoreConfig},
+    settlement::Settler,
+    store::{BackupOwner, OpenError, Store, StoreConfig},
 };
 
 /// Protocol versions that this build speaks.
 const PROTOCOL_VERSIONS: (u16, u16) = (1, 1);
 /// With a clock further off than this from the median of at least three peers, local writes are refused.
 const CLOCK_SKEW_MAX_MS: u64 = 60_000;
+/// How often each peer is compared with.
+const LOOK_INTERVAL: Duration = Duration::from_secs(60);
 /// How often the site looks whether its own entry in the cluster record is right, beside when the record changes.
 const MEMBERS_LOOK: Duration = Duration::from_secs(10);
 
@@ -100,6 +103,8 @@ pub struct Site {
     pub node: Node,
     /// Between the two.
     pub replication: Arc<Replication>,
+    /// Ends what lost, and forgets what was cancelled.
+    pub settler: Arc<Settler>,
     /// Delay, loss and cuts between this process and its peers.
     #[cfg(feature = "lab")]
     pub shape: Arc<gossip::quic::Shape>,
@@ -175,6 +180,7 @@ impl Site {
             ]
             .into(),
             startup_grace: config.startup_grace,
+            look_interval: Some(LOOK_INTERVAL),
             limits: gossip::Limits::default(),
         };
         #[cfg(feature = "lab")]
@@ -190,6 +196,8 @@ impl Site {
             identity,
             core,
             members: listed,
+            ground: gossip::quic::Ground::default(),
+            snapshot_bytes_per_second: gossip::quic::SNAPSHOT_BYTES_PER_SECOND,
             #[cfg(feature = "lab")]
             shape: Some(shape.clone()),
         };
@@ -202,18 +210,27 @@ impl Site {
         .await?;
         replication.attach(node.clone());
         let identity = Identity::new(store.clone(), index_key, passwords);
+        let settler = Arc::new(Settler::new(
+            store.clone(),
+            replication.told.clone(),
+            config.member.0,
+            Some(config.data.clone()),
+            config.erasure.interval(),
+        ));
         let site = Arc::new(Site {
             config,
             store,
             identity,
             node,
             replication,
+            settler,
             #[cfg(feature = "lab")]
             shape,
             drain: watch::channel(false).0,
             degraded: AtomicU64::new(0),
         });
         tokio::spawn(keep_members(Arc::downgrade(&site)));
+        tokio::spawn(settle(Arc::downgrade(&site)));
         if site.config.metrics.is_some() {
             tokio::spawn(prometheus::export(Arc::downgrade(&site)));
         }
@@ -399,6 +416,25 @@ async fn keep_members(site: std::sync::Weak<Site>) {
     }
 }
 
+/// Settles while the site serves: one that catches up knows too little, one on its way out has no time.
+async fn settle(site: std::sync::Weak<Site>) {
+    loop {
+        let settler = {
+            let Some(site) = site.upgrade() else { return };
+            if site.is_draining() {
+                return;
+            }
+            if site.is_serving()
+                && let Err(error) = site.settler.step().await
+            {
+                tracing::warn!(%error, "what is settled could not be acted on; trying again");
+            }
+            site.settler.clone()
+        };
+        settler.wait().await;
+    }
+}
+
 fn read_identity(path: &Path) -> Result<GossipIdentity, SiteError> {
     let wrong = |message: String| SiteError::Identity {
         path: path.to_path_buf(),
@@ -406,6 +442,15 @@ fn read_identity(path: &Path) -> Result<GossipIdentity, SiteError> {
     };
     let pem = fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
     GossipIdentity::from_pem(pem.as_bytes(), pem.as_bytes()).map_err(|error| wrong(error.to_string()))
+}
+
+/// Whose a backup is that this member makes.
+pub fn backup_owner(config: &SiteConfig) -> BackupOwner {
+    BackupOwner {
+        cluster: hex(&fingerprint("cluster id", &config.cluster.id.0)),
+        site: config.site.clone(),
+        member: gossip::MemberId(*config.member.0.as_bytes()),
+    }
 }
 
 fn fingerprint(of: &str, bytes: &[u8]) -> [u8; 8] {

@@ -33,7 +33,7 @@ pub mod vault;
 pub mod view;
 
 pub use account::{AccountView, AccountWrite, Epoch, Password};
-pub use cell::{Cell, CellKind, Purpose, Staging, Tries};
+pub use cell::{Cell, CellKind, ERASED_SCOPE, Erased, Purpose, Staging, Tries};
 pub use cluster::{
     ClusterView, ClusterWrite, KeyField, KeyState, Member, MemberField, MemberState, SigningKey,
 };

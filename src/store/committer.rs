@@ -19,6 +19,7 @@ use super::{
     ledger::{Answers, Beginning, Committed, Keeping, Ledger, LedgerError, Work},
     repair::WaitingRepairs,
     scrub::ScrubReport,
+    snapshot::{self, Install, InstallError},
     space::{Reserve, Space},
     txn::TransactError,
 };
@@ -51,6 +52,7 @@ struct Waiting {
     works: VecDeque<Work>,
     local: usize,
     begin_again: Option<Beginning>,
+    install: VecDeque<Install>,
     closed: bool,
     disk_closed: bool,
     /// Who waits until everything has been read again.
@@ -64,6 +66,7 @@ struct Waiting {
 enum Next {
     Group(Vec<Work>),
     BeginAgain(Beginning),
+    Install(Install),
     Idle,
     Closed,
 }
@@ -135,6 +138,15 @@ impl Queue {
         (!waiting.scrub.is_empty(), anew)
     }
 
+    /// Asks for the copy that has come to be installed. Nobody is told if nothing is installed any more.
+    pub(super) fn install(&self, install: Install) {
+        let mut waiting = self.waiting();
+        if !waiting.closed {
+            waiting.install.push_back(install);
+            self.wake.notify_one();
+        }
+    }
+
     /// Why local writes are refused now, if they are.
     pub(super) fn refuses(&self) -> Option<String> {
         self.waiting().refused.clone()
@@ -155,6 +167,9 @@ impl Queue {
         loop {
             if let Some(beginning) = waiting.begin_again.take() {
                 return Next::BeginAgain(beginning);
+            }
+            if let Some(install) = waiting.install.pop_front() {
+                return Next::Install(install);
             }
             if !waiting.works.is_empty() {
                 let count = waiting.works.len().min(GROUP_MAX);
@@ -195,6 +210,7 @@ impl Queue {
         waiting.closed = true;
         waiting.works.clear();
         waiting.scrub.clear();
+        waiting.install.clear();
         waiting.local = 0;
     }
 
@@ -276,6 +292,13 @@ impl Committer {
                         return;
                     }
                 }
+                Next::Install(tell) => {
+                    let (installed, running) = self.install();
+                    let _ = tell.send(installed);
+                    if !running {
+                        return;
+                    }
+                }
                 Next::Idle => {}
                 Next::Closed => return,
             }
@@ -286,6 +309,7 @@ impl Committer {
             self.shared.set_space(space);
             if self.shared.now_ms().saturating_sub(swept_ms) > SWEEP_EVERY.as_millis() as u64 {
                 swept_ms = self.shared.now_ms();
+                self.shared.checkpoints.expire(swept_ms);
                 if !self.commit(vec![Work::Sweep]) {
                     return;
                 }
@@ -350,6 +374,7 @@ impl Committer {
                     if let Some(reserve) = &mut self.reserve {
                         reserve.give_up();
                     }
+                    self.shared.checkpoints.give_up();
                     self.shared.set_space(Space::Full);
                 }
                 self.shared.count_failed_batch();
@@ -362,6 +387,34 @@ impl Committer {
                 }
                 self.begin_again(Beginning::default())
             }
+        }
+    }
+
+    /// Puts the copy that has come in the place of everything; also says whether the thread is to go on.
+    fn install(&mut self) -> (Result<(), InstallError>, bool) {
+        let ready = || {
+            let copy = self.disk.arrived()?.ok_or(InstallError::NotHere)?;
+            if !copy.vector.covers_vector(self.ledger.vector()) {
+                let transactions = self.ledger.vector().missing_from(&copy.vector);
+                return Err(InstallError::Lacks { transactions });
+            }
+            let (starts, clock) = (self.ledger.own_starts(), self.ledger.clock().clone());
+            let own = snapshot::own(&copy, starts, clock, self.shared.now_ms())?;
+            Ok((copy, own))
+        };
+        let (copy, own) = match ready() {
+            Ok(ready) => ready,
+            Err(error) => return (Err(error), true),
+        };
+        let before = self.ledger.start().replica;
+        let installed = self.disk.install(&copy, &own);
+        // Whatever the disk answered, what is found on reopening is what happened: a copy has no replica id yet.
+        if !self.begin_again(Beginning::default()) {
+            return (Err(InstallError::Closed), false);
+        }
+        match installed {
+            Err(error) if self.ledger.start().replica == before => (Err(error.into()), true),
+            _ => (Ok(()), true),
         }
     }
 

@@ -259,6 +259,21 @@ impl<'d> Group<'d> {
         self.records.borrow().get(&key).is_some_and(|loaded| loaded.dirty)
     }
 
+    /// The records that the group changes.
+    pub(super) fn changed(&self) -> Vec<RecordKey> {
+        let records = self.records.borrow();
+        let dirty = records.iter().filter(|(_, loaded)| loaded.dirty);
+        dirty.map(|(key, _)| *key).collect()
+    }
+
+    /// A vault value whole, salt and all.
+    pub(super) fn vault_value(&self, id: VaultId) -> Result<Option<VaultValue>, ReadError> {
+        match self.arrived.get(&id) {
+            Some(value) => Ok(Some(value.clone())),
+            None => records::read_vault(self.disk, id),
+        }
+    }
+
     /// Writes down how everything stands.
     pub(super) fn finish(mut self, batch: &mut Batch) -> Result<Finished, ReadError> {
         let dirty: BTreeSet<RecordKey> = self
@@ -411,7 +426,8 @@ impl<'d> Group<'d> {
         }
     }
 
-    fn account_before(&self, id: AccountId) -> Result<Option<AccountView>, ReadError> {
+    /// What an account's record said before this group.
+    pub(super) fn account_before(&self, id: AccountId) -> Result<Option<AccountView>, ReadError> {
         match self.records.borrow().get(&id.into()) {
             Some(Loaded {
                 before: Some(View::Account(view)),
@@ -528,10 +544,7 @@ impl Records for Group<'_> {
     }
 
     fn vault(&self, id: VaultId) -> Result<Option<Vec<u8>>, ReadError> {
-        match self.arrived.get(&id) {
-            Some(value) => Ok(Some(value.data.clone())),
-            None => Ok(records::read_vault(self.disk, id)?.map(|value| value.data)),
-        }
+        Ok(self.vault_value(id)?.map(|value| value.data))
     }
 
     fn emails_of(&self, id: AccountId) -> Result<Vec<EmailId>, ReadError> {

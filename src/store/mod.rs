@@ -7,9 +7,11 @@
 //! - [`disk`]: the narrow waist; RocksDB below it, or a model of a disk.
 //! - [`Ledger`](ledger): the commit logic. [`committer`]: its thread. [`group`]: one group of transactions.
 //! - [`Records`]: reading. [`Txn`]: a local write under way.
-//! - [`log`]: transactions for peers who lack them. [`space`]: what happens when the disk fills up.
+//! - [`unsettled`]: losers and cancelled accounts, for [`settlement`](crate::settlement).
+//! - [`log`]: transactions for peers who lack them. [`snapshot`]: copies of all of it. [`backup`]: those for operators. [`space`]: what happens when the disk fills up.
 
 mod audit;
+mod backup;
 mod catch_up;
 mod committer;
 mod cut;
@@ -23,10 +25,12 @@ mod log;
 mod records;
 mod repair;
 mod scrub;
+mod snapshot;
 mod space;
 mod sums;
 mod trim;
 mod txn;
+mod unsettled;
 
 use std::{
     collections::VecDeque,
@@ -53,6 +57,7 @@ use tokio::sync::oneshot;
 
 pub use self::{
     audit::Audit,
+    backup::{Backup, BackupError, BackupOwner, Restore, RestoreError, Restored, prune as prune_backups},
     catch_up::NotKept,
     cut::StoreCut,
     directory::DirectoryError,
@@ -60,9 +65,13 @@ pub use self::{
     records::{ReadError, Records, Snapshot, standing_of},
     repair::{Repair, RepairOutcome, Repaired, WaitingRepairs},
     scrub::ScrubReport,
+    snapshot::InstallError,
     space::{Space, free_bytes},
     sums::DigestKey,
     txn::{CHANGES_MAX, TransactError, Txn},
+    unsettled::{
+        Contested, Obstacle, RECEIPT_MS, Remains, Stretch, Trace, Unsettled, contested, stretch, traces,
+    },
 };
 use self::{
     committer::{Committer, Queue},
@@ -173,6 +182,9 @@ struct Shared {
     scrubbed: Mutex<ScrubReport>,
     /// Why the site lets nobody write, if it does not.
     withheld: Mutex<Option<String>>,
+    checkpoints: snapshot::Checkpoints,
+    /// Held while a backup is made.
+    backing_up: Mutex<()>,
     counters: Counters,
 }
 
@@ -317,6 +329,8 @@ impl Store {
             repairs: Mutex::default(),
             scrubbed: Mutex::default(),
             withheld: Mutex::default(),
+            checkpoints: snapshot::Checkpoints::default(),
+            backing_up: Mutex::default(),
             counters: Counters::default(),
         });
         let committer = Committer {
@@ -537,6 +551,23 @@ impl Store {
         self.read(|snapshot| audit::audit(snapshot.disk(), Some(self.keeping.digest_key)))?
     }
 
+    /// Looks at up to `records_max` records from a key on for what is to be settled.
+    pub fn unsettled(&self, from: &[u8], records_max: usize) -> Result<Stretch, ReadError> {
+        let slot = self.state().start.replica.0;
+        let now_ms = self.shared.now_ms();
+        self.read(|snapshot| unsettled::stretch(snapshot.disk(), slot, now_ms, from, records_max))?
+    }
+
+    /// Where bytes of transactions still lie, beside what the records name.
+    pub fn remains(&self) -> Result<Remains, ReadError> {
+        self.read(|snapshot| Remains::of(snapshot.disk()))?
+    }
+
+    /// Searches everything that is stored for byte strings.
+    pub fn traces(&self, needles: &[&[u8]]) -> Result<Vec<Trace>, ReadError> {
+        Ok(self.read(|snapshot| unsettled::traces(snapshot.disk(), needles))??)
+    }
+
     /// Calls `visit` with every stored key and value, family by family: what a replica really holds, for tests that
     /// check it and scans that search it.
     pub fn scan_everything(&self, mut visit: impl FnMut(Family, &[u8], &[u8])) -> Result<(), ReadError> {
@@ -574,6 +605,11 @@ impl Store {
     /// Refuses local writes from now on with this reason, or takes them again: the site's clock cannot be trusted.
     pub fn withhold_writes(&self, why: Option<String>) {
         *lock(&self.shared.withheld) = why;
+    }
+
+    /// The wall clock, in milliseconds since 1970.
+    pub fn now_ms(&self) -> u64 {
+        self.shared.now_ms()
     }
 
     /// What the disk has room for.

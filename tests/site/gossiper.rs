@@ -106,6 +106,8 @@ impl Gossiper {
                 limits: Limits::default(),
             },
             members: members.collect(),
+            ground: gossip::quic::Ground::default(),
+            snapshot_bytes_per_second: gossip::quic::SNAPSHOT_BYTES_PER_SECOND,
             shape: None,
         };
         let node = Node::start(node, Vector::new(), Vector::new(), log.clone())

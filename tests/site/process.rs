@@ -13,8 +13,8 @@ use std::{
 use gossip::{Dot, Writer};
 use persona::{
     config::{
-        Answer, ClusterConfig, DiskConfig, DurabilityConfig, Hex, LabConfig, LogConfig, Member, MemberConfig,
-        PasswordConfig, ScrubConfig, SiteConfig,
+        Answer, BackupConfig, ClusterConfig, DiskConfig, DurabilityConfig, ErasureConfig, Hex, LabConfig,
+        LogConfig, Member, MemberConfig, PasswordConfig, ScrubConfig, SiteConfig,
     },
     members::make_identity,
     store::{KeepLog, Store, StoreConfig},
@@ -99,6 +99,8 @@ impl Plan {
                 reserve_mib: 0,
                 free_min_mib: 0,
             },
+            backup: BackupConfig::default(),
+            erasure: ErasureConfig::default(),
             members: members.clone(),
             lab: LabConfig::default(),
         };

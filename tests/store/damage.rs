@@ -1,7 +1,10 @@
 //! Bytes that are not what was written, and transactions that cannot be merged.
 
 use crdt::Transaction;
-use persona::store::{KeepLog, ReadError, disk::Family};
+use persona::store::{
+    KeepLog, ReadError,
+    disk::{Disk, Family},
+};
 
 use crate::replica::{Replica, Time, address, passwords, with_body};
 

@@ -10,4 +10,5 @@ mod faults;
 mod repair;
 mod replica;
 mod review;
+mod settlement;
 mod world;

@@ -1,244 +1,6 @@
-//! The core, case by case: one machine driven by hand.
+//! What is delivered, pulled, believed, refused.
 
-#![allow(clippy::unwrap_used, reason = "a broken case ends the test")]
-
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use std::time::Duration;
-
-use gossip::{
-    Ack, Config, ConnectionId, Dot, Envelope, Event, Gossip, Hello, Input, Limits, MemberId, Message, Moved,
-    Now, Output, Peer, PeerState, PullEnd, Received, RefuseCode, ReplicaId, State, Tip, Vector, Writer,
-    transaction_hash,
-};
-
-const WALL: u64 = 1_700_000_000_000;
-
-fn writer(replica: u8, epoch: u32) -> Writer {
-    Writer {
-        replica: ReplicaId([replica; 8]),
-        epoch,
-        nonce: [replica ^ u8::try_from(epoch).unwrap(); 8],
-    }
-}
-
-fn member(id: u8) -> MemberId {
-    MemberId([id; 8])
-}
-
-/// A writer's transactions, made one after the other.
-struct Author {
-    writer: Writer,
-    tip: Tip,
-}
-
-impl Author {
-    fn new(writer: Writer) -> Author {
-        Author {
-            writer,
-            tip: Tip {
-                number: 0,
-                hash: [0; 8],
-            },
-        }
-    }
-
-    fn write(&mut self, body: &[u8], follows: &[&Author]) -> Arc<[u8]> {
-        let dot = Dot {
-            writer: self.writer,
-            number: self.tip.number + 1,
-        };
-        let follows = follows.iter().map(|author| (author.writer, author.tip)).collect();
-        let envelope = Envelope {
-            dot,
-            predecessor: self.tip.hash,
-            follows,
-            body: body.to_vec(),
-        };
-        let bytes: Arc<[u8]> = envelope.encode().into();
-        self.tip = Tip {
-            number: dot.number,
-            hash: transaction_hash(&bytes),
-        };
-        bytes
-    }
-
-    fn vector(&self) -> Vector {
-        [(self.writer, self.tip)].into_iter().collect()
-    }
-}
-
-/// Member 1 with peers 2, 3, 4, and what it puts out.
-struct Machine {
-    gossip: Gossip,
-    at: Duration,
-}
-
-impl Machine {
-    fn new(vector: Vector) -> Machine {
-        let config = Config {
-            cluster: [9; 16],
-            member: member(1),
-            site: "one".to_owned(),
-            start: writer(1, 5),
-            own_starts: vec![writer(1, 4), writer(1, 5)],
-            versions: (2, 3),
-            features: BTreeSet::new(),
-            fingerprints: BTreeMap::from([("index key".to_owned(), [1; 8])]),
-            startup_grace: Duration::from_secs(10),
-            limits: Limits {
-                early_count_max: 4,
-                ..Limits::default()
-            },
-        };
-        let sites = ["one", "two", "three", "four"];
-        let peers = sites.iter().zip(1..).map(|(site, id)| Peer {
-            id: member(id),
-            name: format!("{site}-1"),
-            site: (*site).to_owned(),
-            state: PeerState::Active,
-        });
-        let now = Now {
-            at: Duration::ZERO,
-            wall_ms: WALL,
-        };
-        Machine {
-            gossip: Gossip::new(now, config, vector, Vector::new(), peers.collect()),
-            at: Duration::ZERO,
-        }
-    }
-
-    fn give(&mut self, input: Input) -> Vec<Output> {
-        let wall_ms = WALL + u64::try_from(self.at.as_millis()).unwrap();
-        self.gossip.handle(Now { at: self.at, wall_ms }, input);
-        std::iter::from_fn(|| self.gossip.poll()).collect()
-    }
-
-    fn wait(&mut self, ms: u64) -> Vec<Output> {
-        let end = self.at + Duration::from_millis(ms);
-        let mut outputs = Vec::new();
-        while self.at < end {
-            self.at = self.gossip.deadline().min(end);
-            outputs.extend(self.give(Input::Tick));
-        }
-        outputs
-    }
-
-    fn say(&mut self, connection: u64, message: Message) -> Vec<Output> {
-        self.give(Input::Message {
-            connection: ConnectionId(connection),
-            message,
-        })
-    }
-
-    fn connect(&mut self, connection: u64, from: u8) -> Vec<Output> {
-        self.give(Input::Connected {
-            connection: ConnectionId(connection),
-            member: member(from),
-            dialed: true,
-        })
-    }
-
-    /// Connects member `from` as connection `from`, with this vector.
-    fn meet(&mut self, from: u8, vector: Vector) -> Vec<Output> {
-        let mut outputs = self.connect(u64::from(from), from);
-        outputs.extend(self.say(u64::from(from), greeting(from, vector)));
-        outputs
-    }
-
-    fn push(&mut self, connection: u64, bytes: &Arc<[u8]>) -> Vec<Output> {
-        self.give(Input::Pushed {
-            connection: ConnectionId(connection),
-            bytes: Arc::clone(bytes),
-        })
-    }
-
-    fn commit(&mut self, moved: Vec<(Writer, Tip)>) -> Vec<Output> {
-        self.give(Input::Committed {
-            moved,
-            local: Vec::new(),
-        })
-    }
-}
-
-fn hello(from: u8, vector: Vector) -> Hello {
-    Hello {
-        cluster: [9; 16],
-        member: member(from),
-        site: "elsewhere".to_owned(),
-        start: writer(from, 1),
-        versions: (1, 2),
-        features: BTreeSet::new(),
-        fingerprints: BTreeMap::new(),
-        known_start: None,
-        counter: 1,
-        vector,
-        trimmed: Vector::new(),
-        ready: true,
-        wall_ms: WALL,
-    }
-}
-
-fn greeting(from: u8, vector: Vector) -> Message {
-    Message::Hello(Box::new(hello(from, vector)))
-}
-
-fn state(counter: u64, entries: Vec<(Writer, Tip)>) -> Message {
-    let moved = Moved {
-        entries,
-        floors: Vec::new(),
-    };
-    Message::State(State {
-        counter,
-        moved,
-        wall_ms: WALL,
-        ..State::default()
-    })
-}
-
-fn delivered(outputs: &[Output]) -> Vec<Dot> {
-    let of = |output: &Output| match output {
-        Output::Deliver(received) => received.iter().map(|received| received.envelope.dot).collect(),
-        _ => Vec::new(),
-    };
-    outputs.iter().flat_map(of).collect()
-}
-
-fn pulls(outputs: &[Output]) -> Vec<(u64, u64)> {
-    let of = |output: &Output| match output {
-        Output::Pull { connection, pull, .. } => Some((connection.0, *pull)),
-        _ => None,
-    };
-    outputs.iter().filter_map(of).collect()
-}
-
-fn events(outputs: &[Output]) -> Vec<Event> {
-    let of = |output: &Output| match output {
-        Output::Event(event) => Some(event.clone()),
-        _ => None,
-    };
-    outputs.iter().filter_map(of).collect()
-}
-
-fn states_to(outputs: &[Output], to: u64) -> Vec<State> {
-    let of = |output: &Output| match output {
-        Output::Send {
-            connection,
-            message: Message::State(state),
-        } if connection.0 == to => Some(state.clone()),
-        _ => None,
-    };
-    outputs.iter().filter_map(of).collect()
-}
-
-fn closed(outputs: &[Output]) -> Vec<u64> {
-    let of = |output: &Output| match output {
-        Output::Close { connection, .. } => Some(connection.0),
-        _ => None,
-    };
-    outputs.iter().filter_map(of).collect()
-}
-
+use super::driven::*;
 #[test]
 fn what_is_next_is_delivered_and_what_is_early_waits() {
     let mut machine = Machine::new(Vector::new());
@@ -381,32 +143,6 @@ fn a_pull_that_stands_still_is_given_up_for_another_peer() {
         pull: first[0].1
     }));
     assert_eq!(pulls(&outputs).first().map(|pull| pull.0), Some(3));
-}
-
-#[test]
-fn what_no_log_has_needs_a_snapshot_said_once() {
-    let mut old = Author::new(writer(4, 1));
-    old.write(b"trimmed", &[]);
-    let mut machine = Machine::new(Vector::new());
-    machine.connect(2, 2);
-    let mut trimmed = hello(2, old.vector());
-    trimmed.trimmed = old.vector();
-    let outputs = machine.say(2, Message::Hello(Box::new(trimmed)));
-    assert!(pulls(&outputs).is_empty());
-    assert_eq!(events(&outputs), [Event::NeedsSnapshot { from: member(2) }]);
-    assert!(events(&machine.wait(5000)).is_empty());
-    // Another has it still.
-    let asked = pulls(&machine.meet(3, old.vector()));
-    assert_eq!(asked.len(), 1);
-    let input = Input::Pulled {
-        connection: ConnectionId(3),
-        pull: asked[0].1,
-        transactions: Vec::new(),
-        end: Some(PullEnd::Trimmed),
-    };
-    machine.give(input);
-    machine.wait(11_000);
-    assert!(!machine.gossip.is_ready());
 }
 
 #[test]
@@ -677,7 +413,10 @@ fn readiness_waits_for_fixed_targets() {
     machine.push(2, &bytes);
     assert!(!machine.gossip.is_ready(), "delivered is not on disk");
     let outputs = machine.commit(vec![(two.writer, first)]);
-    assert!(events(&outputs).contains(&Event::Ready { alone: false }));
+    assert!(events(&outputs).contains(&Event::Ready {
+        alone: false,
+        renew: false
+    }));
 
     let mut machine = Machine::new(Vector::new());
     machine.meet(2, two.vector());
@@ -686,7 +425,10 @@ fn readiness_waits_for_fixed_targets() {
     });
     machine.wait(9000);
     assert!(!machine.gossip.is_ready());
-    assert!(events(&machine.wait(1100)).contains(&Event::Ready { alone: true }));
+    assert!(events(&machine.wait(1100)).contains(&Event::Ready {
+        alone: true,
+        renew: false
+    }));
     assert!(machine.gossip.is_alone());
 }
 
@@ -830,22 +572,6 @@ fn isolation_comes_after_a_minute_and_goes_with_a_word() {
     assert!(!events(&machine.wait(59_900)).contains(&Event::Isolated(true)));
     assert!(events(&machine.wait(200)).contains(&Event::Isolated(true)));
     assert!(events(&machine.meet(2, Vector::new())).contains(&Event::Isolated(false)));
-}
-
-#[test]
-fn an_evicted_peer_is_let_go() {
-    let mut machine = Machine::new(Vector::new());
-    machine.meet(2, Vector::new());
-    let evicted = Peer {
-        id: member(2),
-        name: "two-1".to_owned(),
-        site: "two".to_owned(),
-        state: PeerState::Evicted,
-    };
-    let outputs = machine.give(Input::Members(vec![evicted]));
-    assert_eq!(closed(&outputs), [2]);
-    assert_eq!(machine.gossip.connected_sites(), 0);
-    assert_eq!(closed(&machine.connect(9, 2)), [9]);
 }
 
 #[test]

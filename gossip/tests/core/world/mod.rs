@@ -12,14 +12,22 @@
 )]
 #![allow(clippy::needless_pass_by_value, reason = "outputs are used up")]
 
+mod disk;
+mod network;
+mod talks;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
+
 use std::time::Duration;
 
 use gossip::{
     Config, ConnectionId, Dot, Envelope, Event, Gossip, Input, Limits, MemberId, Message, Now, Output, Peer,
-    PeerState, PullEnd, Received, ReplicaId, Tip, Vector, Writer, transaction_hash,
+    PeerState, Received, ReplicaId, Tip, Vector, Writer,
 };
+
+pub(crate) use disk::Disk;
+use network::{Carried, Link};
+use talks::TalkEnd;
 
 pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
 const COMMIT: Duration = Duration::from_millis(2);
@@ -44,64 +52,6 @@ impl Rng {
     pub(crate) fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
-}
-
-/// What survives a crash.
-#[derive(Clone, Default)]
-pub(crate) struct Disk {
-    pub(crate) vector: Vector,
-    pub(crate) trimmed: Vector,
-    /// In commit order.
-    pub(crate) log: Vec<(Dot, Arc<[u8]>)>,
-    pub(crate) starts: Vec<Writer>,
-    pub(crate) replica: Option<ReplicaId>,
-}
-
-impl Disk {
-    fn apply(&mut self, received: &Received) -> bool {
-        let Envelope {
-            dot,
-            predecessor,
-            follows,
-            ..
-        } = &received.envelope;
-        if self.vector.covers(dot) {
-            return false;
-        }
-        let tip = self.vector.get(&dot.writer).unwrap_or(Tip {
-            number: 0,
-            hash: [0; 8],
-        });
-        assert_eq!(dot.number, tip.number + 1, "a gap was delivered at {dot}");
-        assert_eq!(*predecessor, tip.hash, "a broken chain was delivered at {dot}");
-        for (writer, tip) in follows {
-            let followed = Dot {
-                writer: *writer,
-                number: tip.number,
-            };
-            assert!(
-                self.vector.covers(&followed),
-                "{dot} was delivered before {followed}"
-            );
-        }
-        assert_eq!(received.hash, transaction_hash(&received.bytes));
-        self.vector.advance(
-            dot.writer,
-            Tip {
-                number: dot.number,
-                hash: received.hash,
-            },
-        );
-        self.log.push((*dot, Arc::clone(&received.bytes)));
-        true
-    }
-}
-
-struct Link {
-    ends: [(usize, ConnectionId); 2],
-    /// When the last thing in each direction and class arrives: streams keep their order.
-    arrives: [[Duration; 2]; 2],
-    cut_since: Option<Duration>,
 }
 
 enum Happening {
@@ -134,20 +84,7 @@ enum Happening {
         site: usize,
         connection: ConnectionId,
     },
-}
-
-enum Carried {
-    Message(Message),
-    Push(Arc<[u8]>),
-    PullRequest {
-        pull: u64,
-        vector: Vector,
-    },
-    PullAnswer {
-        pull: u64,
-        transactions: Vec<Arc<[u8]>>,
-        end: Option<PullEnd>,
-    },
+    TalkEnd(Box<TalkEnd>),
 }
 
 pub(crate) struct Site {
@@ -167,6 +104,17 @@ pub(crate) struct Site {
     redrawn: bool,
     /// Its disk was lost once: who has not heard that yet may believe an ack of the old one.
     wiped: bool,
+    /// Its disk went back once, or was copied: nothing is promised about what it writes before it has caught up.
+    pub(crate) went_back: bool,
+    /// The members as this site has them, if not as all do.
+    peers: Option<Vec<Peer>>,
+    pub(crate) settled: Vector,
+    /// Members without whom that was concluded.
+    settled_without: BTreeSet<MemberId>,
+    /// With whom each connection was, also those that ended.
+    connected: BTreeMap<ConnectionId, usize>,
+    /// Talks that it began.
+    pub(crate) talks: Vec<Output>,
     wakes: Option<Duration>,
     pub(crate) held_max: usize,
 }
@@ -183,6 +131,10 @@ pub(crate) struct World {
     pub(crate) trims: bool,
     pub(crate) delay: fn(usize, usize) -> Duration,
     pub(crate) peers: Vec<Peer>,
+    pub(crate) log_catch_up_max: u64,
+    pub(crate) look_interval: Option<Duration>,
+    /// What each transaction follows, and which member wrote it, if that one's disk never went back.
+    pasts: BTreeMap<Dot, (Vector, Option<MemberId>)>,
     cuts: BTreeSet<(usize, usize)>,
     links: BTreeMap<u64, Link>,
     next: u64,
@@ -229,6 +181,9 @@ impl World {
             trims: false,
             delay,
             peers,
+            log_catch_up_max: 20_000,
+            look_interval: None,
+            pasts: BTreeMap::new(),
             cuts: BTreeSet::new(),
             links: BTreeMap::new(),
             next: 1,
@@ -252,7 +207,7 @@ impl World {
     pub(crate) fn start(&mut self, index: usize) {
         self.restart_writer(index, 0);
         let now = self.clock();
-        let peers = self.peers.clone();
+        let peers = self.view(index);
         let site = &mut self.sites[index];
         site.life += 1;
         site.queue.clear();
@@ -268,8 +223,10 @@ impl World {
             features: BTreeSet::new(),
             fingerprints: BTreeMap::new(),
             startup_grace: Duration::from_secs(10),
+            look_interval: self.look_interval,
             limits: Limits {
                 early_count_max: 256,
+                log_catch_up_max: self.log_catch_up_max,
                 ..Limits::default()
             },
         };
@@ -331,8 +288,38 @@ impl World {
 
     pub(crate) fn wipe(&mut self, index: usize) {
         self.kill(index);
-        self.sites[index].disk = Disk::default();
+        self.put_back(index, Disk::default());
         self.sites[index].wiped = true;
+    }
+
+    /// Another disk, from before.
+    pub(crate) fn put_back(&mut self, index: usize, disk: Disk) {
+        let site = &mut self.sites[index];
+        site.disk = disk;
+        site.went_back = true;
+        site.settled = Vector::new();
+    }
+
+    /// The members as `index` has them, itself included.
+    pub(crate) fn view(&self, index: usize) -> Vec<Peer> {
+        self.sites[index]
+            .peers
+            .clone()
+            .unwrap_or_else(|| self.peers.clone())
+    }
+
+    /// Changes the state of some members as a site sees it.
+    pub(crate) fn see(&mut self, index: usize, states: &[(usize, PeerState)]) {
+        let mut peers = self.view(index);
+        for (other, state) in states {
+            let id = self.sites[*other].member;
+            peers
+                .iter_mut()
+                .filter(|peer| peer.id == id)
+                .for_each(|peer| peer.state = *state);
+        }
+        self.sites[index].peers = Some(peers.clone());
+        self.input(index, Input::Members(peers));
     }
 
     /// Puts another process beside the others, with a disk of its own and the seat of an existing one.
@@ -340,6 +327,8 @@ impl World {
         let site = Site::new(self.sites[index].member, self.sites[index].disk.clone());
         self.sites.push(site);
         let clone = self.sites.len() - 1;
+        self.sites[index].went_back = true;
+        self.sites[clone].went_back = true;
         self.start(clone);
         clone
     }
@@ -515,58 +504,10 @@ impl World {
                     self.input(site, Input::Disconnected { connection });
                 }
             }
+            Happening::TalkEnd(end) => self.end_talk(*end),
             Happening::Check => {
                 self.check_links();
                 self.at(Duration::from_millis(100), Happening::Check);
-            }
-        }
-    }
-
-    fn establish(&mut self, from: usize, to: usize) {
-        let id = self.next;
-        self.next += 2;
-        let ends = [(from, ConnectionId(id)), (to, ConnectionId(id + 1))];
-        self.links.insert(
-            id,
-            Link {
-                ends,
-                arrives: [[self.now; 2]; 2],
-                cut_since: None,
-            },
-        );
-        let rtt = (self.delay)(from % 10, to % 10) * 2;
-        for (site, other, connection, dialed) in [(from, to, ends[0].1, true), (to, from, ends[1].1, false)] {
-            let member = self.sites[other].member;
-            self.input(
-                site,
-                Input::Connected {
-                    connection,
-                    member,
-                    dialed,
-                },
-            );
-            self.input(site, Input::Rtt { connection, rtt });
-        }
-    }
-
-    /// A link that is cut in either direction dies of silence at both ends.
-    fn check_links(&mut self) {
-        let mut dead = Vec::new();
-        for (id, link) in &mut self.links {
-            let [a, b] = [link.ends[0].0, link.ends[1].0];
-            if self.cuts.contains(&(a, b)) || self.cuts.contains(&(b, a)) {
-                let since = *link.cut_since.get_or_insert(self.now);
-                if self.now - since >= IDLE_TIMEOUT {
-                    dead.push(*id);
-                }
-            } else {
-                link.cut_since = None;
-            }
-        }
-        for id in dead {
-            let link = self.links.remove(&id).unwrap();
-            for (site, connection) in link.ends {
-                self.input(site, Input::Disconnected { connection });
             }
         }
     }
@@ -658,8 +599,8 @@ impl World {
                 }
             }
             Output::Event(event) => self.event(index, event),
-            // These disks hold no records: there is nothing to compare or to copy.
-            Output::Reconcile { .. } | Output::Snapshot { .. } | Output::Settled(_) => {}
+            Output::Reconcile { .. } | Output::Snapshot { .. } => self.begin_talk(index, output),
+            Output::Settled(settled) => self.settled(index, &settled),
         }
     }
 
@@ -676,6 +617,10 @@ impl World {
                 self.restarted(index, known.epoch);
             }
             Event::WriterAhead { .. } => self.restarted(index, 0),
+            Event::Ready { renew: true, .. } => {
+                self.sites[index].disk.replica = None;
+                self.restarted(index, 0);
+            }
             _ => {}
         }
     }
@@ -707,11 +652,13 @@ impl World {
             self.restarted(index, 0);
             return;
         }
+        let mut remote = Vec::new();
         let site = &mut self.sites[index];
         let mut moved = BTreeMap::new();
         let ready = site.gossip.as_ref().is_some_and(Gossip::is_ready);
         while let Some(received) = site.queue.pop_front() {
             if site.disk.apply(&received) {
+                remote.push(received.envelope.dot);
                 moved.insert(
                     received.envelope.dot.writer,
                     Tip {
@@ -744,6 +691,8 @@ impl World {
             };
             let received = Received::decode(envelope.encode().into()).expect("our own transaction");
             assert_eq!(received.envelope, envelope);
+            let author = (!site.went_back).then_some(site.member);
+            self.pasts.insert(dot, (site.disk.vector.clone(), author));
             assert!(site.disk.apply(&received), "a dot was given out twice");
             moved.insert(
                 start,
@@ -758,23 +707,36 @@ impl World {
         if site.writes > 0 {
             self.commit_soon(index);
         }
+        self.check_settled(index, &remote);
         if !moved.is_empty() {
             let moved = moved.into_iter().collect();
             self.input(index, Input::Committed { moved, local });
         }
     }
 
+    /// The log of a site is over its limit: it goes, stable or not.
+    pub(crate) fn outgrow(&mut self, index: usize) {
+        let disk = &mut self.sites[index].disk;
+        disk.log.clear();
+        disk.trimmed.merge_max(&disk.vector);
+        let trimmed = disk.trimmed.clone();
+        self.input(index, Input::Trimmed(trimmed));
+    }
+
     fn trim(&mut self, index: usize, stable: &Vector) {
         let seats = |seat: MemberId| self.sites.iter().filter(|site| site.member == seat).count();
+        let view = self.view(index);
+        let counts = |seat| view.iter().any(|peer| peer.id == seat && counts(peer));
         let running = self
             .sites
             .iter()
             .enumerate()
-            .filter(|(_, site)| site.gossip.is_some());
+            .filter(|(_, site)| site.gossip.is_some() && counts(site.member));
         for (other, site) in running.filter(|(_, site)| !site.wiped && seats(site.member) == 1) {
             assert!(
                 site.disk.vector.covers_vector(stable),
-                "{index} calls stable what {other} lacks"
+                "{index} calls stable what {other} lacks: {stable:?}, which has {:?}",
+                site.disk.vector
             );
         }
         if !self.trims {
@@ -798,113 +760,6 @@ impl World {
             },
         );
     }
-
-    fn carry(&mut self, from: usize, connection: ConnectionId, class: usize, input: Carried) {
-        let jitter = Duration::from_micros(self.rng.below(8000));
-        let Some(link) = self
-            .links
-            .values_mut()
-            .find(|link| link.ends.contains(&(from, connection)))
-        else {
-            return;
-        };
-        let direction = usize::from(link.ends[1].0 == from && link.ends[1].1 == connection);
-        let (to, there) = link.ends[1 - direction];
-        let arrives =
-            (self.now + (self.delay)(from % 10, to % 10) + jitter).max(link.arrives[direction][class]);
-        link.arrives[direction][class] = arrives;
-        let after = arrives - self.now;
-        self.at(
-            after,
-            Happening::Over {
-                site: to,
-                connection: there,
-                class,
-                input,
-            },
-        );
-    }
-
-    fn arrive(&mut self, site: usize, connection: ConnectionId, class: usize, input: Carried) {
-        let Some(link) = self
-            .links
-            .values_mut()
-            .find(|link| link.ends.contains(&(site, connection)))
-        else {
-            return;
-        };
-        let here = usize::from(link.ends[1] == (site, connection));
-        let from = link.ends[1 - here].0;
-        let stuck = self.cuts.contains(&(from, site));
-        if stuck {
-            // Sent again until the connection dies.
-            let again = Duration::from_millis(200);
-            link.arrives[1 - here][class] = link.arrives[1 - here][class].max(self.now + again);
-            self.at(
-                again,
-                Happening::Over {
-                    site,
-                    connection,
-                    class,
-                    input,
-                },
-            );
-            return;
-        }
-        match input {
-            Carried::Message(message) => self.input(site, Input::Message { connection, message }),
-            Carried::Push(bytes) => self.input(site, Input::Pushed { connection, bytes }),
-            Carried::PullRequest { pull, vector } => self.serve(site, connection, pull, &vector),
-            Carried::PullAnswer {
-                pull,
-                transactions,
-                end,
-            } => {
-                self.input(
-                    site,
-                    Input::Pulled {
-                        connection,
-                        pull,
-                        transactions,
-                        end,
-                    },
-                );
-            }
-        }
-    }
-
-    fn serve(&mut self, site: usize, connection: ConnectionId, pull: u64, vector: &Vector) {
-        let disk = &self.sites[site].disk;
-        if !vector.covers_vector(&disk.trimmed) {
-            let answer = Carried::PullAnswer {
-                pull,
-                transactions: Vec::new(),
-                end: Some(PullEnd::Trimmed),
-            };
-            self.carry(site, connection, 1, answer);
-            return;
-        }
-        let beyond: Vec<Arc<[u8]>> = disk
-            .log
-            .iter()
-            .filter(|(dot, _)| !vector.covers(dot))
-            .map(|(_, bytes)| Arc::clone(bytes))
-            .collect();
-        for chunk in beyond.chunks(PULL_CHUNK) {
-            let answer = Carried::PullAnswer {
-                pull,
-                transactions: chunk.to_vec(),
-                end: None,
-            };
-            self.carry(site, connection, 1, answer);
-        }
-        let answer = Carried::PullAnswer {
-            pull,
-            transactions: Vec::new(),
-            end: Some(PullEnd::Done),
-        };
-        self.carry(site, connection, 1, answer);
-    }
 }
 
 impl Site {
@@ -924,6 +779,12 @@ impl Site {
             followed: Vector::new(),
             redrawn: false,
             wiped: false,
+            went_back: false,
+            peers: None,
+            settled: Vector::new(),
+            settled_without: BTreeSet::new(),
+            connected: BTreeMap::new(),
+            talks: Vec::new(),
             wakes: None,
             held_max: 0,
         }
@@ -936,6 +797,10 @@ impl Site {
     pub(crate) fn saw(&self, wanted: impl Fn(&Event) -> bool) -> bool {
         self.events.iter().any(wanted)
     }
+}
+
+fn counts(peer: &Peer) -> bool {
+    matches!(peer.state, PeerState::Active | PeerState::Leaving)
 }
 
 pub(crate) fn member(index: usize) -> MemberId {

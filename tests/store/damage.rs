@@ -123,6 +123,13 @@ async fn a_flipped_bit_is_noticed_wherever_it_is() {
         if family == Family::Meta {
             continue; // Damaged, the replica does not open: see below.
         }
+        if family == Family::Sums {
+            // Made again from the digests when the replica opens.
+            let disk = origin.disk.copy();
+            assert!(disk.flip_bit(family, &key, 9));
+            Replica::on(disk, 3, &time, &passwords, KeepLog::Everything).assert_sound();
+            continue;
+        }
         for bit in (0..length * 8).step_by(13) {
             let disk = origin.disk.copy();
             assert!(disk.flip_bit(family, &key, bit));

@@ -103,6 +103,7 @@ impl Gossiper {
                 features: quirks.features,
                 fingerprints: quirks.fingerprints,
                 startup_grace: Duration::from_millis(100),
+                look_interval: None,
                 limits: Limits::default(),
             },
             members: members.collect(),

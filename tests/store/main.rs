@@ -8,4 +8,5 @@ mod damage;
 mod faults;
 mod replica;
 mod review;
+mod snapshot;
 mod world;

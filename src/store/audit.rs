@@ -42,7 +42,7 @@ impl Audit {
     }
 }
 
-pub(super) fn audit(disk: &dyn DiskRead) -> Result<Audit, ReadError> {
+pub(crate) fn audit(disk: &dyn DiskRead) -> Result<Audit, ReadError> {
     let mut audit = Audit::default();
     let mut views = BTreeMap::new();
     let mut heads = BTreeMap::new();

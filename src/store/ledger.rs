@@ -17,6 +17,7 @@ use super::{
     space::Space,
     txn::{Staged, TransactError, Txn},
 };
+use crate::planted::{self, Bug};
 
 /// Bytes of a transaction's body that a local write may fill: what is left of a transaction is for its envelope.
 const BODY_BYTES_MAX: usize = crdt::TRANSACTION_BYTES_MAX - 4096;
@@ -28,7 +29,7 @@ const TRIM_ENTRIES_MAX: usize = 4096;
 const SWEEP_CELLS_MAX: usize = 65_536;
 
 /// Something to commit.
-pub(super) enum Work {
+pub(crate) enum Work {
     /// A write of this replica.
     Local(LocalWork),
     /// A transaction from elsewhere. The caller keeps causal order; the ledger checks it.
@@ -42,27 +43,27 @@ pub(super) enum Work {
 /// A transaction of this replica, and its bytes.
 type Written = (Dot, Arc<[u8]>);
 /// Runs a local write, and says what becomes of it.
-pub(super) type LocalWork = Box<dyn FnOnce(&mut Txn<'_>) -> Verdict + Send>;
+pub(crate) type LocalWork = Box<dyn FnOnce(&mut Txn<'_>) -> Verdict + Send>;
 /// Tells the one who waits.
-pub(super) type Finish = Box<dyn FnOnce(Result<Done, TransactError>) + Send>;
+pub(crate) type Finish = Box<dyn FnOnce(Result<Done, TransactError>) + Send>;
 
 /// What a local write's closure came to.
-pub(super) struct Verdict {
+pub(crate) struct Verdict {
     /// False: a refusal of the domain; nothing of it is written.
-    pub(super) keep: bool,
-    pub(super) finish: Finish,
+    pub(crate) keep: bool,
+    pub(crate) finish: Finish,
 }
 
 /// Those who wait for a group, and what each is to be told.
 #[derive(Default)]
-pub(super) struct Answers {
+pub(crate) struct Answers {
     waiting: Vec<(Finish, Result<Done, TransactError>)>,
     failure: Option<TransactError>,
 }
 
 impl Answers {
     /// Tells everyone. If the batch failed, nobody is told of success.
-    pub(super) fn tell(self) {
+    pub(crate) fn tell(self) {
         for (finish, result) in self.waiting {
             finish(match &self.failure {
                 Some(error) => result.and(Err(error.clone())),
@@ -74,9 +75,9 @@ impl Answers {
 
 /// A local write that is durable here.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Done {
-    pub(super) dot: Option<Dot>,
-    pub(super) hlc: Hlc,
+pub(crate) struct Done {
+    pub(crate) dot: Option<Dot>,
+    pub(crate) hlc: Hlc,
 }
 
 /// What a group came to.
@@ -95,7 +96,7 @@ pub struct Committed {
     /// What was trimmed from the log, if anything was.
     pub trimmed: Option<Vector>,
     /// There is more to trim than one batch takes.
-    pub(super) trim_on: Option<Vector>,
+    pub(crate) trim_on: Option<Vector>,
     /// What went to quarantine or is missing.
     pub counts: Counts,
     /// The cluster record is among what changed.
@@ -174,7 +175,11 @@ impl Ledger {
         let start = Writer {
             replica,
             epoch: epoch.saturating_add(1),
-            nonce: random.random(),
+            nonce: if planted::is(Bug::StartsByTheClock) {
+                [0x5e; 8]
+            } else {
+                random.random()
+            },
         };
         let mut own_starts = std::mem::take(&mut found.own_starts);
         // The first transaction of this start follows the last of the start before.
@@ -229,7 +234,7 @@ impl Ledger {
 
     /// Commits a group as one batch. On an error the outcome is unknown. Nobody is told yet, of success or failure:
     /// the caller does that with the answers, once the new state is published.
-    pub(super) fn commit(
+    pub(crate) fn commit(
         &mut self,
         now_ms: u64,
         space: Space,
@@ -248,8 +253,11 @@ impl Ledger {
             .map_err(LedgerError::from)
             .and(outcome)
             .and_then(|(batch, committed)| {
-                if !batch.is_empty() {
-                    disk.write(&batch)?;
+                if !batch.is_empty()
+                    && let Err(error) = disk.write(&batch)
+                    && !planted::is(Bug::AnswersBeforeSync)
+                {
+                    return Err(error.into());
                 }
                 Ok(committed)
             });
@@ -390,7 +398,7 @@ impl Ledger {
         let envelope = Envelope {
             dot,
             predecessor: last.map_or([0; 8], |tip| tip.hash),
-            follows: self.follows.iter().map(|(writer, tip)| (*writer, *tip)).collect(),
+            follows: self.follows(),
             body: encoded,
         };
         let bytes: Arc<[u8]> = envelope.encode().into();
@@ -415,6 +423,15 @@ impl Ledger {
         Ok(Ok((dot, bytes)))
     }
 
+    fn follows(&self) -> Vec<(Writer, Tip)> {
+        let skipped = usize::from(planted::is(Bug::SkipsDependency));
+        self.follows
+            .iter()
+            .skip(skipped)
+            .map(|(writer, tip)| (*writer, *tip))
+            .collect()
+    }
+
     fn is_next(&self, envelope: &Envelope) -> bool {
         let last = self.vector.get(&envelope.dot.writer);
         envelope.dot.number == last.map_or(0, |tip| tip.number) + 1
@@ -437,7 +454,11 @@ impl Ledger {
     ) -> Result<bool, ReadError> {
         let dot = received.envelope.dot;
         let place = self.next_place;
-        self.log(batch, dot, &received.bytes);
+        if planted::is(Bug::Reencodes) {
+            self.log(batch, dot, &received.envelope.encode());
+        } else {
+            self.log(batch, dot, &received.bytes);
+        }
         let tip = Tip {
             number: dot.number,
             hash: received.hash,

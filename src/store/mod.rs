@@ -46,6 +46,13 @@ pub use self::{
     space::{Space, free_bytes},
     txn::{CHANGES_MAX, TransactError, Txn},
 };
+#[cfg(feature = "lab")]
+pub(crate) use self::{
+    audit::audit,
+    layout::unseal,
+    ledger::{Verdict as Ruling, Work as Task},
+    log::read as read_log,
+};
 use self::{
     committer::{Committer, Queue},
     disk::{Disk, DiskError, DiskRead, Family, memory::MemoryDisk, rocks::RocksDisk},

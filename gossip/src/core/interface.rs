@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::envelope::Received;
 use super::vector::{Dot, MemberId, Tip, Vector, Writer};
 use super::wire::{Message, PullEnd};
+use crate::planted::{self, Bug};
 use crate::reconcile::{Purpose, Verdict};
 
 /// The time, as the driver reads it.
@@ -251,5 +252,6 @@ impl Peer {
     /// Does it count for durability and stability?
     pub(super) fn counts(&self) -> bool {
         matches!(self.state, PeerState::Active | PeerState::Leaving)
+            || (self.state == PeerState::Joining && planted::is(Bug::JoinerCounts))
     }
 }

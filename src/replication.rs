@@ -11,8 +11,9 @@ use std::{
 };
 
 use gossip::{
-    Dot, Event, Received, Vector, Writer,
+    Dot, Event, MemberId, Received, Vector, Writer,
     quic::{LogChunk, Node, ReadLogError, Replica},
+    snapshot::{Sink, SnapshotError, Source},
 };
 use tokio::sync::{Notify, watch};
 
@@ -206,10 +207,42 @@ impl Replica for Replication {
         self.store.state().vector.clone()
     }
 
+    fn snapshot_source(&self, for_member: MemberId) -> Result<Arc<dyn Source>, SnapshotError> {
+        self.store.snapshot_source(for_member)
+    }
+
+    fn snapshot_sink(&self) -> Result<Box<dyn Sink>, SnapshotError> {
+        self.store.snapshot_sink()
+    }
+
+    fn install_snapshot(&self) -> Result<(), SnapshotError> {
+        self.store
+            .install_snapshot()
+            .map_err(|error| SnapshotError(error.to_string()))?;
+        self.members_changed.notify_one();
+        tracing::info!("a copy of a peer's data was installed");
+        Ok(())
+    }
+
     fn event(&self, event: Event) {
         match event {
-            Event::Ready { alone: false } => tracing::info!("caught up with every peer in reach: ready"),
-            Event::Ready { alone: true } => tracing::warn!("ready, but alone: no peer was in reach"),
+            Event::Ready { alone: false, .. } => tracing::info!("caught up with every peer in reach: ready"),
+            Event::Ready { alone: true, renew } => {
+                tracing::warn!("ready, but alone: no peer was in reach");
+                if renew {
+                    // Before any write: the committer begins again before it takes what waits.
+                    self.store.begin_again(Beginning {
+                        new_replica: true,
+                        ..Beginning::default()
+                    });
+                }
+            }
+            Event::Unready => self.alarm(
+                "what this replica lacks is in no reachable log any more: it catches up by states, and is not ready \
+                 until then",
+            ),
+            Event::Evicted => self.alarm("this member was evicted, or has left: it only hands over what it has"),
+            Event::HandedOver => tracing::warn!("everything here is at every member in reach"),
             Event::LaterStart { known, live } => self.later_start(known, live),
             Event::WriterAhead { dot, from } => {
                 tracing::warn!(%from, number = dot.number, "a peer has more of this start than was told");
@@ -225,10 +258,6 @@ impl Replica for Replication {
             )),
             Event::Refused { member, words } => tracing::warn!(%member, words, "refused"),
             Event::Misbehaved { member, why } => tracing::warn!(%member, why, "a peer misbehaved"),
-            Event::NeedsSnapshot { from } => self.alarm(format_args!(
-                "what this replica lacks is in no reachable log ({from} has trimmed it): it needs a copy of a peer's \
-                 data"
-            )),
             Event::ClockSkew { offset_ms } => {
                 self.alarm(format_args!("the clock here is {offset_ms} ms behind the median of the peers"));
             }
@@ -284,6 +313,8 @@ impl Listener for Commits {
         let node = replication.node.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(node) = &*node {
             node.restarted(start, own_starts.to_vec(), vector.clone());
+            // With a peer's copy installed the log begins where that peer's does.
+            node.trimmed(replication.store.state().trimmed.clone());
         }
     }
 

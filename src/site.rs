@@ -30,6 +30,8 @@ use crate::{
 const PROTOCOL_VERSIONS: (u16, u16) = (1, 1);
 /// With a clock further off than this from the median of at least three peers, local writes are refused.
 const CLOCK_SKEW_MAX_MS: u64 = 60_000;
+/// How often each peer is compared with.
+const LOOK_INTERVAL: Duration = Duration::from_secs(60);
 /// How often the site looks whether its own entry in the cluster record is right, beside when the record changes.
 const MEMBERS_LOOK: Duration = Duration::from_secs(10);
 
@@ -175,6 +177,7 @@ impl Site {
             ]
             .into(),
             startup_grace: config.startup_grace,
+            look_interval: Some(LOOK_INTERVAL),
             limits: gossip::Limits::default(),
         };
         #[cfg(feature = "lab")]

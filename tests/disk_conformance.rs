@@ -6,7 +6,15 @@
 
 use std::{ops::ControlFlow, sync::Arc};
 
-use persona::store::disk::{Batch, Disk, DiskError, Family, memory::MemoryDisk, rocks::RocksDisk};
+use gossip::{
+    ReplicaId, Tip, Vector, Writer,
+    snapshot::{Action, Giver, Sink, Source, Taker},
+};
+use persona::store::disk::{
+    Batch, Covered, Disk, DiskError, DiskRead, Family,
+    memory::{Fault, MemoryDisk},
+    rocks::RocksDisk,
+};
 
 fn on_both(story: impl Fn(Arc<dyn Disk>)) {
     story(Arc::new(MemoryDisk::new()));
@@ -135,7 +143,6 @@ fn what_was_written_is_there_after_reopening() {
 
 #[test]
 fn a_crash_of_the_model_keeps_exactly_what_was_synced() {
-    use persona::store::disk::memory::Fault;
     let disk = MemoryDisk::new();
     disk.write(&put(Family::Log, b"1", b"x")).expect("written");
     for (fault, found) in [
@@ -160,4 +167,266 @@ fn a_crash_of_the_model_keeps_exactly_what_was_synced() {
         disk.reopen().expect("reopened");
     }
     assert_eq!(get(&disk, Family::Log, b"1"), Some(b"x".to_vec()));
+}
+
+/// Two disks of each kind: one to copy, one to copy to.
+fn on_two_of_both(story: impl Fn(Arc<dyn Disk>, Arc<dyn Disk>)) {
+    story(Arc::new(MemoryDisk::new()), Arc::new(MemoryDisk::new()));
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let rocks = |name: &str| RocksDisk::open(&directory.path().join(name)).expect("a new RocksDB");
+    story(Arc::new(rocks("one")), Arc::new(rocks("two")));
+}
+
+fn vector(number: u64) -> Vector {
+    let writer = Writer {
+        replica: ReplicaId([1; 8]),
+        epoch: 1,
+        nonce: [2; 8],
+    };
+    let hash = [3; 8];
+    [(writer, Tip { number, hash })].into_iter().collect()
+}
+
+/// A manifest that says how many keys of `meta` the checkpoint saw.
+fn describe(disk: &dyn DiskRead) -> Result<Covered, DiskError> {
+    let mut keys = 0;
+    disk.scan(Family::Meta, b"", &mut |_, _| {
+        keys += 1;
+        ControlFlow::Continue(())
+    })?;
+    Ok(Covered {
+        vector: vector(keys),
+        trimmed: Vector::new(),
+        note: b"noted".to_vec(),
+    })
+}
+
+fn checkpoint(disk: &dyn Disk) -> Arc<dyn Source> {
+    Arc::from(disk.checkpoint(&mut describe).expect("a checkpoint"))
+}
+
+/// Moves so many frames from one to the other; all of them if there are fewer.
+fn transfer(source: &Arc<dyn Source>, sink: Box<dyn Sink>, frames_max: usize) -> bool {
+    let (mut giver, mut taker) = (Giver::new(source.clone()), Taker::new(sink));
+    let mut to_giver: Vec<Action> = taker.more().expect("a question").into_iter().collect();
+    let mut frames = 0;
+    loop {
+        for action in std::mem::take(&mut to_giver) {
+            if let Action::Send(frame) = action {
+                giver.handle(&frame).expect("a frame for the giver");
+            }
+        }
+        while let Some(Action::Send(frame)) = giver.more().expect("a readable checkpoint") {
+            if frames == frames_max {
+                return false;
+            }
+            frames += 1;
+            to_giver.extend(taker.handle(&frame).expect("a frame for the taker"));
+        }
+        if to_giver.contains(&Action::Done) {
+            return true;
+        }
+    }
+}
+
+type Everything = Vec<(Family, Vec<u8>, Vec<u8>)>;
+
+fn everything(disk: &dyn Disk) -> Everything {
+    let mut found = Vec::new();
+    disk.read(&mut |snapshot| {
+        for family in Family::ALL {
+            snapshot
+                .scan(family, b"", &mut |key, value| {
+                    found.push((family, key.to_vec(), value.to_vec()));
+                    ControlFlow::Continue(())
+                })
+                .expect("a scan");
+        }
+    })
+    .expect("a snapshot");
+    found
+}
+
+/// A few entries in each family, some overwritten and deleted, some flushed, some not.
+fn fill(disk: &dyn Disk, rounds: u32) {
+    for round in 0..rounds {
+        let mut batch = Batch::new();
+        for family in Family::ALL {
+            for number in 0..40_u32 {
+                let key = (number * (round + 1) % 97).to_be_bytes();
+                let value = format!("{} of round {round} in {}", "v".repeat(500), family.name());
+                batch.put(family, key, value.into_bytes());
+            }
+            batch.delete(family, (round % 7).to_be_bytes());
+        }
+        disk.write(&batch).expect("written");
+    }
+}
+
+#[test]
+fn a_copy_holds_what_was_there_at_its_moment_and_nothing_of_meta() {
+    on_two_of_both(|from, to| {
+        fill(&*from, 30);
+        let expected: Everything = everything(&*from)
+            .into_iter()
+            .filter(|(family, ..)| family.travels())
+            .collect();
+        let keys_of_meta = keys(&*from, Family::Meta, b"").len() as u64;
+        let copy = checkpoint(&*from);
+        fill(&*from, 50);
+        assert_eq!(copy.manifest().vector, vector(keys_of_meta));
+
+        fill(&*to, 3);
+        assert_eq!(to.arrived().expect("readable"), None);
+        assert!(transfer(&copy, to.incoming().expect("a sink"), usize::MAX));
+        let arrived = to.arrived().expect("readable").expect("a whole copy");
+        assert_eq!(arrived, *copy.manifest());
+        assert_eq!(arrived.note, b"noted");
+        to.install(&arrived, &put(Family::Meta, b"mine", b"x"))
+            .expect("installed");
+
+        let mut expected = expected;
+        expected.insert(0, (Family::Meta, b"mine".to_vec(), b"x".to_vec()));
+        for _ in 0..2 {
+            assert_eq!(everything(&*to), expected);
+            to.reopen().expect("reopened");
+        }
+        assert_eq!(to.arrived().expect("readable"), None, "it is installed once");
+        to.write(&put(Family::Views, b"more", b"x")).expect("it goes on");
+        assert_eq!(keys(&*from, Family::Meta, b"").len() as u64, keys_of_meta);
+    });
+}
+
+#[test]
+fn no_byte_of_meta_is_in_any_file_that_travels() {
+    on_both(|disk| {
+        for round in 0..20 {
+            fill(&*disk, 1);
+            let secret = format!("the secret of round {round}").into_bytes();
+            disk.write(&put(Family::Meta, &secret, &secret)).expect("written");
+        }
+        let copy = checkpoint(&*disk);
+        for (place, file) in copy.manifest().files.iter().enumerate() {
+            let bytes = copy.read(place, 0, usize::MAX).expect("readable");
+            assert_eq!(bytes.len() as u64, file.bytes);
+            let found = bytes.windows(13).any(|window| window == b"the secret of");
+            assert!(!found, "in {}", file.name);
+            let found = bytes.windows(7).any(|window| window == b"in meta");
+            assert!(!found, "in {}", file.name);
+        }
+    });
+}
+
+#[test]
+fn a_copy_that_is_broken_off_goes_on_and_one_of_another_moment_starts_over() {
+    on_two_of_both(|from, to| {
+        fill(&*from, 100);
+        let copy = checkpoint(&*from);
+        let mut tries = 0;
+        for frames_max in 1.. {
+            tries += 1;
+            if transfer(&copy, to.incoming().expect("a sink"), frames_max) {
+                break;
+            }
+            assert_eq!(to.arrived().expect("readable"), None);
+        }
+        let frames = copy
+            .manifest()
+            .files
+            .iter()
+            .map(|file| 1 + file.bytes as usize / gossip::snapshot::PIECE_BYTES_MAX)
+            .sum::<usize>();
+        assert!(
+            tries < frames,
+            "{tries} tries for {frames} frames: nothing came twice"
+        );
+
+        let first = to.arrived().expect("readable").expect("a whole copy");
+        fill(&*from, 1);
+        from.write(&put(Family::Meta, b"one more", b"x"))
+            .expect("written");
+        let second = checkpoint(&*from);
+        assert_ne!(second.manifest().id, first.id);
+        assert!(!transfer(&second, to.incoming().expect("a sink"), 2));
+        assert_eq!(to.arrived().expect("readable"), None);
+        let none = Batch::new();
+        assert!(to.install(&first, &none).is_err(), "the first is gone");
+        assert!(transfer(&second, to.incoming().expect("a sink"), usize::MAX));
+        assert!(to.install(&first, &none).is_err(), "it is not what has come");
+        to.install(second.manifest(), &none).expect("installed");
+    });
+}
+
+#[test]
+fn one_copy_comes_at_a_time() {
+    on_both(|disk| {
+        let first = disk.incoming().expect("a sink");
+        assert!(disk.incoming().is_err());
+        drop(first);
+        assert!(disk.incoming().is_ok());
+    });
+}
+
+#[test]
+fn an_install_that_fails_leaves_all_of_the_old_or_all_of_the_new() {
+    for (fault, landed) in [
+        (Fault::Full, false),
+        (Fault::Lost, false),
+        (Fault::Landed, true),
+        (Fault::Unsynced, false),
+    ] {
+        let (from, to) = (MemoryDisk::new(), MemoryDisk::new());
+        fill(&from, 5);
+        to.write(&put(Family::Views, b"old", b"x")).expect("written");
+        let old = everything(&to);
+        let copy = checkpoint(&from);
+        assert!(transfer(&copy, to.incoming().expect("a sink"), usize::MAX));
+        to.plan(fault);
+        assert!(to.install(copy.manifest(), &Batch::new()).is_err(), "{fault:?}");
+        to.crash();
+        to.reopen().expect("reopened");
+        assert_eq!(everything(&to) != old, landed, "{fault:?}");
+    }
+}
+
+#[test]
+fn what_was_deleted_is_in_no_file_after_compaction() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let disk = RocksDisk::open(&directory.path().join("store")).expect("a new RocksDB");
+    fill(&disk, 10);
+    let secret = b"a secret that is to be forgotten";
+    for family in Family::ALL {
+        disk.write(&put(family, b"s", secret)).expect("written");
+    }
+    fill(&disk, 60);
+    let kept = checkpoint(&disk);
+    for family in Family::ALL {
+        let mut batch = Batch::new();
+        batch.delete(family, b"s");
+        disk.write(&batch).expect("written");
+    }
+    assert!(
+        files_with(directory.path(), secret) > 0,
+        "deleted is not yet gone"
+    );
+    disk.compact().expect("compacted");
+    assert_eq!(files_with(directory.path(), secret), 0);
+    assert!(kept.read(0, 0, 1).is_err(), "the checkpoint is gone as well");
+    assert!(disk.checkpoint(&mut describe).is_ok());
+    disk.reopen().expect("reopened");
+    assert_eq!(files_with(directory.path(), secret), 0);
+}
+
+fn files_with(directory: &std::path::Path, bytes: &[u8]) -> usize {
+    let entries = std::fs::read_dir(directory).expect("a directory");
+    entries
+        .map(|entry| entry.expect("an entry").path())
+        .map(|path| match path.is_dir() {
+            true => files_with(&path, bytes),
+            false => {
+                let found = std::fs::read(&path).expect("a file");
+                usize::from(found.windows(bytes.len()).any(|window| window == bytes))
+            }
+        })
+        .sum()
 }

@@ -46,6 +46,7 @@ fn samples() -> Vec<Message> {
         vector: sample_vector(),
         trimmed: Vector::new(),
         ready: true,
+        holding: true,
         wall_ms: 1_700_000_000_000,
     };
     let moved = Moved::from(&sample_vector());
@@ -55,6 +56,7 @@ fn samples() -> Vec<Message> {
         hash: Some([4; 16]),
         trimmed: Moved::default(),
         ready: false,
+        holding: true,
         wall_ms: 5,
     };
     let ack = Ack {

@@ -86,6 +86,7 @@ impl Machine {
             features: BTreeSet::new(),
             fingerprints: BTreeMap::from([("index key".to_owned(), [1; 8])]),
             startup_grace: Duration::from_secs(10),
+            look_interval: None,
             limits: Limits {
                 early_count_max: 4,
                 ..Limits::default()
@@ -175,6 +176,7 @@ fn hello(from: u8, vector: Vector) -> Hello {
         vector,
         trimmed: Vector::new(),
         ready: true,
+        holding: false,
         wall_ms: WALL,
     }
 }
@@ -191,6 +193,7 @@ fn state(counter: u64, entries: Vec<(Writer, Tip)>) -> Message {
     Message::State(State {
         counter,
         moved,
+        ready: true,
         wall_ms: WALL,
         ..State::default()
     })
@@ -381,32 +384,6 @@ fn a_pull_that_stands_still_is_given_up_for_another_peer() {
         pull: first[0].1
     }));
     assert_eq!(pulls(&outputs).first().map(|pull| pull.0), Some(3));
-}
-
-#[test]
-fn what_no_log_has_needs_a_snapshot_said_once() {
-    let mut old = Author::new(writer(4, 1));
-    old.write(b"trimmed", &[]);
-    let mut machine = Machine::new(Vector::new());
-    machine.connect(2, 2);
-    let mut trimmed = hello(2, old.vector());
-    trimmed.trimmed = old.vector();
-    let outputs = machine.say(2, Message::Hello(Box::new(trimmed)));
-    assert!(pulls(&outputs).is_empty());
-    assert_eq!(events(&outputs), [Event::NeedsSnapshot { from: member(2) }]);
-    assert!(events(&machine.wait(5000)).is_empty());
-    // Another has it still.
-    let asked = pulls(&machine.meet(3, old.vector()));
-    assert_eq!(asked.len(), 1);
-    let input = Input::Pulled {
-        connection: ConnectionId(3),
-        pull: asked[0].1,
-        transactions: Vec::new(),
-        end: Some(PullEnd::Trimmed),
-    };
-    machine.give(input);
-    machine.wait(11_000);
-    assert!(!machine.gossip.is_ready());
 }
 
 #[test]
@@ -677,7 +654,10 @@ fn readiness_waits_for_fixed_targets() {
     machine.push(2, &bytes);
     assert!(!machine.gossip.is_ready(), "delivered is not on disk");
     let outputs = machine.commit(vec![(two.writer, first)]);
-    assert!(events(&outputs).contains(&Event::Ready { alone: false }));
+    assert!(events(&outputs).contains(&Event::Ready {
+        alone: false,
+        renew: false
+    }));
 
     let mut machine = Machine::new(Vector::new());
     machine.meet(2, two.vector());
@@ -686,7 +666,10 @@ fn readiness_waits_for_fixed_targets() {
     });
     machine.wait(9000);
     assert!(!machine.gossip.is_ready());
-    assert!(events(&machine.wait(1100)).contains(&Event::Ready { alone: true }));
+    assert!(events(&machine.wait(1100)).contains(&Event::Ready {
+        alone: true,
+        renew: false
+    }));
     assert!(machine.gossip.is_alone());
 }
 
@@ -830,22 +813,6 @@ fn isolation_comes_after_a_minute_and_goes_with_a_word() {
     assert!(!events(&machine.wait(59_900)).contains(&Event::Isolated(true)));
     assert!(events(&machine.wait(200)).contains(&Event::Isolated(true)));
     assert!(events(&machine.meet(2, Vector::new())).contains(&Event::Isolated(false)));
-}
-
-#[test]
-fn an_evicted_peer_is_let_go() {
-    let mut machine = Machine::new(Vector::new());
-    machine.meet(2, Vector::new());
-    let evicted = Peer {
-        id: member(2),
-        name: "two-1".to_owned(),
-        site: "two".to_owned(),
-        state: PeerState::Evicted,
-    };
-    let outputs = machine.give(Input::Members(vec![evicted]));
-    assert_eq!(closed(&outputs), [2]);
-    assert_eq!(machine.gossip.connected_sites(), 0);
-    assert_eq!(closed(&machine.connect(9, 2)), [9]);
 }
 
 #[test]

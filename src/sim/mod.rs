@@ -5,6 +5,8 @@
 //! | --- | --- |
 //! | `options` | what a seed chooses beforehand |
 //! | `world`, `process`, `network` | a calendar; a replica and what drives it; links between them |
+//! | `talks` | conversations about what two hold, and copies |
+//! | `members` | who belongs to the cluster, as each has it |
 //! | `people` | the domain's own deeds, done at whichever site is reached |
 //! | `trouble/` | those who make trouble |
 //! | `check/` | those who check, ignorant of the trouble |
@@ -20,6 +22,7 @@
 
 mod campaign;
 mod check;
+mod members;
 mod network;
 mod options;
 mod people;
@@ -29,6 +32,7 @@ mod rng;
 mod seed;
 mod shrink;
 mod story;
+mod talks;
 mod tally;
 mod trouble;
 mod world;

@@ -38,6 +38,8 @@ pub(crate) enum Class {
     Control,
     Push,
     Pull,
+    /// Conversations about what both hold, and copies.
+    Talk,
 }
 
 /// Two processes that hear each other.
@@ -45,7 +47,7 @@ pub(crate) struct Link {
     /// Who, and by which number each knows it.
     pub(crate) ends: [(usize, ConnectionId); 2],
     /// When the last thing arrives, by direction and class.
-    pub(crate) arrives: [[Duration; 3]; 2],
+    pub(crate) arrives: [[Duration; 4]; 2],
     pub(crate) cut_since: Option<Duration>,
 }
 
@@ -101,7 +103,7 @@ impl Network {
             id,
             Link {
                 ends: [(from, ends[0]), (to, ends[1])],
-                arrives: [[now; 3]; 2],
+                arrives: [[now; 4]; 2],
                 cut_since: None,
             },
         );

@@ -59,15 +59,15 @@ impl Options {
             sites,
             replicas,
             deeds: if large {
-                rng.between(10, 30)
+                rng.between(15, 40)
             } else {
-                rng.between(20, 70)
+                rng.between(40, 140)
             },
             addresses: rng.between(2, 10),
             storm: Duration::from_secs(if large {
-                rng.between(5, 12)
+                rng.between(8, 15)
             } else {
-                rng.between(8, 40)
+                rng.between(15, 50)
             } as u64),
             trims,
             troubles,

@@ -7,11 +7,12 @@ use std::{
     time::Duration,
 };
 
-use crdt::{AccountId, ClaimedBy, ClusterWrite, Hlc, Password};
+use crdt::{AccountId, ClaimedBy, ClusterWrite, Hlc, MemberId, MemberState, Password};
 use gossip::Dot;
 
 use super::{
     check::Meaning,
+    members,
     options::Options,
     rng::Rng,
     world::{Happening, World, read_records},
@@ -20,7 +21,7 @@ use crate::{
     identity::{
         Address, HashedPassword, IndexKey, OperationError, Proof, Refusal, Word, account, emails, sign_in,
     },
-    store::{ReadError, Records, Snapshot, Txn},
+    store::{ReadError, Records, Snapshot, TransactError, Txn},
 };
 
 /// The people of a world, and what they remember.
@@ -78,6 +79,10 @@ pub(crate) enum Deed {
         name: String,
         value: Vec<u8>,
     },
+    Member {
+        id: MemberId,
+        state: MemberState,
+    },
 }
 
 /// What became of a deed.
@@ -86,7 +91,7 @@ pub(crate) enum Outcome {
     /// Durable here; `None` if it was so before.
     Done(Option<Dot>),
     Refused(Refusal),
-    Failed(String),
+    Failed(TransactError),
 }
 
 impl Deed {
@@ -130,6 +135,10 @@ impl Deed {
             Deed::Cancel { account } => account::cancel(txn, *account, usize::MAX, &BTreeSet::new()),
             Deed::WrongPassword { account } => {
                 sign_in::fail(txn, (*account).into(), 1)?;
+                Ok(Ok(()))
+            }
+            Deed::Member { id, state } => {
+                members::write_state(txn, *id, *state)?;
                 Ok(Ok(()))
             }
             Deed::Setting { name, value } => {
@@ -200,6 +209,10 @@ impl Deed {
             }
             Deed::Cancel { account } => vec![Meaning::Cancelled(*account)],
             Deed::WrongPassword { .. } => Vec::new(),
+            Deed::Member { id, state } => vec![Meaning::Member {
+                id: *id,
+                state: *state,
+            }],
             Deed::Setting { name, .. } => vec![Meaning::Set(name.clone())],
         })
     }
@@ -219,6 +232,7 @@ impl Deed {
             Deed::Cancel { account } => format!("cancel {account}"),
             Deed::WrongPassword { account } => format!("a wrong password for {account}"),
             Deed::Setting { name, .. } => format!("set {name}"),
+            Deed::Member { id, state } => format!("member {id} is {state:?}"),
         }
     }
 }
@@ -257,10 +271,6 @@ impl People {
     pub(crate) fn rest(&mut self) {
         self.left = 0;
         self.errands.clear();
-    }
-
-    pub(crate) fn idle(&self) -> bool {
-        self.pending.is_empty()
     }
 
     /// A hash in form, which nobody computed: no checker signs in.
@@ -395,10 +405,7 @@ impl World {
         let every = self.people.every.as_millis() as u64;
         let wait = self.people.rng.ms(0, every * 2);
         self.after(wait, Happening::Deed);
-        let at = self.people.rng.below(self.processes.len());
-        if !self.processes[at].serves() {
-            return;
-        }
+        let Some(at) = self.one_that_serves() else { return };
         let counter = self.people.rng.next() as u16;
         let now = Hlc::new(self.wall_ms(at), counter);
         let disk = self.processes[at].disk.clone();
@@ -441,21 +448,37 @@ impl World {
         let Some(deed) = self.people.errands.remove(&errand) else {
             return;
         };
-        let at = self.people.rng.below(self.processes.len());
-        self.do_at(at, deed);
+        match self.one_that_serves() {
+            Some(at) => {
+                self.do_at(at, deed);
+            }
+            None => self.tally.count("deeds that found no site", 1),
+        }
+    }
+
+    /// Where people are sent: a site that serves.
+    fn one_that_serves(&mut self) -> Option<usize> {
+        let serve: Vec<usize> = (0..self.processes.len())
+            .filter(|at| self.processes[*at].serves())
+            .collect();
+        self.people.rng.pick(&serve)
     }
 
     /// Somebody asks a site to do something. One that does not serve is left alone.
     pub(crate) fn do_at(&mut self, at: usize, deed: Deed) -> bool {
-        if !self.processes[at].serves() {
-            self.tally.count("deeds that found no site", 1);
-            return false;
+        let serves = self.processes[at].serves();
+        if serves {
+            self.do_now(at, deed);
         }
+        serves
+    }
+
+    /// A site writes, also for itself.
+    pub(crate) fn do_now(&mut self, at: usize, deed: Deed) {
         self.people.next += 1;
         let id = self.people.next;
         self.people.pending.insert(id, deed.clone());
         self.write(at, id, deed);
-        true
     }
 
     /// The replica has done it, or has not.
@@ -492,7 +515,12 @@ impl World {
                 self.checks.meant(dot, meanings.unwrap_or_default());
             }
             Outcome::Done(None) => self.tally.count("writes that changed nothing", 1),
-            Outcome::Refused(_) => self.tally.count("refusals", 1),
+            Outcome::Refused(why) => {
+                self.tally.count("refusals", 1);
+                self.tally
+                    .count("refusals of who was too early", u64::from(why == Refusal::NotYet));
+            }
+            Outcome::Failed(TransactError::Full) => self.tally.count("writes refused by a full disk", 1),
             Outcome::Failed(_) => self.tally.count("writes that failed", 1),
         }
         if !matches!(outcome, Outcome::Done(Some(_))) {

@@ -67,6 +67,8 @@ pub(crate) struct Running {
     pub(crate) ledger: Option<Ledger>,
     pub(crate) space: Space,
     pub(crate) draining: bool,
+    /// It is an active member, as far as it knows.
+    pub(crate) takes_part: bool,
     queue: VecDeque<Task>,
     committing: bool,
     begin_again: Option<Beginning>,
@@ -105,7 +107,9 @@ impl Process {
     pub(crate) fn serves(&self) -> bool {
         self.running.as_ref().is_some_and(|running| {
             running.ledger.is_some()
+                && running.begin_again.is_none()
                 && running.gossip.is_ready()
+                && running.takes_part
                 && !running.draining
                 && running
                     .gossip
@@ -178,6 +182,7 @@ impl World {
             features: BTreeSet::new(),
             fingerprints: BTreeMap::new(),
             startup_grace: Duration::from_secs(10),
+            look_interval: None,
             limits: Limits {
                 early_count_max: 64,
                 ..Limits::default()
@@ -188,7 +193,7 @@ impl World {
             config,
             ledger.vector().clone(),
             ledger.trimmed().clone(),
-            self.peers.clone(),
+            self.peers_seen_by(at),
         );
         let name = &self.processes[at].name;
         self.story
@@ -200,6 +205,7 @@ impl World {
             ledger: Some(ledger),
             space: Space::Enough,
             draining: false,
+            takes_part: false,
             queue: VecDeque::new(),
             committing: false,
             begin_again: None,
@@ -211,7 +217,7 @@ impl World {
             self.dial_soon(at, other);
             self.dial_soon(other, at);
         }
-        self.drive(at);
+        self.members_may_have_changed(at);
     }
 
     /// The process ends at once, like a machine that loses power. A batch under way is lost, or done and told to nobody.
@@ -331,7 +337,9 @@ impl World {
             }
             Output::Close { connection, .. } => self.close(at, connection),
             Output::Event(event) => self.event(at, event),
-            Output::Reconcile { .. } | Output::Snapshot { .. } | Output::Settled(_) => {}
+            Output::Reconcile { connection, purpose } => self.begin_talk(at, connection, purpose),
+            Output::Snapshot { connection } => self.begin_copy(at, connection),
+            Output::Settled(_) => self.tally.count("times that something was settled", 1),
         }
     }
 
@@ -364,7 +372,14 @@ impl World {
             Event::Fork { dot, .. } => self.forked(at, dot),
             Event::Misbehaved { .. } => self.tally.count("peers that misbehaved", 1),
             Event::ClockSkew { .. } => self.tally.count("warnings of a clock", 1),
-            Event::NeedsSnapshot { .. } => self.tally.count("replicas beyond all logs", 1),
+            Event::Unready => self.tally.count("replicas beyond all logs", 1),
+            Event::Ready { renew: true, .. } => {
+                let beginning = Beginning {
+                    new_replica: true,
+                    ..Beginning::default()
+                };
+                self.begin_again_soon(at, beginning);
+            }
             _ => {}
         }
     }
@@ -398,7 +413,7 @@ impl World {
                             let outcome = match (refused, done) {
                                 (Some(why), _) => Outcome::Refused(why),
                                 (None, Ok(written)) => Outcome::Done(written.dot),
-                                (None, Err(error)) => Outcome::Failed(error.to_string()),
+                                (None, Err(error)) => Outcome::Failed(error),
                             };
                             told.lock()
                                 .unwrap_or_else(PoisonError::into_inner)
@@ -461,6 +476,7 @@ impl World {
         match result {
             Ok(mut committed) => {
                 running.queue.extend(committed.trim_on.take().map(Task::Trim));
+                let members = committed.cluster_changed;
                 self.committed(at, start, &committed, &received);
                 answers.tell();
                 self.heed(at, &told);
@@ -468,6 +484,9 @@ impl World {
                 if !moved.is_empty() {
                     let local = std::mem::take(&mut committed.local);
                     self.input(at, Input::Committed { moved, local });
+                }
+                if members {
+                    self.members_may_have_changed(at);
                 }
                 if let Some(trimmed) = committed.trimmed {
                     self.input(at, Input::Trimmed(trimmed));

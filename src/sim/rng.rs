@@ -7,10 +7,6 @@ use std::time::Duration;
 pub(crate) struct Rng(u64);
 
 impl Rng {
-    pub(crate) fn new(seed: u64) -> Rng {
-        Rng(seed)
-    }
-
     /// Another stream, so that a choice more or less in one does not shift the others.
     pub(crate) fn stream(seed: u64, subject: u64) -> Rng {
         let mut rng = Rng(seed ^ subject.wrapping_mul(0x9e37_79b9_7f4a_7c15));

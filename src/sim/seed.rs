@@ -51,6 +51,7 @@ pub fn run(options: &Options, plant: Option<Plant>, record: bool) -> Verdict {
     world.begin_troubles();
     world.run(options.storm);
     world.mend();
+    world.run_until(AGREEMENT, World::joined);
     let level = world.run_until(AGREEMENT, World::level);
     if world.violation.is_none() {
         world.check_end(if level { EndOf::Peace } else { EndOf::Patience });

@@ -38,6 +38,7 @@ pub struct World {
     pub(crate) options: Options,
     pub(crate) rng: Rng,
     pub(crate) processes: Vec<Process>,
+    /// The members that every configuration lists. What the cluster record says of one counts instead.
     pub(crate) peers: Vec<Peer>,
     pub(crate) network: Network,
     pub(crate) people: People,
@@ -122,11 +123,16 @@ impl World {
         for (index, name) in names.into_iter().enumerate() {
             let site = index % options.sites;
             let member = MemberId((index as u64 + 1).to_be_bytes());
+            let joins = options.troubles.contains_key(&Kind::Join) && index + 1 == options.replicas;
             peers.push(Peer {
                 id: member,
                 name: name.clone(),
                 site: site_name(site),
-                state: PeerState::Active,
+                state: if joins {
+                    PeerState::Joining
+                } else {
+                    PeerState::Active
+                },
             });
             processes.push(Process::new(member, name, site, MemoryDisk::new()));
         }
@@ -216,8 +222,12 @@ impl World {
                 self.after(LINKS_EVERY, Happening::Links);
             }
             Happening::Look => {
-                let at = self.rng.below(self.processes.len());
-                self.look(at);
+                let open: Vec<usize> = (0..self.processes.len())
+                    .filter(|at| self.processes[*at].start().is_some())
+                    .collect();
+                if let Some(at) = self.rng.pick(&open) {
+                    self.look(at);
+                }
                 self.after(LOOK_EVERY, Happening::Look);
             }
             Happening::Deed => self.next_deed(),

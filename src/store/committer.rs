@@ -15,6 +15,7 @@ use super::{
     Shared,
     disk::{Disk, DiskError},
     ledger::{Answers, Beginning, Committed, Ledger, LedgerError, Work},
+    snapshot::{self, Install, InstallError},
     space::{Reserve, Space},
     txn::TransactError,
 };
@@ -42,6 +43,7 @@ struct Waiting {
     works: VecDeque<Work>,
     local: usize,
     begin_again: Option<Beginning>,
+    install: VecDeque<Install>,
     closed: bool,
     /// Why local writes are refused now, if they are.
     refused: Option<String>,
@@ -50,6 +52,7 @@ struct Waiting {
 enum Next {
     Group(Vec<Work>),
     BeginAgain(Beginning),
+    Install(Install),
     Idle,
     Closed,
 }
@@ -92,6 +95,15 @@ impl Queue {
         self.wake.notify_one();
     }
 
+    /// Asks for the copy that has come to be installed. Nobody is told if nothing is installed any more.
+    pub(super) fn install(&self, install: Install) {
+        let mut waiting = self.waiting();
+        if !waiting.closed {
+            waiting.install.push_back(install);
+            self.wake.notify_one();
+        }
+    }
+
     /// Why local writes are refused now, if they are.
     pub(super) fn refuses(&self) -> Option<String> {
         self.waiting().refused.clone()
@@ -112,6 +124,9 @@ impl Queue {
         loop {
             if let Some(beginning) = waiting.begin_again.take() {
                 return Next::BeginAgain(beginning);
+            }
+            if let Some(install) = waiting.install.pop_front() {
+                return Next::Install(install);
             }
             if !waiting.works.is_empty() {
                 let count = waiting.works.len().min(GROUP_MAX);
@@ -145,6 +160,7 @@ impl Queue {
         let mut waiting = self.waiting();
         waiting.closed = true;
         waiting.works.clear();
+        waiting.install.clear();
         waiting.local = 0;
     }
 
@@ -215,6 +231,13 @@ impl Committer {
                         return;
                     }
                 }
+                Next::Install(tell) => {
+                    let (installed, running) = self.install();
+                    let _ = tell.send(installed);
+                    if !running {
+                        return;
+                    }
+                }
                 Next::Idle => {}
                 Next::Closed => return,
             }
@@ -222,6 +245,7 @@ impl Committer {
             self.shared.set_space(space);
             if self.shared.now_ms().saturating_sub(swept_ms) > SWEEP_EVERY.as_millis() as u64 {
                 swept_ms = self.shared.now_ms();
+                self.shared.checkpoints.expire(swept_ms);
                 if !self.commit(vec![Work::Sweep]) {
                     return;
                 }
@@ -256,6 +280,7 @@ impl Committer {
                     if let Some(reserve) = &mut self.reserve {
                         reserve.give_up();
                     }
+                    self.shared.checkpoints.give_up();
                     self.shared.set_space(Space::Full);
                 }
                 self.shared.count_failed_batch();
@@ -268,6 +293,34 @@ impl Committer {
                 }
                 self.begin_again(Beginning::default())
             }
+        }
+    }
+
+    /// Puts the copy that has come in the place of everything; also says whether the thread is to go on.
+    fn install(&mut self) -> (Result<(), InstallError>, bool) {
+        let ready = || {
+            let copy = self.disk.arrived()?.ok_or(InstallError::NotHere)?;
+            if !copy.vector.covers_vector(self.ledger.vector()) {
+                let transactions = self.ledger.vector().missing_from(&copy.vector);
+                return Err(InstallError::Lacks { transactions });
+            }
+            let (starts, clock) = (self.ledger.own_starts(), self.ledger.clock().clone());
+            let own = snapshot::own(&copy, starts, clock, self.shared.now_ms())?;
+            Ok((copy, own))
+        };
+        let (copy, own) = match ready() {
+            Ok(ready) => ready,
+            Err(error) => return (Err(error), true),
+        };
+        let before = self.ledger.start().replica;
+        let installed = self.disk.install(&copy, &own);
+        // Whatever the disk answered, what is found on reopening is what happened: a copy has no replica id yet.
+        if !self.begin_again(Beginning::default()) {
+            return (Err(InstallError::Closed), false);
+        }
+        match installed {
+            Err(error) if self.ledger.start().replica == before => (Err(error.into()), true),
+            _ => (Ok(()), true),
         }
     }
 

@@ -5,10 +5,17 @@
 //! *synced so far* prefix and injectable faults). One conformance suite (`tests/disk_conformance.rs`) runs
 //! against both, so what the simulation learns about the model holds for the real thing.
 
+pub mod files;
 pub mod memory;
 pub mod rocks;
+mod swap;
 
-use std::ops::ControlFlow;
+use std::{io, ops::ControlFlow};
+
+use gossip::{
+    Vector,
+    snapshot::{Manifest, Sink, Source},
+};
 
 /// A family of keys: one subject each, ordered by key bytes. `STORAGE.md` gives every key and value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,6 +56,11 @@ impl Family {
         Family::Dots,
         Family::Quarantine,
     ];
+
+    /// Whether it is in a copy for another replica. What a replica knows of itself is not.
+    pub const fn travels(self) -> bool {
+        !matches!(self, Family::Meta)
+    }
 
     /// The name on disk. A promise: names are retired, not reused.
     pub const fn name(self) -> &'static str {
@@ -130,6 +142,15 @@ pub enum DiskError {
     Closed,
 }
 
+impl From<io::Error> for DiskError {
+    fn from(error: io::Error) -> DiskError {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => DiskError::Full,
+            _ => DiskError::Io(error.to_string()),
+        }
+    }
+}
+
 impl DiskError {
     /// Whether this says something of a few bytes only, and not of the disk as a whole: one damaged block must not
     /// stop what has nothing to do with it.
@@ -161,6 +182,19 @@ pub trait DiskRead {
     }
 }
 
+/// What a checkpoint's manifest says beside its files.
+pub struct Covered {
+    /// What has been applied.
+    pub vector: Vector,
+    /// What the log no longer holds.
+    pub trimmed: Vector,
+    /// What whoever installs it needs to know besides.
+    pub note: Vec<u8>,
+}
+
+/// Reads what a checkpoint covers, from the very moment that it holds.
+pub type Describe<'d> = dyn FnMut(&dyn DiskRead) -> Result<Covered, DiskError> + 'd;
+
 /// A replica's disk. One thread writes; any number read beside it.
 pub trait Disk: Send + Sync + 'static {
     /// Calls `read` once with a snapshot: what was committed when it began, and nothing later.
@@ -172,6 +206,24 @@ pub trait Disk: Send + Sync + 'static {
 
     /// Closes and opens again, so that what is read is what is really there.
     fn reopen(&self) -> Result<(), DiskError>;
+
+    /// A copy of this moment without the families that do not travel, kept until it is dropped. Writing goes on.
+    fn checkpoint(&self, describe: &mut Describe<'_>) -> Result<Box<dyn Source>, DiskError>;
+
+    /// Where a copy of another disk is kept while it comes; what came before a restart is still there. One at a time.
+    fn incoming(&self) -> Result<Box<dyn Sink>, DiskError>;
+
+    /// The manifest of the copy that has come whole; none if there is none.
+    fn arrived(&self) -> Result<Option<Manifest>, DiskError>;
+
+    /// Puts the copy that has come in the place of everything, `own` with it: what this replica knows of itself. After an
+    /// error, or a crash, the disk must be reopened, and then holds all of the old or all of the new.
+    fn install(&self, copy: &Manifest, own: &Batch) -> Result<(), DiskError>;
+
+    /// Rewrites everything, so that what was deleted before is physically gone: from the tables, the write-ahead log, the
+    /// checkpoints (which end), and a copy that came and was not installed. Writing goes on. An error says that some may
+    /// still be there.
+    fn compact(&self) -> Result<(), DiskError>;
 
     /// Closes for good, once those who read now are done. A process that ends while a database is open may still
     /// have its threads at work in it when what they need is gone.

@@ -181,12 +181,9 @@ impl Ledger {
                 random.random()
             },
         };
+        let last = found.last_own();
         let mut own_starts = std::mem::take(&mut found.own_starts);
         // The first transaction of this start follows the last of the start before.
-        let last = own_starts
-            .iter()
-            .rev()
-            .find_map(|start| Some((*start, found.vector.get(start)?)));
         found.follows.extend(last);
         own_starts.push(start);
         let place = u32::try_from(own_starts.len()).unwrap_or(u32::MAX);
@@ -230,6 +227,11 @@ impl Ledger {
     /// What the log no longer holds.
     pub fn trimmed(&self) -> &Vector {
         &self.trimmed
+    }
+
+    /// The greatest HLC given out or taken over.
+    pub(super) fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// Commits a group as one batch. On an error the outcome is unknown. Nobody is told yet, of success or failure:
@@ -614,18 +616,26 @@ fn admit(group: &mut Group<'_>, space: Space, staged: &Staged) -> Result<(), Tra
 }
 
 /// What a disk holds of the replica itself.
-struct Found {
-    replica: Option<ReplicaId>,
-    own_starts: Vec<Writer>,
-    vector: Vector,
-    trimmed: Vector,
-    follows: BTreeMap<Writer, Tip>,
-    clock: Hlc,
-    next_place: u64,
+pub(super) struct Found {
+    pub(super) replica: Option<ReplicaId>,
+    pub(super) own_starts: Vec<Writer>,
+    pub(super) vector: Vector,
+    pub(super) trimmed: Vector,
+    pub(super) follows: BTreeMap<Writer, Tip>,
+    pub(super) clock: Hlc,
+    pub(super) next_place: u64,
 }
 
 impl Found {
-    fn read(disk: &dyn DiskRead) -> Result<Found, LedgerError> {
+    /// The last transaction of the latest start that wrote any.
+    pub(super) fn last_own(&self) -> Option<(Writer, Tip)> {
+        self.own_starts
+            .iter()
+            .rev()
+            .find_map(|start| Some((*start, self.vector.get(start)?)))
+    }
+
+    pub(super) fn read(disk: &dyn DiskRead) -> Result<Found, LedgerError> {
         let mut found = Found {
             replica: None,
             own_starts: Vec::new(),

@@ -7,7 +7,7 @@
 //! - [`disk`]: the narrow waist; RocksDB below it, or a model of a disk.
 //! - [`Ledger`](ledger): the commit logic. [`committer`]: its thread. [`group`]: one group of transactions.
 //! - [`Records`]: reading. [`Txn`]: a local write under way.
-//! - [`log`]: transactions for peers who lack them. [`space`]: what happens when the disk fills up.
+//! - [`log`]: transactions for peers who lack them. [`snapshot`]: copies of all of it. [`space`]: what happens when the disk fills up.
 
 mod audit;
 mod committer;
@@ -18,6 +18,7 @@ mod layout;
 mod ledger;
 mod log;
 mod records;
+mod snapshot;
 mod space;
 mod txn;
 
@@ -43,6 +44,7 @@ pub use self::{
     directory::DirectoryError,
     ledger::{Beginning, Committed as CommittedGroup, Ledger, LedgerError},
     records::{ReadError, Records, Snapshot, standing_of},
+    snapshot::InstallError,
     space::{Space, free_bytes},
     txn::{CHANGES_MAX, TransactError, Txn},
 };
@@ -154,6 +156,7 @@ struct Shared {
     failing: Mutex<Option<String>>,
     /// Why the site lets nobody write, if it does not.
     withheld: Mutex<Option<String>>,
+    checkpoints: snapshot::Checkpoints,
     counters: Counters,
 }
 
@@ -262,6 +265,7 @@ impl Store {
             space: ArcSwap::from_pointee(Space::Enough),
             failing: Mutex::default(),
             withheld: Mutex::default(),
+            checkpoints: snapshot::Checkpoints::default(),
             counters: Counters::default(),
         });
         let committer = Committer {

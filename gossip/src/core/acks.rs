@@ -157,11 +157,12 @@ impl Acked {
 }
 
 impl Gossip {
-    /// Distinct sites that have `dot` on disk, by the acks as they are now; ours counts if this disk has it.
+    /// Distinct sites that have `dot` on disk, by the acks as they are now; ours counts if this disk has it, and
+    /// this member counts.
     #[must_use]
     pub fn sites_with(&self, dot: &Dot) -> usize {
         let mut sites: Vec<&str> = Vec::new();
-        if self.committed.covers(dot) {
+        if self.own_counts() && self.committed.covers(dot) {
             sites.push(&self.config.site);
         }
         for peer in self.counted() {
@@ -237,14 +238,16 @@ impl Gossip {
     }
 
     fn foldable_epoch(&self, replica: ReplicaId, acks: &[&Vector]) -> Option<u32> {
-        let running = self.running_epoch(replica);
-        let below = |writer: &Writer| running.is_none_or(|epoch| writer.epoch < epoch);
-        let candidates: BTreeSet<Writer> = acks
+        let mut candidates: BTreeSet<Writer> = acks
             .iter()
             .flat_map(|ack| ack.of_replica(replica))
             .map(|(writer, _)| writer)
-            .filter(below)
             .collect();
+        // The last start of a replica that nobody runs stays open: an evicted one may still hand over more of it. Those
+        // before it are whole: what it wrote follows all of theirs.
+        let last = candidates.last().map(|writer| writer.epoch);
+        let open = self.running_epoch(replica).or(last)?;
+        candidates.retain(|writer| writer.epoch < open);
         let whole = |writer: &Writer| {
             self.committed.get(writer).is_some_and(|ours| {
                 self.trimmed.covers(&Dot {
@@ -285,22 +288,37 @@ impl Gossip {
             .min()
     }
 
+    /// The replicas that members run now.
+    pub(super) fn running_replicas(&self) -> BTreeSet<ReplicaId> {
+        let acked = self.members.keys().filter_map(|member| self.acks.start(member));
+        let starts = self.known_starts.values().copied().chain(acked);
+        starts
+            .chain([self.config.start])
+            .map(|start| start.replica)
+            .collect()
+    }
+
     fn counted(&self) -> impl Iterator<Item = &Peer> {
         self.members.values().filter(|peer| peer.counts())
     }
 
-    fn believed_vector(&self, member: &MemberId) -> Option<&Vector> {
+    pub(super) fn counted_acks(&self) -> impl Iterator<Item = &Vector> {
+        self.counted().filter_map(|peer| self.believed_vector(&peer.id))
+    }
+
+    pub(super) fn believed_vector(&self, member: &MemberId) -> Option<&Vector> {
         self.acks.vector(member).filter(|_| self.believed(member))
     }
 
-    /// Is the member's ack of the start in which it runs, as far as we know?
+    /// Is the member's ack of the start in which it runs, as far as we know, and does it not take over a whole
+    /// state just now?
     pub(super) fn believed(&self, member: &MemberId) -> bool {
         let Some(start) = self.acks.start(member) else {
             return false;
         };
         let talking = self.chosen.get(member).and_then(|id| self.connections.get(id));
         let talking = talking.and_then(|connection| connection.theirs.as_ref());
-        talking.is_none_or(|theirs| theirs.start == start)
+        talking.is_none_or(|theirs| theirs.start == start && !theirs.holding)
             && self.known_starts.get(member).is_none_or(|known| *known == start)
     }
 
@@ -309,7 +327,7 @@ impl Gossip {
         for ack in acks {
             if ack.member == self.config.member {
                 self.start_seen(ack.start);
-            } else if self.members.contains_key(&ack.member) {
+            } else if self.takes_part(&ack.member) {
                 self.learn_start(ack.member, ack.start);
                 if self.known_starts.get(&ack.member) == Some(&ack.start) {
                     self.stable_dirty |= self.acks.relayed(ack);
@@ -364,21 +382,30 @@ impl Gossip {
         }
     }
 
-    /// Says what became stable, now and then.
+    /// Says what became stable and settled, now and then.
     pub(super) fn settle_stable(&mut self) {
         if self.now.at < self.stable_at + STABLE_INTERVAL {
             return;
         }
         self.stable_at = self.now.at;
-        if !std::mem::take(&mut self.stable_dirty) {
+        // A lease ends by time alone.
+        let dirty = std::mem::take(&mut self.stable_dirty) || !self.leases.is_empty();
+        if !dirty || self.put_out() {
             return;
         }
         let stable = self.stable();
-        // It may go down, when a disk was wiped; what was trimmed stays so.
-        let news = !self.stable_told.covers_vector(&stable) || stable.floors().ne(self.stable_told.floors());
-        if news && !stable.is_empty() {
-            self.stable_told = stable.clone();
-            self.outputs.push_back(Output::Trim(stable));
+        if stable.is_empty() {
+            self.settling.forget_pair();
+            return;
         }
+        self.end_leases();
+        let free = self.unleased(&stable);
+        // It may go down, when a disk was wiped; what was trimmed stays so.
+        if !self.trim_told.covers_vector(&free) || free.floors().ne(self.trim_told.floors()) {
+            self.trim_told = free.clone();
+            self.outputs.push_back(Output::Trim(free));
+        }
+        self.settle_settled(&stable);
+        self.stable_told = stable;
     }
 }

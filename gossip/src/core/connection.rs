@@ -21,7 +21,8 @@ pub(super) struct Connection {
     pub(super) unsaid_floors: bool,
     pub(super) unsaid_trimmed: BTreeSet<Writer>,
     pub(super) unsaid_trimmed_floors: bool,
-    pub(super) said_ready: bool,
+    /// Ready, holding: as we last said here.
+    pub(super) said: (bool, bool),
     pub(super) spoke: Duration,
     /// The far end waits for this ack.
     pub(super) urgent: bool,
@@ -43,6 +44,7 @@ pub(super) struct Theirs {
     pub(super) vector: Vector,
     pub(super) trimmed: Vector,
     pub(super) ready: bool,
+    pub(super) holding: bool,
     /// The number of its own writer at its hello: what comes after it is pushed.
     pub(super) pushed_after: u64,
     pub(super) heard: Duration,
@@ -148,7 +150,7 @@ impl Connection {
             unsaid_floors: false,
             unsaid_trimmed: BTreeSet::new(),
             unsaid_trimmed_floors: false,
-            said_ready: false,
+            said: (false, false),
             spoke: at,
             urgent: false,
             told_start: None,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::envelope::Received;
-use super::vector::{Dot, MemberId, Writer};
+use super::vector::{Dot, MemberId, Vector, Writer};
 
 /// Transactions that came before what they follow.
 #[derive(Debug, Default)]
@@ -97,6 +97,18 @@ impl Pending {
             .entry(dot.writer)
             .or_default()
             .push_back((dot.number, held(received)));
+    }
+
+    /// The disk jumped ahead of what was delivered.
+    pub(super) fn covered(&mut self, vector: &Vector) {
+        let writers: Vec<Writer> = self.numbers.keys().copied().collect();
+        for writer in writers {
+            if vector.folded(&writer) {
+                self.committed(writer, u64::MAX);
+            } else if let Some(tip) = vector.get(&writer) {
+                self.committed(writer, tip.number);
+            }
+        }
     }
 
     pub(super) fn committed(&mut self, writer: Writer, number: u64) {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::envelope::Received;
 use super::vector::{Dot, MemberId, Tip, Writer};
-use super::{ConnectionId, Event, Gossip, Output};
+use super::{ConnectionId, Event, Gossip, Output, Peer};
 
 /// What a received transaction is to us.
 enum Fate {
@@ -28,14 +28,16 @@ enum Fate {
 const IGNORED_MAX: usize = 1024;
 
 impl Gossip {
-    /// Sends one of our transactions to everyone that said hello.
+    /// Sends one of our transactions to everyone that takes part and said hello.
     pub(super) fn push(&mut self, bytes: &Arc<[u8]>) {
-        for connection in self.chosen.values() {
-            self.counters.pushed += 1;
-            self.outputs.push_back(Output::Push {
-                connection: *connection,
-                bytes: Arc::clone(bytes),
-            });
+        for (member, connection) in &self.chosen {
+            if self.members.get(member).is_some_and(Peer::takes_part) {
+                self.counters.pushed += 1;
+                self.outputs.push_back(Output::Push {
+                    connection: *connection,
+                    bytes: Arc::clone(bytes),
+                });
+            }
         }
     }
 
@@ -50,6 +52,10 @@ impl Gossip {
         };
         theirs.heard = self.now.at;
         self.counters.push_received += 1;
+        if self.copies() {
+            // The copy has it, or a pull brings it after that.
+            return;
+        }
         match Received::decode(bytes) {
             Ok(received) => {
                 let dot = received.envelope.dot;
@@ -111,7 +117,7 @@ impl Gossip {
     }
 
     /// Delivers of the early ones what is next now. Only the first of each writer can be.
-    fn take_early(&mut self) {
+    pub(super) fn take_early(&mut self) {
         let mut moved = self.early.len() > 0;
         while std::mem::take(&mut moved) {
             for dot in self.early.firsts() {

@@ -1,4 +1,4 @@
-//! Who speaks: hellos, the starts of members, which of two connections stays, and readiness.
+//! Who speaks: hellos, the starts of members, and which of two connections stays.
 //!
 //! Starts of one member are ordered by epoch alone, whatever the replica id: a wiped disk begins again at 1. Whoever knows
 //! a later one, or another one of the same epoch, says so (`known_start`) and believes no ack of the lower. The
@@ -8,9 +8,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::members::Advertised;
 use super::vector::{Dot, MemberId, Vector, Writer};
 use super::wire::{Hello, Moved, RefuseCode};
-use super::{ConnectionId, Event, Gossip, PeerState, READY_SETTLE, Theirs, clock};
+use super::{ConnectionId, Event, Gossip, PeerState, Theirs, clock};
 
 /// So often a process takes an epoch after one that it is told of.
 const LATER_STARTS_MAX: u32 = 1;
@@ -70,6 +71,7 @@ impl Gossip {
             vector: hello.vector,
             trimmed: hello.trimmed,
             ready: hello.ready,
+            holding: hello.holding,
             pushed_after: 0,
             heard: self.now.at,
             ahead: BTreeMap::new(),
@@ -86,7 +88,17 @@ impl Gossip {
         self.offsets
             .insert(member, clock::Offset::measure(self.now, hello.wall_ms, rtt));
 
-        self.learn_start(member, start);
+        self.advertised.insert(
+            member,
+            Advertised {
+                features: hello.features,
+                versions: hello.versions,
+            },
+        );
+        let takes_part = self.takes_part(&member);
+        if takes_part {
+            self.learn_start(member, start);
+        }
         if let Some(known) = hello.known_start {
             self.start_seen(known);
         }
@@ -106,14 +118,11 @@ impl Gossip {
             return;
         };
         self.stable_dirty = true;
-        if believed {
+        if believed && takes_part {
             self.acks
                 .whole(member, start, hello.counter, || theirs.vector.clone());
         }
-        let active = self
-            .members
-            .get(&member)
-            .is_some_and(|peer| peer.state == PeerState::Active);
+        let active = self.state_of(&member) == Some(PeerState::Active);
         if active && !self.ready && !(same_start && self.targets.contains_key(&member)) {
             self.targets.insert(member, theirs.vector.clone());
         }
@@ -250,7 +259,7 @@ impl Gossip {
         if self.later_start.is_some_and(|later| later.epoch >= known.epoch) {
             return;
         }
-        let live = self.later_starts >= LATER_STARTS_MAX || (self.ready && known.replica == ours.replica);
+        let live = self.later_starts >= LATER_STARTS_MAX || (self.was_ready && known.replica == ours.replica);
         if live {
             if self.alarmed != Some(known) {
                 self.alarmed = Some(known);
@@ -262,42 +271,6 @@ impl Gossip {
             }
             self.later_start = Some(known);
             self.emit(Event::LaterStart { known, live });
-        }
-    }
-
-    /// Ready once level with what the active members in reach had when they said hello. These targets do not
-    /// move, so ten that start at once do not wait for each other's writes; and nothing makes us unready again.
-    pub(super) fn settle_readiness(&mut self) {
-        if self.ready || self.later_start.is_some() {
-            return;
-        }
-        let committed = &self.committed;
-        let level_with = &mut self.level_with;
-        self.targets.retain(|member, target| {
-            let level = committed.covers_vector(target);
-            if level {
-                level_with.insert(*member);
-            }
-            !level
-        });
-        if !self.targets.is_empty() {
-            return;
-        }
-        let age = self.now.at.saturating_sub(self.started);
-        let mut active = self
-            .members
-            .values()
-            .filter(|peer| peer.state == PeerState::Active)
-            .peekable();
-        let nobody = active.peek().is_none();
-        let everybody = active.all(|peer| self.level_with.contains(&peer.id));
-        let settled = age >= READY_SETTLE.min(self.config.startup_grace);
-        let level = !self.level_with.is_empty() && (everybody || settled);
-        let alone = self.level_with.is_empty() && (nobody || age >= self.config.startup_grace);
-        if level || alone {
-            self.ready = true;
-            self.alone = alone;
-            self.emit(Event::Ready { alone });
         }
     }
 }

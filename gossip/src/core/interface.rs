@@ -38,8 +38,25 @@ pub enum PeerState {
     Active,
     /// Goes away in good order; still counts for stability.
     Leaving,
+    /// Gone in good order. It counts for nothing, and may still hand over what it has.
     Left,
+    /// Put out by an operator. It counts for nothing, and may still hand over what it has.
     Evicted,
+    /// Put out as compromised: it is not talked to at all.
+    Banned,
+}
+
+impl PeerState {
+    /// Does it count for durability and stability?
+    pub(super) fn counts(self) -> bool {
+        matches!(self, PeerState::Active | PeerState::Leaving)
+            || (self == PeerState::Joining && planted::is(Bug::JoinerCounts))
+    }
+
+    /// Is it pushed to, and listened to beyond what it hands over?
+    pub(super) fn takes_part(self) -> bool {
+        self <= PeerState::Leaving
+    }
 }
 
 /// What this replica is.
@@ -58,6 +75,8 @@ pub struct Config {
     pub fingerprints: BTreeMap<String, [u8; 8]>,
     /// With nobody in reach for so long after the start, ready alone.
     pub startup_grace: Duration,
+    /// Each peer in reach is compared with once in so long; never, if there is none.
+    pub look_interval: Option<Duration>,
     pub limits: Limits,
 }
 
@@ -69,6 +88,8 @@ pub struct Limits {
     /// Above it no pull is begun, and the driver reads no more transactions.
     pub held_bytes_max: usize,
     pub pulls_max: usize,
+    /// A replica with nothing pulls a log of so many transactions at most; of more it copies the whole data.
+    pub log_catch_up_max: u64,
 }
 
 impl Default for Limits {
@@ -78,6 +99,7 @@ impl Default for Limits {
             early_count_max: 8192,
             held_bytes_max: 16 * 1024 * 1024,
             pulls_max: 2,
+            log_catch_up_max: 20_000,
         }
     }
 }
@@ -139,18 +161,30 @@ pub enum Input {
     Trimmed(Vector),
     /// Delivered transactions that the store did not take; they are asked for again after a rest.
     Rejected(Vec<Dot>),
-    /// What an [`Output::Reconcile`] came to; `None`: it failed, or the connection ended.
+    /// What an [`Output::Reconcile`] came to; `None`: it failed, or the connection ended. Each is answered once.
     Reconciled {
         member: MemberId,
         purpose: Purpose,
         verdict: Option<Verdict>,
     },
-    /// An [`Output::Snapshot`] ended. If it was installed, [`Input::Restarted`] came before this.
+    /// What a catch-up brought is merged, and this is on disk now. Comes after its conversation succeeded.
+    CaughtUp {
+        vector: Vector,
+        trimmed: Vector,
+    },
+    /// An [`Output::Snapshot`] ended. Each is answered once. If it was installed, [`Input::Restarted`] and
+    /// [`Input::Trimmed`] came before this.
     SnapshotEnded {
         member: MemberId,
         installed: bool,
     },
-    /// An operator asks for a conversation now, with one member or with all.
+    /// A member takes a snapshot or a catch-up of this cut from us: what comes after it stays in our log until
+    /// the member counts. Said again now and then while it lasts.
+    Serving {
+        member: MemberId,
+        cut: Vector,
+    },
+    /// An operator asks for a conversation now, with one member or with all that are connected.
     ReconcileNow {
         member: Option<MemberId>,
         purpose: Purpose,
@@ -205,10 +239,19 @@ pub enum Output {
 /// What the site should know.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
-    /// Level with all in reach, or nobody is. Once in a process life.
+    /// Level with all in reach, or nobody is. Once in a process life, but for [`Event::Unready`].
     Ready {
         alone: bool,
+        /// This disk may be an old copy, and nobody is there to say so: its next epoch may be one that the others
+        /// have folded. Take a new replica id before anything is written.
+        renew: bool,
     },
+    /// What this replica lacks is in no reachable log any more. It catches up by states, and is ready after that.
+    Unready,
+    /// This member was evicted, or has left: it only hands over what it has.
+    Evicted,
+    /// Everything here is at each active member in reach. Comes after [`Event::Evicted`].
+    HandedOver,
     /// One dot with two contents. Theirs was not applied.
     Fork {
         dot: Dot,
@@ -236,10 +279,6 @@ pub enum Event {
         member: MemberId,
         why: String,
     },
-    /// What we lack is in no reachable log.
-    NeedsSnapshot {
-        from: MemberId,
-    },
     /// Our clock is over 5 s off the median of our peers'. Positive: theirs are ahead.
     ClockSkew {
         offset_ms: i64,
@@ -249,9 +288,11 @@ pub enum Event {
 }
 
 impl Peer {
-    /// Does it count for durability and stability?
     pub(super) fn counts(&self) -> bool {
-        matches!(self.state, PeerState::Active | PeerState::Leaving)
-            || (self.state == PeerState::Joining && planted::is(Bug::JoinerCounts))
+        self.state.counts()
+    }
+
+    pub(super) fn takes_part(&self) -> bool {
+        self.state.takes_part()
     }
 }

@@ -8,28 +8,41 @@
 //! is what the log no longer holds. Whatever is not committed may be forgotten at any moment: it is asked for
 //! again.
 //!
-//! - `hello`: who speaks; starts of members; which of two connections stays; readiness.
+//! - `members`: who is a member, and what each counts for; `handover`: what one that was put out still does.
+//! - `hello`: who speaks; starts of members; which of two connections stays; `readiness`.
 //! - `exchange`: pushes and order; `early`: what waits in memory; `pull`: what is asked for.
-//! - `acks`: what each member has on disk; durability, stability, folding.
+//! - `disk`: what the store reports.
+//! - `acks`: what each member has on disk; durability, stability, folding. `settled`: what nothing concurrent can
+//!   come to any more. `lease`: what stays in the log for one that joins.
+//! - `talk`: what is asked of a peer beside its log, one thing at a time. `catch_up`: when no log brings what we
+//!   lack. `looks`: when to compare.
 //! - `statement`: what is stated of disks, and when.
 //! - `clock`: how far we are off our peers' clocks.
 
 mod acks;
+mod catch_up;
 mod clock;
 mod connection;
+mod disk;
 mod early;
 pub mod envelope;
 mod exchange;
+mod handover;
 mod hello;
 mod interface;
+mod lease;
+mod looks;
+mod members;
 mod pull;
+mod readiness;
+mod settled;
 mod statement;
 pub mod status;
+mod talk;
 pub mod vector;
 pub mod wire;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 
 use acks::AckTable;
@@ -37,9 +50,14 @@ use connection::{Connection, Theirs};
 use early::{Early, Pending};
 use envelope::Received;
 pub use interface::{Config, ConnectionId, Event, Input, Limits, Now, Output, Peer, PeerState};
+use lease::Lease;
+use looks::Look;
+use members::Advertised;
 use pull::Pull;
-use status::{Counters, PeerStatus, Status};
-use vector::{Dot, MemberId, Tip, Vector, Writer};
+use settled::Settling;
+use status::Counters;
+use talk::Talk;
+use vector::{MemberId, Vector, Writer};
 use wire::Message;
 
 /// Vectors are stated to everyone at most this often; to a transaction's origin at once.
@@ -70,9 +88,12 @@ pub const ISOLATED_AFTER: Duration = Duration::from_secs(60);
 pub struct Gossip {
     config: Config,
     now: Now,
-    started: Duration,
     /// All other members.
     members: BTreeMap<MemberId, Peer>,
+    /// What the cluster record says of this member; nothing if it does not list it.
+    own_state: Option<PeerState>,
+    /// What each member last said that it can.
+    advertised: BTreeMap<MemberId, Advertised>,
     connections: BTreeMap<ConnectionId, Connection>,
     /// The connection of each member that said hello.
     chosen: BTreeMap<MemberId, ConnectionId>,
@@ -103,10 +124,21 @@ pub struct Gossip {
     pulls: BTreeMap<u64, Pull>,
     next_pull: u64,
     pulls_rest_until: Duration,
-    snapshot_told: Option<Duration>,
+    /// What runs beside the log.
+    talk: Option<Talk>,
+    /// Whom a talk failed with, and until when it is not asked for another.
+    rests: BTreeMap<MemberId, Duration>,
+    looks: BTreeMap<MemberId, Look>,
+    looks_at: Duration,
 
     ready: bool,
     alone: bool,
+    /// Was it ever ready in this process?
+    was_ready: bool,
+    /// Since the start, or since readiness was lost.
+    unready_since: Duration,
+    put_out_told: bool,
+    handed_over: bool,
     /// What the connected active members had when they said hello, until we cover it.
     targets: BTreeMap<MemberId, Vector>,
     /// Whose target we covered.
@@ -114,6 +146,9 @@ pub struct Gossip {
 
     stable_at: Duration,
     stable_told: Vector,
+    trim_told: Vector,
+    settling: Settling,
+    leases: BTreeMap<MemberId, Lease>,
     /// Has anything moved since stability was last computed?
     stable_dirty: bool,
     heard: BTreeMap<MemberId, Duration>,
@@ -132,8 +167,9 @@ impl Gossip {
     pub fn new(now: Now, config: Config, vector: Vector, trimmed: Vector, members: Vec<Peer>) -> Gossip {
         let mut gossip = Gossip {
             now,
-            started: now.at,
             members: BTreeMap::new(),
+            own_state: None,
+            advertised: BTreeMap::new(),
             connections: BTreeMap::new(),
             chosen: BTreeMap::new(),
             frontier: vector.clone(),
@@ -154,13 +190,23 @@ impl Gossip {
             pulls: BTreeMap::new(),
             next_pull: 1,
             pulls_rest_until: Duration::ZERO,
-            snapshot_told: None,
+            talk: None,
+            rests: BTreeMap::new(),
+            looks: BTreeMap::new(),
+            looks_at: now.at,
             ready: false,
             alone: false,
+            was_ready: false,
+            unready_since: now.at,
+            put_out_told: false,
+            handed_over: false,
             targets: BTreeMap::new(),
             level_with: BTreeSet::new(),
             stable_at: now.at,
             stable_told: Vector::new(),
+            trim_told: Vector::new(),
+            settling: Settling::default(),
+            leases: BTreeMap::new(),
             stable_dirty: true,
             heard: BTreeMap::new(),
             heard_other_site: now.at,
@@ -215,7 +261,15 @@ impl Gossip {
             } => self.restarted(start, own_starts, vector),
             Input::Trimmed(trimmed) => self.trimmed(trimmed),
             Input::Rejected(dots) => self.rejected(&dots),
-            Input::Reconciled { .. } | Input::SnapshotEnded { .. } | Input::ReconcileNow { .. } => {}
+            Input::Reconciled {
+                member,
+                purpose,
+                verdict,
+            } => self.reconciled(member, purpose, verdict.as_ref()),
+            Input::CaughtUp { vector, trimmed } => self.caught_up(vector, trimmed),
+            Input::SnapshotEnded { member, installed } => self.snapshot_ended(member, installed),
+            Input::Serving { member, cut } => self.serving(member, cut),
+            Input::ReconcileNow { member, purpose } => self.look_now(member, purpose),
         }
         self.settle();
     }
@@ -231,7 +285,7 @@ impl Gossip {
         let mut deadline = self.stable_at + STABLE_INTERVAL;
         if !self.ready {
             for at in [READY_SETTLE, self.config.startup_grace] {
-                let at = self.started + at;
+                let at = self.unready_since + at;
                 if at > self.now.at {
                     deadline = deadline.min(at);
                 }
@@ -244,7 +298,7 @@ impl Gossip {
             deadline = deadline.min(pull.progress + PULL_STALLED);
         }
         for connection in self.connections.values() {
-            deadline = deadline.min(connection.spoke_due(self.ready));
+            deadline = deadline.min(connection.spoke_due((self.ready, self.holding())));
             match &connection.theirs {
                 None => deadline = deadline.min(connection.opened + HELLO_WAIT),
                 Some(theirs) => {
@@ -279,19 +333,6 @@ impl Gossip {
         self.alone
     }
 
-    /// Other sites that a member which counts is connected from.
-    #[must_use]
-    pub fn connected_sites(&self) -> usize {
-        let sites: BTreeSet<&str> = self
-            .chosen
-            .keys()
-            .filter_map(|member| self.members.get(member))
-            .filter(|peer| peer.counts() && peer.site != self.config.site)
-            .map(|peer| peer.site.as_str())
-            .collect();
-        sites.len()
-    }
-
     /// What is on this disk.
     #[must_use]
     pub fn vector(&self) -> &Vector {
@@ -302,97 +343,6 @@ impl Gossip {
     #[must_use]
     pub fn start(&self) -> Writer {
         self.config.start
-    }
-
-    #[must_use]
-    pub fn status(&self) -> Status {
-        Status {
-            ready: self.ready,
-            alone: self.alone,
-            isolated: self.isolated,
-            start: Some(self.config.start),
-            transactions: self.committed.total(),
-            vector_entries: self.committed.len(),
-            stable: self.stable_told.total(),
-            skew_ms: self.skew(),
-            sites: self.connected_sites(),
-            peers: self.members.values().map(|peer| self.peer_status(peer)).collect(),
-            early_count: self.early.len(),
-            early_bytes: self.early.bytes,
-            pending_bytes: self.pending.bytes,
-            pulls: self.pulls.len(),
-            counters: self.counters,
-        }
-    }
-
-    fn peer_status(&self, peer: &Peer) -> PeerStatus {
-        let connection = self.chosen.get(&peer.id).and_then(|id| self.connections.get(id));
-        let theirs = connection.and_then(|connection| connection.theirs.as_ref());
-        let vector = theirs
-            .map(|theirs| &theirs.vector)
-            .or_else(|| self.acks.vector(&peer.id));
-        let micros = |rtt: Duration| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX);
-        let millis = |since: &Duration| {
-            u64::try_from(self.now.at.saturating_sub(*since).as_millis()).unwrap_or(u64::MAX)
-        };
-        PeerStatus {
-            member: peer.id,
-            name: peer.name.clone(),
-            site: peer.site.clone(),
-            state: peer.state,
-            connected: theirs.is_some(),
-            ready: theirs.is_some_and(|theirs| theirs.ready),
-            rtt_us: connection.and_then(|connection| connection.rtt).map(micros),
-            heard_ms_ago: self.heard.get(&peer.id).map(millis),
-            start: theirs
-                .map(|theirs| theirs.start)
-                .or(self.known_starts.get(&peer.id).copied()),
-            believed: self.believed(&peer.id),
-            transactions: vector.map(Vector::total),
-            behind_us: vector.map_or(0, |vector| vector.missing_from(&self.committed)),
-            behind_them: vector.map_or(0, |vector| self.committed.missing_from(vector)),
-            offset_ms: self.offsets.get(&peer.id).map(|offset| offset.ms),
-        }
-    }
-
-    fn members_are(&mut self, members: Vec<Peer>) {
-        let own = self.config.member;
-        self.members = members
-            .into_iter()
-            .map(|peer| (peer.id, peer))
-            .filter(|(id, _)| *id != own)
-            .collect();
-        let known = &self.members;
-        self.acks.retain(|member| known.contains_key(member));
-        self.known_starts.retain(|member, _| known.contains_key(member));
-        self.offsets.retain(|member, _| known.contains_key(member));
-        self.heard.retain(|member, _| known.contains_key(member));
-        self.ignored.retain(|(member, _)| known.contains_key(member));
-        self.targets.retain(|member, _| {
-            known
-                .get(member)
-                .is_some_and(|peer| peer.state == PeerState::Active)
-        });
-        let strangers: Vec<ConnectionId> = self
-            .connections
-            .iter()
-            .filter(|(_, connection)| !self.may_talk(&connection.member))
-            .map(|(id, _)| *id)
-            .collect();
-        for connection in strangers {
-            self.refuse(
-                connection,
-                wire::RefuseCode::MEMBER,
-                "no longer a member of this cluster",
-            );
-        }
-        self.stable_dirty = true;
-    }
-
-    fn may_talk(&self, member: &MemberId) -> bool {
-        self.members
-            .get(member)
-            .is_some_and(|peer| peer.state < PeerState::Left)
     }
 
     fn message(&mut self, id: ConnectionId, message: Message) {
@@ -426,7 +376,9 @@ impl Gossip {
             }
             Message::Acks(acks) => {
                 self.heard_of(member);
-                self.relayed_acks(&acks);
+                if self.takes_part(&member) {
+                    self.relayed_acks(&acks);
+                }
             }
             Message::Restate => {
                 let at = self.now.at;
@@ -441,135 +393,18 @@ impl Gossip {
         }
     }
 
-    fn heard_of(&mut self, member: MemberId) {
-        self.heard.insert(member, self.now.at);
-        if self
-            .members
-            .get(&member)
-            .is_some_and(|peer| peer.site != self.config.site)
-        {
-            self.heard_other_site = self.now.at;
-        }
-    }
-
-    /// One batch is on our disk.
-    fn committed(&mut self, moved: &[(Writer, Tip)], local: Vec<(Dot, Arc<[u8]>)>) {
-        let mut changed = false;
-        for (dot, bytes) in &local {
-            let tip = Tip {
-                number: dot.number,
-                hash: envelope::transaction_hash(bytes),
-            };
-            changed |= self.on_disk(dot.writer, tip);
-        }
-        for (writer, tip) in moved {
-            changed |= self.on_disk(*writer, *tip);
-        }
-        if changed {
-            self.counter += 1;
-            self.committed_hash = None;
-            self.stable_dirty = true;
-        }
-        for (_, bytes) in local {
-            self.push(&bytes);
-        }
-    }
-
-    fn on_disk(&mut self, writer: Writer, tip: Tip) -> bool {
-        if !self.committed.advance(writer, tip) {
-            return false;
-        }
-        self.frontier.advance(writer, tip);
-        self.pending.committed(writer, tip.number);
-        let own = writer == self.config.start;
-        for connection in self.connections.values_mut() {
-            connection.unsaid.insert(writer);
-            if !own
-                && connection
-                    .theirs
-                    .as_ref()
-                    .is_some_and(|theirs| theirs.start == writer)
-            {
-                connection.urgent = true;
-            }
-        }
-        true
-    }
-
-    fn restarted(&mut self, start: Writer, own_starts: Vec<Writer>, vector: Vector) {
-        self.config.start = start;
-        self.config.own_starts = own_starts;
-        self.frontier = vector.clone();
-        self.committed = vector;
-        self.counter += 1;
-        self.committed_hash = None;
-        self.pending = Pending::default();
-        self.delivering.clear();
-        self.outputs
-            .retain(|output| !matches!(output, Output::Deliver(_) | Output::Trim(_)));
-        self.later_start = None;
-        self.writer_ahead = false;
-        // What was told may not have been heard by the store that was.
-        self.stable_told = Vector::new();
-        self.stable_dirty = true;
-        self.cancel_pulls();
-        let connections: Vec<ConnectionId> = self.connections.keys().copied().collect();
-        for connection in connections {
-            self.say_hello(connection);
-            self.note_all_ahead(connection);
-        }
-    }
-
-    fn trimmed(&mut self, trimmed: Vector) {
-        let moved = trimmed.moved_since(&self.trimmed);
-        let mut folded = false;
-        for (replica, floor) in trimmed.floors() {
-            if self.trimmed.floor(&replica) != Some(floor) {
-                folded = true;
-                self.committed.fold(replica, floor.epoch);
-                self.frontier.fold(replica, floor.epoch);
-            }
-        }
-        for connection in self.connections.values_mut() {
-            connection
-                .unsaid_trimmed
-                .extend(moved.iter().map(|(writer, _)| *writer));
-            connection.unsaid_trimmed_floors |= folded;
-            connection.unsaid_floors |= folded;
-        }
-        if folded {
-            self.counter += 1;
-            self.committed_hash = None;
-        }
-        self.stable_dirty = true;
-        self.trimmed = trimmed;
-    }
-
     /// Does what is due, whatever has just happened.
     fn settle(&mut self) {
         self.deliver();
         self.close_silent();
+        self.settle_standing();
         self.settle_readiness();
-        self.speak();
+        self.settle_talks();
         self.settle_pulls();
+        self.speak();
         self.settle_stable();
         self.settle_isolation();
         self.settle_skew();
-    }
-
-    fn settle_isolation(&mut self) {
-        let others = self
-            .members
-            .values()
-            .any(|peer| peer.counts() && peer.site != self.config.site);
-        let isolated = others && self.now.at >= self.heard_other_site + ISOLATED_AFTER;
-        if isolated != self.isolated {
-            self.isolated = isolated;
-            self.emit(Event::Isolated(isolated));
-        }
-        if !others {
-            self.heard_other_site = self.now.at;
-        }
     }
 
     fn send(&mut self, connection: ConnectionId, message: Message) {

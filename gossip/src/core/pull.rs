@@ -9,9 +9,9 @@ use std::time::Duration;
 use super::early::Pending;
 use super::envelope::Received;
 use super::exchange::Taken;
-use super::vector::{Dot, MemberId, Vector, Writer};
+use super::vector::{Dot, Vector, Writer};
 use super::wire::{Moved, PullEnd};
-use super::{ConnectionId, Event, Gossip, Output, PULL_PATIENCE, PULL_STALLED, Theirs};
+use super::{ConnectionId, Gossip, Output, PULL_PATIENCE, PULL_STALLED, Peer, Theirs};
 
 /// A number that a peer has of a writer and we do not.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +36,7 @@ pub(super) struct Pull {
 const FRUITLESS_REST: Duration = Duration::from_millis(250);
 /// After a failed pull, or a rejected delivery.
 const FAILED_REST: Duration = Duration::from_millis(500);
-/// After an answer that the log is trimmed, and between two events that say a snapshot is needed.
+/// After an answer that the log is trimmed.
 const TRIMMED_REST: Duration = Duration::from_secs(10);
 
 impl Theirs {
@@ -45,6 +45,11 @@ impl Theirs {
         self.pull.is_none()
             && (self.answered_trimmed || self.rest_until <= now)
             && (self.floors_ahead || self.ahead.values().any(|ahead| ahead.due <= now))
+    }
+
+    /// Has it anything that we lack, as far as it said?
+    pub(super) fn is_ahead(&self) -> bool {
+        self.floors_ahead || !self.ahead.is_empty()
     }
 
     pub(super) fn pull_due(&self) -> Option<Duration> {
@@ -208,8 +213,9 @@ impl Gossip {
     fn patience(&self, writer: &Writer) -> Duration {
         let pushes = self
             .chosen
-            .values()
-            .filter_map(|id| self.connections.get(id)?.theirs.as_ref())
+            .iter()
+            .filter(|(member, _)| self.members.get(*member).is_some_and(Peer::takes_part))
+            .filter_map(|(_, id)| self.connections.get(id)?.theirs.as_ref())
             .any(|theirs| {
                 theirs.start == *writer
                     && (theirs.pushed_after == 0
@@ -263,6 +269,9 @@ impl Gossip {
         if now < self.pulls_rest_until || self.held_bytes() > self.config.limits.held_bytes_max {
             return;
         }
+        if self.holding() || self.copies() {
+            return;
+        }
         while self.pulls.len() < self.config.limits.pulls_max {
             let Some(id) = self.next_to_pull() else { break };
             let number = self.next_pull;
@@ -290,6 +299,9 @@ impl Gossip {
                 pull: number,
                 vector,
             });
+        }
+        if self.pulls.is_empty() {
+            self.settle_catch_up();
         }
     }
 
@@ -374,7 +386,7 @@ impl Gossip {
     }
 
     /// The nearest peer that has what is due and no running pull brings.
-    fn next_to_pull(&mut self) -> Option<ConnectionId> {
+    fn next_to_pull(&self) -> Option<ConnectionId> {
         let now = self.now.at;
         let running: Vec<&Vector> = self
             .pulls
@@ -385,7 +397,6 @@ impl Gossip {
             })
             .collect();
         let mut nearest: Option<(Duration, ConnectionId)> = None;
-        let mut unservable: Option<(Duration, MemberId)> = None;
         for (member, id) in &self.chosen {
             let Some(connection) = self.connections.get(id) else {
                 continue;
@@ -402,25 +413,12 @@ impl Gossip {
                     && !self.ignored.contains(&(*member, *writer))
                     && !running.iter().any(|vector| vector.covers(&dot))
             };
-            if !theirs.wants(now) || !(theirs.floors_ahead || theirs.ahead.iter().any(wanted)) {
+            if !theirs.wants(now) || !theirs.ahead.iter().any(wanted) || !self.servable(theirs) {
                 continue;
             }
             let distance = connection.rtt.unwrap_or(Duration::MAX);
-            let resting = theirs.rest_until > now;
-            let servable = !theirs.floors_ahead && !resting && self.frontier.covers_vector(&theirs.trimmed);
-            if servable {
-                if nearest.is_none_or(|(least, _)| distance < least) {
-                    nearest = Some((distance, *id));
-                }
-            } else if unservable.is_none_or(|(least, _)| distance < least) {
-                unservable = Some((distance, *member));
-            }
-        }
-        if let (None, Some((_, from)), true) = (nearest, unservable, self.pulls.is_empty()) {
-            let told = self.snapshot_told.is_some_and(|told| told + TRIMMED_REST > now);
-            if !told {
-                self.snapshot_told = Some(now);
-                self.emit(Event::NeedsSnapshot { from });
+            if nearest.is_none_or(|(least, _)| distance < least) {
+                nearest = Some((distance, *id));
             }
         }
         nearest.map(|(_, id)| id)

@@ -31,6 +31,7 @@ impl Gossip {
         }
         theirs.counter = state.counter;
         theirs.ready = state.ready;
+        self.stable_dirty |= std::mem::replace(&mut theirs.holding, state.holding) != state.holding;
         let start = theirs.start;
         if state.moved.is_empty() && state.hash.is_some_and(|hash| hash != theirs.vector.hash()) {
             let due = connection
@@ -42,7 +43,9 @@ impl Gossip {
             }
             return;
         }
-        self.stable_dirty |= self.acks.state(member, start, state);
+        if self.takes_part(&member) {
+            self.stable_dirty |= self.acks.state(member, start, state);
+        }
         self.offsets
             .insert(member, clock::Offset::measure(self.now, state.wall_ms, rtt));
         for (writer, tip) in &state.moved.entries {
@@ -54,12 +57,15 @@ impl Gossip {
     /// States what is on our disk wherever that is due, and relays acks.
     pub(super) fn speak(&mut self) {
         let at = self.now.at;
+        let now_so = (self.ready, self.holding());
         let due: Vec<(ConnectionId, bool, bool)> = self
             .connections
             .iter()
             .map(|(id, connection)| {
-                let relay = connection.theirs.is_some() && connection.relayed_at + RELAY_INTERVAL <= at;
-                (*id, connection.spoke_due(self.ready) <= at, relay)
+                let relay = connection.theirs.is_some()
+                    && connection.relayed_at + RELAY_INTERVAL <= at
+                    && self.takes_part(&connection.member);
+                (*id, connection.spoke_due(now_so) <= at, relay)
             })
             .filter(|(_, state, relay)| *state || *relay)
             .collect();
@@ -74,6 +80,7 @@ impl Gossip {
     }
 
     fn say_state(&mut self, id: ConnectionId) {
+        let holding = self.holding();
         let Some(connection) = self.connections.get_mut(&id) else {
             return;
         };
@@ -100,7 +107,7 @@ impl Gossip {
             },
         };
         connection.urgent = false;
-        connection.said_ready = self.ready;
+        connection.said = (self.ready, holding);
         connection.spoke = self.now.at;
         let hash = moved
             .is_empty()
@@ -111,6 +118,7 @@ impl Gossip {
             hash,
             trimmed,
             ready: self.ready,
+            holding,
             wall_ms: self.now.wall_ms,
         };
         self.counters.states_sent += 1;
@@ -118,6 +126,7 @@ impl Gossip {
     }
 
     pub(super) fn say_hello(&mut self, id: ConnectionId) {
+        let holding = self.holding();
         let Some(connection) = self.connections.get_mut(&id) else {
             return;
         };
@@ -129,7 +138,7 @@ impl Gossip {
         connection.unsaid_trimmed.clear();
         connection.unsaid_trimmed_floors = false;
         connection.urgent = false;
-        connection.said_ready = self.ready;
+        connection.said = (self.ready, holding);
         connection.spoke = self.now.at;
         let hello = Hello {
             cluster: self.config.cluster,
@@ -144,6 +153,7 @@ impl Gossip {
             vector: self.committed.clone(),
             trimmed: self.trimmed.clone(),
             ready: self.ready,
+            holding,
             wall_ms: self.now.wall_ms,
         };
         self.send(id, Message::Hello(Box::new(hello)));
@@ -152,12 +162,12 @@ impl Gossip {
 
 impl Connection {
     /// When to state our vector here.
-    pub(super) fn spoke_due(&self, ready: bool) -> Duration {
+    pub(super) fn spoke_due(&self, now_so: (bool, bool)) -> Duration {
         let moved = !self.unsaid.is_empty()
             || self.unsaid_floors
             || !self.unsaid_trimmed.is_empty()
             || self.unsaid_trimmed_floors
-            || self.said_ready != ready;
+            || self.said != now_so;
         if self.urgent {
             Duration::ZERO
         } else if moved {

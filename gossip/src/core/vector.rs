@@ -140,6 +140,27 @@ impl Vector {
         }
     }
 
+    /// What of this vector `bound` covers too.
+    #[must_use]
+    pub fn up_to(&self, bound: &Vector) -> Vector {
+        let mut least = Vector::new();
+        for (replica, floor) in self.floors() {
+            let mut alone = Vector::new();
+            alone.adopt_floor(replica, floor);
+            if bound.covers_floors(&alone) {
+                least.adopt_floor(replica, floor);
+            }
+        }
+        for (writer, tip) in self.iter() {
+            if bound.folded(&writer) {
+                least.set(writer, tip);
+            } else if let Some(theirs) = bound.get(&writer) {
+                least.set(writer, if theirs.number < tip.number { theirs } else { tip });
+            }
+        }
+        least
+    }
+
     /// The entries that differ from those of `older`.
     #[must_use]
     pub fn moved_since(&self, older: &Vector) -> Vec<(Writer, Tip)> {

@@ -55,6 +55,9 @@ pub struct Hello {
     #[serde(default)]
     pub trimmed: Vector,
     pub ready: bool,
+    /// The sender takes over what others have beside the log; its acks count for nothing meanwhile.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub holding: bool,
     pub wall_ms: u64,
 }
 
@@ -78,6 +81,9 @@ pub struct State {
     pub trimmed: Moved,
     #[serde(rename = "r")]
     pub ready: bool,
+    /// As [`Hello::holding`].
+    #[serde(rename = "o", default, skip_serializing_if = "std::ops::Not::not")]
+    pub holding: bool,
     #[serde(rename = "w")]
     pub wall_ms: u64,
 }
@@ -474,7 +480,7 @@ pub(crate) fn from_cbor<T: DeserializeOwned>(mut bytes: &[u8]) -> Result<T, Wire
     }
 }
 
-fn to_cbor<T: Serialize>(bytes: &mut Vec<u8>, item: &T) {
+pub(crate) fn to_cbor<T: Serialize>(bytes: &mut Vec<u8>, item: &T) {
     if let Err(error) = ciborium::into_writer(item, bytes) {
         unreachable!("a Vec takes every byte: {error}");
     }

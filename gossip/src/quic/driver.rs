@@ -60,6 +60,10 @@ pub(super) enum Command {
         own_starts: Vec<Writer>,
         vector: Vector,
     },
+    CaughtUp {
+        vector: Vector,
+        trimmed: Vector,
+    },
     Trimmed(Vector),
     Rejected(Vec<Dot>),
     Members(Vec<MemberConfig>),
@@ -252,6 +256,10 @@ impl Driver {
                     own_starts,
                     vector,
                 });
+            }
+            Command::CaughtUp { vector, trimmed } => {
+                self.moved = true;
+                self.feed(Input::CaughtUp { vector, trimmed });
             }
             Command::Trimmed(trimmed) => self.feed(Input::Trimmed(trimmed)),
             Command::Rejected(dots) => self.feed(Input::Rejected(dots)),

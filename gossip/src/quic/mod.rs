@@ -345,6 +345,11 @@ impl Node {
         });
     }
 
+    /// Reports that what a catch-up brought is merged: what is on disk, and what the log no longer holds.
+    pub fn caught_up(&self, vector: Vector, trimmed: Vector) {
+        self.command(Command::CaughtUp { vector, trimmed });
+    }
+
     /// Reports what the log no longer holds.
     pub fn trimmed(&self, trimmed: Vector) {
         self.command(Command::Trimmed(trimmed));

@@ -6,8 +6,20 @@
 //!
 //! Pure, as the core is: frames in, actions out; what a record says is opaque here.
 
+mod answerer;
+mod asker;
+mod frame;
+pub mod iblt;
+mod narrow;
+mod salt;
+mod states;
+
 use std::collections::BTreeSet;
 
+pub use self::answerer::Answerer;
+pub use self::asker::Asker;
+pub use self::salt::Salt;
+pub use self::states::STATE_BYTES_MAX;
 use crate::Vector;
 
 /// A record's key.
@@ -18,6 +30,14 @@ pub type StateDigest = [u8; 16];
 pub const PARTITIONS: usize = 4096;
 /// Keyed sums of the elements of each partition, `PARTITIONS` of them.
 pub type Sums = Vec<u128>;
+
+/// The answerer codes about so many elements at a time, 44 bytes each: whatever differs, it needs no more memory. Each
+/// further slice is a further round trip.
+pub const SLICE_ELEMENTS_MAX: usize = 1 << 20;
+/// The asker has at most so many elements in a slice.
+pub const ELEMENTS_MAX: usize = 4 * SLICE_ELEMENTS_MAX;
+/// At most so many records differ; beyond that a snapshot is cheaper.
+pub const DIFFERENCES_MAX: usize = 4 << 20;
 
 /// The partition of a key: the twelve bits after its first byte, which says only its kind. A partition is thus
 /// one stretch of keys for each kind.
@@ -45,8 +65,11 @@ pub trait Cut {
     /// A record's whole state with the values it names, opaque; `None` if there is no such record.
     fn state(&self, key: &Key) -> Result<Option<Vec<u8>>, CutError>;
     /// Live cells from a position on (empty: the first), opaque, about `bytes_max` of them; and where to go on.
-    fn cells(&self, from: &[u8], bytes_max: usize) -> Result<(Vec<Vec<u8>>, Option<Vec<u8>>), CutError>;
+    fn cells(&self, from: &[u8], bytes_max: usize) -> Result<SomeCells, CutError>;
 }
+
+/// Cells, and where to go on; nowhere when these were the last.
+pub type SomeCells = (Vec<Vec<u8>>, Option<Vec<u8>>);
 
 /// What a conversation is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -109,4 +132,7 @@ pub enum ReconcileError {
     /// The far end sent what no correct peer sends.
     #[error("not a frame of a reconciliation: {0}")]
     Malformed(String),
+    /// The sums differ, and no element does: one end's sums are not those of its elements. They want recomputing.
+    #[error("the sums differ, and no element does")]
+    Sums,
 }

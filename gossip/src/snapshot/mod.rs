@@ -1,36 +1,20 @@
 //! A whole copy of a replica's data for one that has nothing: files, in pieces, resumable, checksummed.
 //!
+//! Who keeps a checkpoint is its [`Source`], read by a [`Giver`]; who wants it has a [`Sink`], filled by a [`Taker`].
+//! The id of a checkpoint is the hash of its whole manifest, so files and the vector that they cover cannot be of two
+//! checkpoints, however often a transfer was broken off and by whom it is gone on with.
+//!
 //! Pure, as the core is: frames in, actions out; what a file holds is opaque here.
 
-use serde::{Deserialize, Serialize};
+mod frame;
+mod manifest;
+mod transfer;
 
-use crate::Vector;
-
-/// What a snapshot consists of.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Manifest {
-    /// Names this checkpoint: a transfer is resumed from the same one, or starts over.
-    #[serde(with = "serde_bytes")]
-    pub id: [u8; 16],
-    /// What it covers.
-    pub vector: Vector,
-    /// What its log no longer holds.
-    pub trimmed: Vector,
-    /// In this order.
-    pub files: Vec<File>,
-}
-
-/// One file of a snapshot.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct File {
-    /// A plain name, without directories.
-    pub name: String,
-    /// Its length.
-    pub bytes: u64,
-    /// BLAKE3 of its contents.
-    #[serde(with = "serde_bytes")]
-    pub hash: [u8; 32],
-}
+pub use self::{
+    frame::PIECE_BYTES_MAX,
+    manifest::{File, MANIFEST_BYTES_MAX, Manifest, ManifestError},
+    transfer::{Action, Giver, Taker, TransferError},
+};
 
 /// Reading or keeping a snapshot failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +27,8 @@ pub trait Source: Send + Sync {
     fn manifest(&self) -> &Manifest;
     /// A piece of a file: at most `bytes_max`, and fewer only at its end.
     fn read(&self, file: usize, offset: u64, bytes_max: usize) -> Result<Vec<u8>, SnapshotError>;
+    /// The far end has all of it, checked: it need not be kept any longer.
+    fn done(&self) {}
 }
 
 /// Where a snapshot is kept while it comes.
@@ -53,5 +39,6 @@ pub trait Sink: Send {
     /// The next piece.
     fn write(&mut self, file: usize, offset: u64, bytes: &[u8]) -> Result<(), SnapshotError>;
     /// All pieces came: checks every file against the manifest, and makes it durable. After that it may be installed.
+    /// A file that is not what the manifest says is thrown away, so that the next transfer brings it again.
     fn finish(&mut self) -> Result<(), SnapshotError>;
 }

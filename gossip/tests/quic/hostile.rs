@@ -130,6 +130,7 @@ impl Raw {
             vector,
             trimmed: Vector::new(),
             ready: true,
+            holding: false,
             wall_ms: 0,
         };
         control

@@ -299,6 +299,7 @@ pub(crate) fn config(number: usize, starts: &[Writer]) -> Config {
         features: std::iter::once("tests".to_owned()).collect(),
         fingerprints: BTreeMap::new(),
         startup_grace: Duration::from_secs(10),
+        look_interval: None,
         limits: Limits::default(),
     }
 }

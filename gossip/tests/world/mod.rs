@@ -12,14 +12,20 @@
 )]
 #![allow(clippy::needless_pass_by_value, reason = "outputs are used up")]
 
+mod disk;
+mod talks;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use gossip::{
     Config, ConnectionId, Dot, Envelope, Event, Gossip, Input, Limits, MemberId, Message, Now, Output, Peer,
-    PeerState, PullEnd, Received, ReplicaId, Tip, Vector, Writer, transaction_hash,
+    PeerState, PullEnd, Received, ReplicaId, Tip, Vector, Writer,
 };
+
+pub(crate) use disk::Disk;
+use talks::TalkEnd;
 
 pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
 const COMMIT: Duration = Duration::from_millis(2);
@@ -43,57 +49,6 @@ impl Rng {
 
     pub(crate) fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
-    }
-}
-
-/// What survives a crash.
-#[derive(Clone, Default)]
-pub(crate) struct Disk {
-    pub(crate) vector: Vector,
-    pub(crate) trimmed: Vector,
-    /// In commit order.
-    pub(crate) log: Vec<(Dot, Arc<[u8]>)>,
-    pub(crate) starts: Vec<Writer>,
-    pub(crate) replica: Option<ReplicaId>,
-}
-
-impl Disk {
-    fn apply(&mut self, received: &Received) -> bool {
-        let Envelope {
-            dot,
-            predecessor,
-            follows,
-            ..
-        } = &received.envelope;
-        if self.vector.covers(dot) {
-            return false;
-        }
-        let tip = self.vector.get(&dot.writer).unwrap_or(Tip {
-            number: 0,
-            hash: [0; 8],
-        });
-        assert_eq!(dot.number, tip.number + 1, "a gap was delivered at {dot}");
-        assert_eq!(*predecessor, tip.hash, "a broken chain was delivered at {dot}");
-        for (writer, tip) in follows {
-            let followed = Dot {
-                writer: *writer,
-                number: tip.number,
-            };
-            assert!(
-                self.vector.covers(&followed),
-                "{dot} was delivered before {followed}"
-            );
-        }
-        assert_eq!(received.hash, transaction_hash(&received.bytes));
-        self.vector.advance(
-            dot.writer,
-            Tip {
-                number: dot.number,
-                hash: received.hash,
-            },
-        );
-        self.log.push((*dot, Arc::clone(&received.bytes)));
-        true
     }
 }
 
@@ -134,6 +89,7 @@ enum Happening {
         site: usize,
         connection: ConnectionId,
     },
+    TalkEnd(Box<TalkEnd>),
 }
 
 enum Carried {
@@ -167,6 +123,13 @@ pub(crate) struct Site {
     redrawn: bool,
     /// Its disk was lost once: who has not heard that yet may believe an ack of the old one.
     wiped: bool,
+    /// Its disk went back once, or was copied: nothing is promised about what it writes before it has caught up.
+    pub(crate) went_back: bool,
+    /// The members as this site has them, if not as all do.
+    peers: Option<Vec<Peer>>,
+    pub(crate) settled: Vector,
+    /// Talks that it began.
+    pub(crate) talks: Vec<Output>,
     wakes: Option<Duration>,
     pub(crate) held_max: usize,
 }
@@ -183,6 +146,10 @@ pub(crate) struct World {
     pub(crate) trims: bool,
     pub(crate) delay: fn(usize, usize) -> Duration,
     pub(crate) peers: Vec<Peer>,
+    pub(crate) log_catch_up_max: u64,
+    pub(crate) look_interval: Option<Duration>,
+    /// What each transaction follows, and whether it counts for what is promised of settled ones.
+    pasts: BTreeMap<Dot, (Vector, bool)>,
     cuts: BTreeSet<(usize, usize)>,
     links: BTreeMap<u64, Link>,
     next: u64,
@@ -229,6 +196,9 @@ impl World {
             trims: false,
             delay,
             peers,
+            log_catch_up_max: 20_000,
+            look_interval: None,
+            pasts: BTreeMap::new(),
             cuts: BTreeSet::new(),
             links: BTreeMap::new(),
             next: 1,
@@ -252,7 +222,7 @@ impl World {
     pub(crate) fn start(&mut self, index: usize) {
         self.restart_writer(index, 0);
         let now = self.clock();
-        let peers = self.peers.clone();
+        let peers = self.view(index);
         let site = &mut self.sites[index];
         site.life += 1;
         site.queue.clear();
@@ -268,8 +238,10 @@ impl World {
             features: BTreeSet::new(),
             fingerprints: BTreeMap::new(),
             startup_grace: Duration::from_secs(10),
+            look_interval: self.look_interval,
             limits: Limits {
                 early_count_max: 256,
+                log_catch_up_max: self.log_catch_up_max,
                 ..Limits::default()
             },
         };
@@ -331,8 +303,38 @@ impl World {
 
     pub(crate) fn wipe(&mut self, index: usize) {
         self.kill(index);
-        self.sites[index].disk = Disk::default();
+        self.put_back(index, Disk::default());
         self.sites[index].wiped = true;
+    }
+
+    /// Another disk, from before.
+    pub(crate) fn put_back(&mut self, index: usize, disk: Disk) {
+        let site = &mut self.sites[index];
+        site.disk = disk;
+        site.went_back = true;
+        site.settled = Vector::new();
+    }
+
+    /// The members as `index` has them, itself included.
+    pub(crate) fn view(&self, index: usize) -> Vec<Peer> {
+        self.sites[index]
+            .peers
+            .clone()
+            .unwrap_or_else(|| self.peers.clone())
+    }
+
+    /// Changes the state of some members as a site sees it.
+    pub(crate) fn see(&mut self, index: usize, states: &[(usize, PeerState)]) {
+        let mut peers = self.view(index);
+        for (other, state) in states {
+            let id = self.sites[*other].member;
+            peers
+                .iter_mut()
+                .filter(|peer| peer.id == id)
+                .for_each(|peer| peer.state = *state);
+        }
+        self.sites[index].peers = Some(peers.clone());
+        self.input(index, Input::Members(peers));
     }
 
     /// Puts another process beside the others, with a disk of its own and the seat of an existing one.
@@ -340,6 +342,8 @@ impl World {
         let site = Site::new(self.sites[index].member, self.sites[index].disk.clone());
         self.sites.push(site);
         let clone = self.sites.len() - 1;
+        self.sites[index].went_back = true;
+        self.sites[clone].went_back = true;
         self.start(clone);
         clone
     }
@@ -515,6 +519,7 @@ impl World {
                     self.input(site, Input::Disconnected { connection });
                 }
             }
+            Happening::TalkEnd(end) => self.end_talk(*end),
             Happening::Check => {
                 self.check_links();
                 self.at(Duration::from_millis(100), Happening::Check);
@@ -658,8 +663,8 @@ impl World {
                 }
             }
             Output::Event(event) => self.event(index, event),
-            // These disks hold no records: there is nothing to compare or to copy.
-            Output::Reconcile { .. } | Output::Snapshot { .. } | Output::Settled(_) => {}
+            Output::Reconcile { .. } | Output::Snapshot { .. } => self.begin_talk(index, output),
+            Output::Settled(settled) => self.settled(index, &settled),
         }
     }
 
@@ -676,6 +681,10 @@ impl World {
                 self.restarted(index, known.epoch);
             }
             Event::WriterAhead { .. } => self.restarted(index, 0),
+            Event::Ready { renew: true, .. } => {
+                self.sites[index].disk.replica = None;
+                self.restarted(index, 0);
+            }
             _ => {}
         }
     }
@@ -707,11 +716,13 @@ impl World {
             self.restarted(index, 0);
             return;
         }
+        let mut remote = Vec::new();
         let site = &mut self.sites[index];
         let mut moved = BTreeMap::new();
         let ready = site.gossip.as_ref().is_some_and(Gossip::is_ready);
         while let Some(received) = site.queue.pop_front() {
             if site.disk.apply(&received) {
+                remote.push(received.envelope.dot);
                 moved.insert(
                     received.envelope.dot.writer,
                     Tip {
@@ -744,6 +755,8 @@ impl World {
             };
             let received = Received::decode(envelope.encode().into()).expect("our own transaction");
             assert_eq!(received.envelope, envelope);
+            self.pasts
+                .insert(dot, (site.disk.vector.clone(), !site.went_back));
             assert!(site.disk.apply(&received), "a dot was given out twice");
             moved.insert(
                 start,
@@ -758,6 +771,7 @@ impl World {
         if site.writes > 0 {
             self.commit_soon(index);
         }
+        self.check_settled(index, &remote);
         if !moved.is_empty() {
             let moved = moved.into_iter().collect();
             self.input(index, Input::Committed { moved, local });
@@ -766,11 +780,16 @@ impl World {
 
     fn trim(&mut self, index: usize, stable: &Vector) {
         let seats = |seat: MemberId| self.sites.iter().filter(|site| site.member == seat).count();
+        let view = self.view(index);
+        let counts = |seat: MemberId| {
+            view.iter()
+                .any(|peer| peer.id == seat && matches!(peer.state, PeerState::Active | PeerState::Leaving))
+        };
         let running = self
             .sites
             .iter()
             .enumerate()
-            .filter(|(_, site)| site.gossip.is_some());
+            .filter(|(_, site)| site.gossip.is_some() && counts(site.member));
         for (other, site) in running.filter(|(_, site)| !site.wiped && seats(site.member) == 1) {
             assert!(
                 site.disk.vector.covers_vector(stable),
@@ -924,6 +943,10 @@ impl Site {
             followed: Vector::new(),
             redrawn: false,
             wiped: false,
+            went_back: false,
+            peers: None,
+            settled: Vector::new(),
+            talks: Vec::new(),
             wakes: None,
             held_max: 0,
         }

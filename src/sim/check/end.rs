@@ -25,7 +25,7 @@ const STARTS_MAX: u64 = 12;
 
 impl World {
     /// Do all that run hold the same transactions, with nothing under way?
-    pub(crate) fn level(&self) -> bool {
+    pub(crate) fn level(&mut self) -> bool {
         let mut vectors = Vec::new();
         for (at, process) in self.processes.iter().enumerate() {
             if process.retired {

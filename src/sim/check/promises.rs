@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crdt::{AccountId, EmailId, Epoch, Hlc};
+use crdt::{AccountId, EmailId, Epoch, Hlc, MemberId, MemberState};
 use gossip::{Dot, PeerState, Vector};
 
 use super::{Checker, Checks, Found, wrong};
@@ -37,6 +37,8 @@ pub(crate) enum Meaning {
         account: AccountId,
         at: Hlc,
     },
+    /// The member is so far at least: its state only moves forward.
+    Member { id: MemberId, state: MemberState },
     /// The setting has a value.
     Set(String),
 }
@@ -248,6 +250,10 @@ impl Meaning {
                     .iter()
                     .any(|claim| claim.account == *account && claim.proof <= *at)
             }),
+            Meaning::Member { id, state } => {
+                let view = records.cluster()?;
+                view.members.get(id).is_some_and(|member| member.state >= *state)
+            }
             Meaning::Set(name) => records.cluster()?.settings.contains_key(name),
         })
     }

@@ -53,11 +53,13 @@ pub enum Kind {
     SlowDisk,
     /// Replicas of several versions, updated one by one.
     Versions,
+    /// A member that is joining while everything else goes on.
+    Join,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 17] = [
+    pub const ALL: [Kind; 18] = [
         Kind::Loss,
         Kind::Duplication,
         Kind::Delay,
@@ -75,6 +77,7 @@ impl Kind {
         Kind::FullDisk,
         Kind::SlowDisk,
         Kind::Versions,
+        Kind::Join,
     ];
 
     /// As it is printed.
@@ -97,6 +100,7 @@ impl Kind {
             Kind::FullDisk => "full-disk",
             Kind::SlowDisk => "slow-disk",
             Kind::Versions => "versions",
+            Kind::Join => "join",
         }
     }
 
@@ -168,6 +172,7 @@ impl World {
             Kind::OneWayCut => self.cut_one_way(),
             Kind::Crash => self.crash_some(),
             Kind::Versions => self.update_one(),
+            Kind::Join => self.let_join(),
             Kind::Drain => self.drain_one(),
             Kind::Clone => self.clone_one(),
             Kind::TornBatch => self.tear_batch(),
@@ -222,6 +227,7 @@ impl World {
         for at in 0..self.processes.len() {
             self.start(at);
         }
+        self.tally.count("storms", 1);
     }
 
     /// A process that runs, if one does.
@@ -241,7 +247,7 @@ impl World {
     }
 
     /// Lets the world go on for a while, until something holds.
-    pub(crate) fn run_until(&mut self, bound: Duration, holds: impl Fn(&World) -> bool) -> bool {
+    pub(crate) fn run_until(&mut self, bound: Duration, mut holds: impl FnMut(&mut World) -> bool) -> bool {
         let end = self.now + bound;
         while self.violation.is_none() {
             if holds(self) {

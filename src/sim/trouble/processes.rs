@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use gossip::PeerState;
+
 use super::{Kind, Remedy};
 use crate::{
     sim::{
@@ -41,6 +43,24 @@ impl World {
         self.processes[at].versions = (1, last);
         self.processes[at].newer = last > 1;
         self.remedy_later(100, 1000, Remedy::Start(at));
+    }
+
+    /// A member that was held back so far may take its part once it has caught up.
+    pub(super) fn let_join(&mut self) {
+        let joining: Vec<usize> = (0..self.processes.len())
+            .filter(|at| {
+                let own = self.processes[*at].member;
+                let states = self.peers_seen_by(*at);
+                states
+                    .iter()
+                    .any(|peer| peer.id == own && peer.state == PeerState::Joining)
+            })
+            .collect();
+        for at in joining {
+            self.tally.fault(Kind::Join);
+            self.tell(|| format!("process {at} may become active"));
+            self.become_active(at, Some(PeerState::Joining));
+        }
     }
 
     /// A site is to go: it takes nothing new, and waits until another has all that it has.

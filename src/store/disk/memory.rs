@@ -9,7 +9,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{Batch, Disk, DiskError, DiskRead, Entry, Family, Visit};
+use gossip::snapshot::{self, Manifest, Sink, SnapshotError, Source};
+
+use super::{Batch, Describe, Disk, DiskError, DiskRead, Entry, Family, Visit};
 
 type Contents = BTreeMap<(Family, Vec<u8>), Vec<u8>>;
 
@@ -36,12 +38,22 @@ pub struct MemoryDisk {
 struct State {
     /// What a reader sees. Shared with snapshots: copied when written while one is open.
     contents: Arc<Contents>,
-    /// What a crash would leave.
-    synced: Arc<Contents>,
+    /// What a crash would leave, where that is something else.
+    synced: Option<Arc<Contents>>,
     faults: VecDeque<Fault>,
     broken: bool,
     batches: u64,
     capacity_bytes: Option<u64>,
+    /// A copy of another disk that comes, or has come. It survives a crash.
+    incoming: Option<Incoming>,
+    /// Somebody fills it.
+    receiving: bool,
+}
+
+struct Incoming {
+    manifest: Manifest,
+    files: Vec<Vec<u8>>,
+    checked: bool,
 }
 
 impl MemoryDisk {
@@ -63,29 +75,25 @@ impl MemoryDisk {
     /// The machine loses power: what was not synced is gone, open handles see the loss.
     pub fn crash(&self) {
         let mut state = self.state();
-        state.contents = state.synced.clone();
+        state.contents = state.synced();
+        state.synced = None;
         state.broken = false;
         state.faults.clear();
     }
 
     /// A copy of what is synced, as a backup or a cloned directory would hold it.
     pub fn copy(&self) -> MemoryDisk {
-        let synced = self.state().synced.clone();
         let copy = MemoryDisk::new();
-        {
-            let mut state = copy.state();
-            state.contents = synced.clone();
-            state.synced = synced;
-        }
+        copy.state().contents = self.state().synced();
         copy
     }
 
     /// Puts back an earlier [`copy`](Self::copy): the disk of a replica restored from a backup.
     pub fn restore(&self, backup: &MemoryDisk) {
-        let synced = backup.state().synced.clone();
+        let synced = backup.state().synced();
         let mut state = self.state();
-        state.contents = synced.clone();
-        state.synced = synced;
+        state.contents = synced;
+        state.synced = None;
         state.broken = false;
     }
 
@@ -100,13 +108,13 @@ impl MemoryDisk {
                 .is_some()
         };
         let State { contents, synced, .. } = &mut *state;
-        flip(synced);
+        synced.as_mut().map(flip);
         flip(contents)
     }
 
     /// Whether a crash would leave a value of this key.
     pub fn is_synced(&self, family: Family, key: &[u8]) -> bool {
-        self.state().synced.contains_key(&(family, key.to_vec()))
+        self.state().synced().contains_key(&(family, key.to_vec()))
     }
 
     /// Changes a stored value, or removes it, behind everyone's back.
@@ -114,8 +122,10 @@ impl MemoryDisk {
         let entry = [(family, key.to_vec(), value)];
         let mut state = self.state();
         let State { contents, synced, .. } = &mut *state;
+        if let Some(synced) = synced {
+            apply(synced, &entry);
+        }
         apply(contents, &entry);
-        apply(synced, &entry);
     }
 
     /// Batches made durable so far.
@@ -180,48 +190,230 @@ impl Disk for MemoryDisk {
             state.broken = true;
             return Err(DiskError::Full);
         }
-        let fault = state.faults.pop_front();
-        state.broken = fault.is_some();
-        let State {
-            contents,
-            synced,
-            batches,
-            ..
-        } = &mut *state;
-        match fault {
-            Some(Fault::Full) => Err(DiskError::Full),
-            Some(Fault::Lost) => Err(DiskError::Io("planned fault: the write was lost".into())),
-            Some(Fault::Unsynced) => {
-                apply(contents, batch.entries());
-                Err(DiskError::Io("planned fault: written but not synced".into()))
-            }
-            Some(Fault::Landed) => {
-                apply(contents, batch.entries());
-                *synced = contents.clone();
-                *batches += 1;
-                Err(DiskError::Io(
-                    "planned fault: the write landed, the answer did not".into(),
-                ))
-            }
-            None => {
-                // Both hold the same, each in a map of its own: sharing one would copy it at every write.
-                apply(contents, batch.entries());
-                apply(synced, batch.entries());
-                *batches += 1;
-                Ok(())
-            }
-        }
+        state.land(|contents| apply(contents, batch.entries()))
     }
 
     fn reopen(&self) -> Result<(), DiskError> {
         let mut state = self.state();
         state.broken = false;
         // What is found on reopening is durable: opening replays and syncs the write-ahead log.
-        state.synced = state.contents.clone();
+        state.synced = None;
+        Ok(())
+    }
+
+    fn checkpoint(&self, describe: &mut Describe<'_>) -> Result<Box<dyn Source>, DiskError> {
+        let contents = self.state().contents.clone();
+        let covered = describe(&Snapshot(contents.clone()))?;
+        let (names, contents): (Vec<String>, Vec<Vec<u8>>) = Family::ALL
+            .into_iter()
+            .filter(|family| family.travels())
+            .map(|family| (family.name().to_owned(), encode(&contents, family)))
+            .filter(|(_, bytes)| !bytes.is_empty())
+            .unzip();
+        let files = names
+            .into_iter()
+            .zip(&contents)
+            .map(|(name, bytes)| snapshot::File {
+                name,
+                bytes: bytes.len() as u64,
+                hash: *blake3::hash(bytes).as_bytes(),
+            });
+        let manifest = Manifest::new(covered.vector, covered.trimmed, covered.note, files.collect());
+        Ok(Box::new(Held { manifest, contents }))
+    }
+
+    fn incoming(&self) -> Result<Box<dyn Sink>, DiskError> {
+        let mut state = self.state();
+        if state.receiving {
+            return Err(DiskError::Io("a copy is on its way already".into()));
+        }
+        state.receiving = true;
+        Ok(Box::new(Receiver(self.clone())))
+    }
+
+    fn arrived(&self) -> Result<Option<Manifest>, DiskError> {
+        let state = self.state();
+        let whole = state.incoming.as_ref().filter(|incoming| incoming.checked);
+        Ok(whole.map(|incoming| incoming.manifest.clone()))
+    }
+
+    fn install(&self, copy: &Manifest, own: &Batch) -> Result<(), DiskError> {
+        let mut state = self.state();
+        if state.broken {
+            return Err(DiskError::Closed);
+        }
+        if state.receiving {
+            return Err(DiskError::Io("a copy is on its way already".into()));
+        }
+        let incoming = state
+            .incoming
+            .take_if(|incoming| incoming.checked && incoming.manifest.id == copy.id)
+            .ok_or_else(|| DiskError::Io("the copy that is to be installed is not here whole".into()))?;
+        let mut copied = Arc::new(decode(&incoming)?);
+        apply(&mut copied, own.entries());
+        state.land(|contents| *contents = copied)
+    }
+
+    fn compact(&self) -> Result<(), DiskError> {
+        let mut state = self.state();
+        if state.broken {
+            return Err(DiskError::Closed);
+        }
+        // What is deleted here is gone at once.
+        if !state.receiving {
+            state.incoming = None;
+        }
         Ok(())
     }
 
     fn bytes_used(&self) -> u64 {
         bytes_of(&self.state().contents)
     }
+}
+
+impl State {
+    fn synced(&self) -> Arc<Contents> {
+        self.synced.clone().unwrap_or_else(|| self.contents.clone())
+    }
+
+    /// Changes the contents, as the next planned fault lets it.
+    fn land(&mut self, change: impl FnOnce(&mut Arc<Contents>)) -> Result<(), DiskError> {
+        let fault = self.faults.pop_front();
+        self.broken = fault.is_some();
+        match fault {
+            Some(Fault::Full) => return Err(DiskError::Full),
+            Some(Fault::Lost) => return Err(DiskError::Io("planned fault: the write was lost".into())),
+            Some(Fault::Unsynced) => self.synced = Some(self.synced()),
+            Some(Fault::Landed) | None => {
+                self.synced = None;
+                self.batches += 1;
+            }
+        }
+        change(&mut self.contents);
+        match fault {
+            None => Ok(()),
+            Some(Fault::Unsynced) => Err(DiskError::Io("planned fault: written but not synced".into())),
+            Some(_) => Err(DiskError::Io(
+                "planned fault: the write landed, the answer did not".into(),
+            )),
+        }
+    }
+}
+
+/// A checkpoint in memory: a file for each family that travels and is not empty.
+struct Held {
+    manifest: Manifest,
+    contents: Vec<Vec<u8>>,
+}
+
+impl Source for Held {
+    fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    fn read(&self, file: usize, offset: u64, bytes_max: usize) -> Result<Vec<u8>, SnapshotError> {
+        let beyond = || SnapshotError("there is nothing there".to_owned());
+        let from = usize::try_from(offset).map_err(|_| beyond())?;
+        let bytes = self.contents.get(file).and_then(|bytes| bytes.get(from..));
+        let bytes = bytes.ok_or_else(beyond)?;
+        Ok(bytes[..bytes.len().min(bytes_max)].to_vec())
+    }
+}
+
+/// Takes a copy in.
+struct Receiver(MemoryDisk);
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.0.state().receiving = false;
+    }
+}
+
+impl Sink for Receiver {
+    fn begin(&mut self, manifest: &Manifest) -> Result<(usize, u64), SnapshotError> {
+        let mut state = self.0.state();
+        if let Some(incoming) = &state.incoming
+            && incoming.manifest == *manifest
+        {
+            let whole = |(bytes, file): (&Vec<u8>, &snapshot::File)| bytes.len() as u64 == file.bytes;
+            let files = incoming.files.iter().zip(&manifest.files);
+            let place = files.clone().take_while(|pair| whole(*pair)).count();
+            let offset = incoming.files.get(place).map_or(0, Vec::len);
+            return Ok((place, offset as u64));
+        }
+        state.incoming = Some(Incoming {
+            manifest: manifest.clone(),
+            files: vec![Vec::new(); manifest.files.len()],
+            checked: false,
+        });
+        Ok((0, 0))
+    }
+
+    fn write(&mut self, file: usize, offset: u64, bytes: &[u8]) -> Result<(), SnapshotError> {
+        let mut state = self.0.state();
+        state
+            .incoming
+            .as_mut()
+            .and_then(|incoming| incoming.files.get_mut(file))
+            .filter(|kept| kept.len() as u64 == offset)
+            .map(|kept| kept.extend_from_slice(bytes))
+            .ok_or_else(|| SnapshotError("a piece that is not the next".to_owned()))
+    }
+
+    fn finish(&mut self) -> Result<(), SnapshotError> {
+        let mut state = self.0.state();
+        let incoming = state
+            .incoming
+            .as_mut()
+            .ok_or_else(|| SnapshotError("it has not begun".to_owned()))?;
+        for (bytes, file) in incoming.files.iter_mut().zip(&incoming.manifest.files) {
+            if blake3::hash(bytes) != file.hash {
+                bytes.clear();
+                return Err(SnapshotError(format!(
+                    "{} is not what the manifest says",
+                    file.name
+                )));
+            }
+        }
+        incoming.checked = true;
+        Ok(())
+    }
+}
+
+/// Keys and values of a family, each behind its length (u32, little-endian).
+fn encode(contents: &Contents, family: Family) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let entries = contents.range((family, Vec::new())..);
+    for ((_, key), value) in entries.take_while(|((found, _), _)| *found == family) {
+        for part in [key, value] {
+            bytes.extend_from_slice(&(part.len() as u32).to_le_bytes());
+            bytes.extend_from_slice(part);
+        }
+    }
+    bytes
+}
+
+fn decode(incoming: &Incoming) -> Result<Contents, DiskError> {
+    let damaged = || DiskError::Damaged("a copy is not what a disk like this makes".into());
+    let mut contents = Contents::new();
+    for (file, bytes) in incoming.manifest.files.iter().zip(&incoming.files) {
+        let family = Family::ALL
+            .into_iter()
+            .find(|family| family.travels() && family.name() == file.name)
+            .ok_or_else(damaged)?;
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            let key = part(&mut rest).ok_or_else(damaged)?;
+            let value = part(&mut rest).ok_or_else(damaged)?;
+            contents.insert((family, key), value);
+        }
+    }
+    Ok(contents)
+}
+
+fn part(rest: &mut &[u8]) -> Option<Vec<u8>> {
+    let (length, behind) = rest.split_first_chunk::<4>()?;
+    let (part, behind) = behind.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+    *rest = behind;
+    Some(part.to_vec())
 }

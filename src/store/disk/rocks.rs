@@ -5,18 +5,29 @@
 //! sign-ins read are a hundred bytes each and the page cache holds the rest.
 
 use std::{
+    fs, io,
     ops::ControlFlow,
-    path::{Path, PathBuf},
-    sync::{PoisonError, RwLock},
+    path::Path,
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
 };
 
+use gossip::snapshot::{Manifest, Sink, SnapshotError, Source};
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode,
-    Direction, ErrorKind, IteratorMode, Options, ReadOptions, SnapshotWithThreadMode, WriteBatch,
-    WriteOptions,
+    BlockBasedOptions, BottommostLevelCompaction, Cache, ColumnFamily, ColumnFamilyDescriptor,
+    CompactOptions, DB, DBCompressionType, DBRecoveryMode, Direction, ErrorKind, IteratorMode, Options,
+    ReadOptions, SnapshotWithThreadMode, WriteBatch, WriteOptions, checkpoint::Checkpoint,
 };
 
-use super::{Batch, Disk, DiskError, DiskRead, Family, Visit};
+use super::{
+    Batch, Covered, Describe, Disk, DiskError, DiskRead, Family, Visit,
+    files::{self, FilesSink, FilesSource},
+    swap::Places,
+};
 
 /// Blocks of tables kept in memory, over all families.
 const BLOCK_CACHE_BYTES: usize = 8 << 20;
@@ -27,47 +38,68 @@ const WAL_BYTES_MAX: u64 = 32 << 20;
 /// Open table files; ten sites on one machine must stay below its limit of descriptors.
 const OPEN_FILES_MAX: i32 = 256;
 
-/// A RocksDB in a directory of its own.
+/// How long a compaction waits for readers who began before it: what they see is not erased.
+const READERS_WAIT: Duration = Duration::from_secs(10);
+const READERS_LOOK: Duration = Duration::from_millis(10);
+
+/// A RocksDB in a directory of its own, with what belongs to it beside (see [`swap`](super::swap)).
 pub struct RocksDisk {
-    path: PathBuf,
+    places: Places,
     /// `None` while closed after a failure. Readers hold the lock for the length of one snapshot.
     db: RwLock<Option<DB>>,
+    /// A copy is coming, or being installed.
+    incoming: Arc<AtomicBool>,
+    checkpoints: AtomicU64,
+    /// One compaction at a time: a second one would find nothing to do, and wait for it all the same.
+    compacting: Mutex<()>,
 }
 
 impl RocksDisk {
     /// Opens the database in `path`, making it if there is none.
     pub fn open(path: &Path) -> Result<RocksDisk, DiskError> {
-        let db = open(path)?;
+        let places = Places::of(path);
+        places.clear()?;
+        places.finish()?;
+        let db = open(path, &Family::ALL)?;
         Ok(RocksDisk {
-            path: path.to_path_buf(),
+            places,
             db: RwLock::new(Some(db)),
+            incoming: Arc::default(),
+            checkpoints: AtomicU64::new(0),
+            compacting: Mutex::default(),
         })
     }
 
-    /// Flushes and compacts every family: tests and measurements of size want a quiet disk.
-    pub fn compact(&self) -> Result<(), DiskError> {
+    fn with_db<T>(&self, work: impl FnOnce(&DB) -> Result<T, DiskError>) -> Result<T, DiskError> {
         let guard = self.db.read().unwrap_or_else(PoisonError::into_inner);
-        let db = guard.as_ref().ok_or(DiskError::Closed)?;
-        for family in Family::ALL {
-            db.flush_cf(handle(db, family)?).map_err(disk_error)?;
-            db.compact_range_cf(handle(db, family)?, None::<&[u8]>, None::<&[u8]>);
-        }
-        Ok(())
+        work(guard.as_ref().ok_or(DiskError::Closed)?)
     }
 }
 
-fn open(path: &Path) -> Result<DB, DiskError> {
-    let (options, families) = described();
+fn open(path: &Path, families: &[Family]) -> Result<DB, DiskError> {
+    let (options, families) = described(families);
     DB::open_cf_descriptors(&options, path, families).map_err(disk_error)
 }
 
 /// Without writing a byte: the write-ahead log is replayed in memory.
 fn open_to_read(path: &Path) -> Result<DB, DiskError> {
-    let (options, families) = described();
+    let (options, families) = described(&Family::ALL);
     DB::open_cf_descriptors_read_only(&options, path, families, false).map_err(disk_error)
 }
 
-fn described() -> (Options, [ColumnFamilyDescriptor; Family::ALL.len()]) {
+/// A copy, to be looked at and made ready: nothing is rewritten on its own.
+fn open_aside(path: &Path, families: &[Family]) -> Result<DB, DiskError> {
+    let (options, _) = described(&[]);
+    let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
+    let families = families.iter().map(|family| {
+        let mut options = family_options(&cache);
+        options.set_disable_auto_compactions(true);
+        ColumnFamilyDescriptor::new(family.name(), options)
+    });
+    DB::open_cf_descriptors(&options, path, families).map_err(disk_error)
+}
+
+fn described(families: &[Family]) -> (Options, Vec<ColumnFamilyDescriptor>) {
     let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
     let mut options = Options::default();
     options.create_if_missing(true);
@@ -83,19 +115,24 @@ fn described() -> (Options, [ColumnFamilyDescriptor; Family::ALL.len()]) {
     // Every block read is checked against its checksum all the same; but a damaged one, met by a compaction, must
     // not end all writing: what it holds is healed from a peer.
     options.set_paranoid_checks(false);
-    let families = Family::ALL.map(|family| {
-        let mut options = Options::default();
-        let mut table = BlockBasedOptions::default();
-        table.set_block_cache(&cache);
-        table.set_bloom_filter(10.0, false);
-        table.set_format_version(5);
-        options.set_block_based_table_factory(&table);
-        options.set_compression_type(DBCompressionType::Lz4);
-        options.set_write_buffer_size(2 << 20);
-        options.set_max_write_buffer_number(2);
-        ColumnFamilyDescriptor::new(family.name(), options)
-    });
+    let families = families
+        .iter()
+        .map(|family| ColumnFamilyDescriptor::new(family.name(), family_options(&cache)))
+        .collect();
     (options, families)
+}
+
+fn family_options(cache: &Cache) -> Options {
+    let mut options = Options::default();
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(cache);
+    table.set_bloom_filter(10.0, false);
+    table.set_format_version(5);
+    options.set_block_based_table_factory(&table);
+    options.set_compression_type(DBCompressionType::Lz4);
+    options.set_write_buffer_size(2 << 20);
+    options.set_max_write_buffer_number(2);
+    options
 }
 
 fn handle(db: &DB, family: Family) -> Result<&ColumnFamily, DiskError> {
@@ -156,32 +193,103 @@ impl Disk for RocksDisk {
     }
 
     fn write(&self, batch: &Batch) -> Result<(), DiskError> {
-        let guard = self.db.read().unwrap_or_else(PoisonError::into_inner);
-        let db = guard.as_ref().ok_or(DiskError::Closed)?;
-        let mut rocks = WriteBatch::default();
-        for (family, key, value) in batch.entries() {
-            match value {
-                Some(value) => rocks.put_cf(handle(db, *family)?, key, value),
-                None => rocks.delete_cf(handle(db, *family)?, key),
-            }
-        }
-        let mut options = WriteOptions::default();
-        options.set_sync(true);
-        db.write_opt(rocks, &options).map_err(disk_error)
+        self.with_db(|db| write(db, batch))
     }
 
     fn reopen(&self) -> Result<(), DiskError> {
         let mut guard = self.db.write().unwrap_or_else(PoisonError::into_inner);
         // Closed first: two instances of one directory would exclude each other.
         drop(guard.take());
-        let opened = open(&self.path);
+        // Opening makes a store where there is none: only once the one that is to be here is here.
+        self.places.finish()?;
+        let opened = open(&self.places.store, &Family::ALL);
         // Opening writes, which a full disk does not let it; whoever only reads need not wait for room.
         let (db, result) = match opened {
             Ok(db) => (Some(db), Ok(())),
-            Err(error) => (open_to_read(&self.path).ok(), Err(error)),
+            Err(error) => (open_to_read(&self.places.store).ok(), Err(error)),
         };
         *guard = db;
         result
+    }
+
+    fn checkpoint(&self, describe: &mut Describe<'_>) -> Result<Box<dyn Source>, DiskError> {
+        let number = self.checkpoints.fetch_add(1, Ordering::Relaxed);
+        files::make_private(&self.places.checkpoints)?;
+        let path = self.places.checkpoints.join(number.to_string());
+        let made = self
+            .with_db(|db| {
+                let checkpoint = Checkpoint::new(db).map_err(disk_error)?;
+                checkpoint.create_checkpoint(&path).map_err(disk_error)
+            })
+            .and_then(|()| strip(&path, describe))
+            .and_then(|covered| Ok((covered, files::describe(&path, data_files(&path)?)?)));
+        match made {
+            Ok((covered, files)) => {
+                let manifest = Manifest::new(covered.vector, covered.trimmed, covered.note, files);
+                Ok(Box::new(FilesSource::passing(path, manifest)))
+            }
+            Err(error) => {
+                let _ = files::remove(&path);
+                Err(error)
+            }
+        }
+    }
+
+    fn incoming(&self) -> Result<Box<dyn Sink>, DiskError> {
+        let turn = Turn::take(&self.incoming)?;
+        Ok(Box::new(Incoming {
+            sink: FilesSink::new(self.places.incoming.clone()),
+            _turn: turn,
+        }))
+    }
+
+    fn arrived(&self) -> Result<Option<Manifest>, DiskError> {
+        files::arrived(&self.places.incoming)
+    }
+
+    fn install(&self, copy: &Manifest, own: &Batch) -> Result<(), DiskError> {
+        let _turn = Turn::take(&self.incoming)?;
+        stage(&self.places, copy, own)?;
+        self.places.decide()?;
+        let mut guard = self.db.write().unwrap_or_else(PoisonError::into_inner);
+        drop(guard.take());
+        self.places.finish()?;
+        *guard = Some(open(&self.places.store, &Family::ALL)?);
+        Ok(())
+    }
+
+    fn compact(&self) -> Result<(), DiskError> {
+        let _one = self.compacting.lock().unwrap_or_else(PoisonError::into_inner);
+        let upto = self.with_db(|db| Ok(db.latest_sequence_number()))?;
+        // A compaction keeps what an open snapshot still sees.
+        let begun = Instant::now();
+        while self.with_db(|db| sees_before(db, upto))? {
+            if begun.elapsed() > READERS_WAIT {
+                return Err(DiskError::Io(
+                    "a reader holds on to what is to be erased; try again".into(),
+                ));
+            }
+            thread::sleep(READERS_LOOK);
+        }
+        for family in Family::ALL {
+            self.with_db(|db| db.flush_cf(handle(db, family)?).map_err(disk_error))?;
+        }
+        let mut options = CompactOptions::default();
+        options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+        // Family by family, so that whoever must close the database waits for one at most.
+        for family in Family::ALL {
+            self.with_db(|db| {
+                let handle = handle(db, family)?;
+                db.compact_range_cf_opt(handle, None::<&[u8]>, None::<&[u8]>, &options);
+                Ok(())
+            })?;
+        }
+        // Checkpoints hold on to the tables of before, and one that is being made now may; their readers ask again.
+        files::remove(&self.places.checkpoints)?;
+        if let Ok(_turn) = Turn::take(&self.incoming) {
+            files::remove(&self.places.incoming)?;
+        }
+        Ok(())
     }
 
     fn close(&self) {
@@ -189,7 +297,7 @@ impl Disk for RocksDisk {
     }
 
     fn bytes_used(&self) -> u64 {
-        std::fs::read_dir(&self.path)
+        fs::read_dir(&self.places.store)
             .map(|entries| {
                 entries
                     .flatten()
@@ -198,5 +306,140 @@ impl Disk for RocksDisk {
                     .sum()
             })
             .unwrap_or(0)
+    }
+}
+
+fn write(db: &DB, batch: &Batch) -> Result<(), DiskError> {
+    let mut rocks = WriteBatch::default();
+    for (family, key, value) in batch.entries() {
+        match value {
+            Some(value) => rocks.put_cf(handle(db, *family)?, key, value),
+            None => rocks.delete_cf(handle(db, *family)?, key),
+        }
+    }
+    let mut options = WriteOptions::default();
+    options.set_sync(true);
+    db.write_opt(rocks, &options).map_err(disk_error)
+}
+
+/// Whether a reader sees the store as it was before `sequence`.
+fn sees_before(db: &DB, sequence: u64) -> Result<bool, DiskError> {
+    let oldest = db
+        .property_int_value("rocksdb.oldest-snapshot-sequence")
+        .map_err(disk_error)?
+        .ok_or_else(|| DiskError::Io("RocksDB does not tell its oldest snapshot".into()))?;
+    // 0: there is none.
+    Ok((1..sequence).contains(&oldest))
+}
+
+/// Reads what a checkpoint covers, and takes out of it what does not travel.
+fn strip(path: &Path, describe: &mut Describe<'_>) -> Result<Covered, DiskError> {
+    let mut db = open_aside(path, &Family::ALL)?;
+    let covered = describe(&Snapshot {
+        db: &db,
+        snapshot: db.snapshot(),
+    })?;
+    for family in Family::ALL.into_iter().filter(|family| !family.travels()) {
+        db.drop_cf(family.name()).map_err(disk_error)?;
+    }
+    drop(db);
+    // Opening once more writes a new index of all files, without any trace of what was dropped, and removes the
+    // dropped files and the replayed write-ahead log.
+    let travelling: Vec<Family> = Family::ALL
+        .into_iter()
+        .filter(|family| family.travels())
+        .collect();
+    drop(open_aside(path, &travelling)?);
+    Ok(covered)
+}
+
+/// The files that hold data: tables, the index of them with its name, and a write-ahead log that is not empty. What is
+/// left out (the log for people, options, lock, the instance's own name) is made anew by whoever opens the copy.
+fn data_files(path: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().into_string() else {
+            continue;
+        };
+        let data = name == "CURRENT"
+            || name.starts_with("MANIFEST-")
+            || name.ends_with(".sst")
+            || name.ends_with(".log");
+        if data && entry.metadata()?.len() > 0 {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+/// Makes the copy that has come this replica's own.
+fn stage(places: &Places, copy: &Manifest, own: &Batch) -> Result<(), DiskError> {
+    if files::arrived(&places.incoming)?.is_none_or(|arrived| arrived.id != copy.id) {
+        return Err(DiskError::Io(
+            "the copy that is to be installed is not here whole".into(),
+        ));
+    }
+    files::take_out(&places.incoming, &places.staged)?;
+    let db = open_aside(&places.staged, &Family::ALL)?;
+    write(&db, own)
+}
+
+/// Makes the store in `path`, which nobody has open, from a copy; what was there is moved to `aside`. A process that dies
+/// on the way leaves what was there, or nothing, or what was to be there.
+pub(in crate::store) fn restore(
+    path: &Path,
+    copy: &dyn Source,
+    own: &Batch,
+    aside: &Path,
+) -> Result<(), DiskError> {
+    let places = Places::of(path);
+    places.clear()?;
+    places.finish()?;
+    let mut sink = FilesSink::new(places.incoming.clone());
+    files::copy(copy, &mut sink).map_err(|error| DiskError::Io(error.to_string()))?;
+    stage(&places, copy.manifest(), own)?;
+    if path.exists() {
+        places.set_aside(aside)?;
+    }
+    places.decide()?;
+    Ok(places.finish()?)
+}
+
+/// The right to fill or to empty `store.incoming`.
+struct Turn(Arc<AtomicBool>);
+
+impl Turn {
+    fn take(taken: &Arc<AtomicBool>) -> Result<Turn, DiskError> {
+        if taken.swap(true, Ordering::AcqRel) {
+            return Err(DiskError::Io("a copy is on its way already".into()));
+        }
+        Ok(Turn(taken.clone()))
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+/// Takes a copy in, as the only one.
+struct Incoming {
+    sink: FilesSink,
+    _turn: Turn,
+}
+
+impl Sink for Incoming {
+    fn begin(&mut self, manifest: &Manifest) -> Result<(usize, u64), SnapshotError> {
+        self.sink.begin(manifest)
+    }
+
+    fn write(&mut self, file: usize, offset: u64, bytes: &[u8]) -> Result<(), SnapshotError> {
+        self.sink.write(file, offset, bytes)
+    }
+
+    fn finish(&mut self) -> Result<(), SnapshotError> {
+        self.sink.finish()
     }
 }

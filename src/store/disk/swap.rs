@@ -1,0 +1,140 @@
+//! How one store takes the place of another: by renames, with one moment at which it is decided.
+//!
+//! Beside `store` there may be, each named after it:
+//!
+//! - `store.checkpoints/`: copies kept for peers. They go at the start.
+//! - `store.incoming/`: a copy that comes; it survives restarts.
+//! - `store.staged/`: a copy that has come, being made this replica's own. It goes at the start.
+//! - `store.new/`: a store that is to be `store`. As soon as it has this name that is decided, whatever happens.
+//! - `store.old/`: what was `store` before. It goes as soon as `store` is there.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use super::files::{remove, sync};
+
+/// Where everything of one store lies.
+#[derive(Clone, Debug)]
+pub(super) struct Places {
+    pub(super) store: PathBuf,
+    pub(super) checkpoints: PathBuf,
+    pub(super) incoming: PathBuf,
+    pub(super) staged: PathBuf,
+    new: PathBuf,
+    old: PathBuf,
+}
+
+impl Places {
+    pub(super) fn of(store: &Path) -> Places {
+        let beside = |suffix: &str| {
+            let mut name = store.file_name().unwrap_or_default().to_os_string();
+            name.push(suffix);
+            store.with_file_name(name)
+        };
+        Places {
+            store: store.to_path_buf(),
+            checkpoints: beside(".checkpoints"),
+            incoming: beside(".incoming"),
+            staged: beside(".staged"),
+            new: beside(".new"),
+            old: beside(".old"),
+        }
+    }
+
+    /// What a process that ended left behind.
+    pub(super) fn clear(&self) -> io::Result<()> {
+        remove(&self.checkpoints)?;
+        remove(&self.staged)
+    }
+
+    /// Decides that what is staged, synced whole, is the store from now on.
+    pub(super) fn decide(&self) -> io::Result<()> {
+        sync(&self.staged)?;
+        remove(&self.new)?;
+        fs::rename(&self.staged, &self.new)?;
+        self.sync_parent()
+    }
+
+    /// Carries out what was decided, if anything was; to be called before the store is opened, by whoever opens it.
+    pub(super) fn finish(&self) -> io::Result<()> {
+        if self.new.exists() {
+            if self.store.exists() {
+                remove(&self.old)?;
+                fs::rename(&self.store, &self.old)?;
+                self.sync_parent()?;
+            }
+            fs::rename(&self.new, &self.store)?;
+            self.sync_parent()?;
+        }
+        if self.store.exists() {
+            remove(&self.old)
+        } else if self.old.exists() {
+            // Nothing here leaves it so; but whatever did, this is the store.
+            fs::rename(&self.old, &self.store)?;
+            self.sync_parent()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Moves the store aside, to a name that nothing here removes.
+    pub(super) fn set_aside(&self, to: &Path) -> io::Result<()> {
+        fs::rename(&self.store, to)?;
+        self.sync_parent()
+    }
+
+    fn sync_parent(&self) -> io::Result<()> {
+        sync(self.store.parent().unwrap_or(Path::new(".")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A process may die between any two steps; whoever opens the store then finds the old one before the decision, and
+    /// the new one after it.
+    #[test]
+    fn whatever_step_was_the_last_one_store_is_found() {
+        type Step = fn(&Places);
+        let steps: [(Step, &str); 6] = [
+            (|_| {}, "old"),
+            (
+                |places| fs::create_dir(&places.staged).expect("a directory"),
+                "old",
+            ),
+            (
+                |places| fs::write(places.staged.join("says"), "new").expect("a file"),
+                "old",
+            ),
+            (|places| places.decide().expect("decided"), "new"),
+            (
+                |places| fs::rename(&places.store, &places.old).expect("renamed"),
+                "new",
+            ),
+            (
+                |places| fs::rename(&places.new, &places.store).expect("renamed"),
+                "new",
+            ),
+        ];
+        for last in 0..steps.len() {
+            let directory = tempfile::tempdir().expect("a temporary directory");
+            let places = Places::of(&directory.path().join("store"));
+            fs::create_dir(&places.store).expect("a directory");
+            fs::write(places.store.join("says"), "old").expect("a file");
+            for (step, _) in &steps[..=last] {
+                step(&places);
+            }
+            for again in 0..2 {
+                places.clear().expect("cleared");
+                places.finish().expect("finished");
+                let found = fs::read_to_string(places.store.join("says")).expect("a store");
+                assert_eq!(found, steps[last].1, "after step {last}, opening {again}");
+            }
+            let left = fs::read_dir(directory.path()).expect("a directory").count();
+            assert_eq!(left, 1, "after step {last} nothing else is left");
+        }
+    }
+}

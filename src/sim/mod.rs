@@ -11,6 +11,7 @@
 //! | `trouble/` | those who make trouble |
 //! | `check/` | those who check, ignorant of the trouble |
 //! | `seed` | a run: a storm, then peace, then agreement within a bound |
+//! | `telling` | the words in which a test tells a story |
 //! | `shrink` | the smallest world that still fails |
 //! | `plant` | bugs planted on purpose, to see that the checkers can fail |
 //! | `campaign` | many seeds on every processor, and the command `persona sim` |
@@ -34,6 +35,7 @@ mod shrink;
 mod story;
 mod talks;
 mod tally;
+mod telling;
 mod trouble;
 mod world;
 
@@ -45,6 +47,7 @@ pub use self::{
     seed::{Verdict, run},
     shrink::shrink,
     tally::Tally,
+    telling::{At, Seed},
     trouble::Kind,
     world::World,
 };

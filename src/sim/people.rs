@@ -37,6 +37,9 @@ pub(crate) struct People {
     next: u64,
     left: usize,
     every: Duration,
+    /// What the last deed came to that somebody waits for.
+    heard: Option<Outcome>,
+    listens: bool,
 }
 
 /// One thing that a person does, at whichever site it reaches.
@@ -264,7 +267,19 @@ impl People {
             next: 0,
             left: options.deeds,
             every,
+            heard: None,
+            listens: false,
         }
+    }
+
+    /// Somebody waits for what the next deed comes to.
+    pub(crate) fn listen(&mut self) {
+        self.heard = None;
+        self.listens = true;
+    }
+
+    pub(crate) fn heard(&self) -> Option<&Outcome> {
+        self.heard.as_ref()
     }
 
     /// Nobody begins anything any more.
@@ -493,6 +508,9 @@ impl World {
                 };
                 format!("{name}: {}: {outcome}", deed.name())
             });
+        }
+        if self.people.listens && self.people.heard.is_none() {
+            self.people.heard = Some(outcome.clone());
         }
         match outcome {
             Outcome::Done(Some(dot)) => {

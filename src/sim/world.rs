@@ -117,7 +117,7 @@ impl World {
         World::named(options, names, seed)
     }
 
-    fn named(options: Options, names: Vec<String>, seed: u64) -> World {
+    pub(crate) fn named(options: Options, names: Vec<String>, seed: u64) -> World {
         let mut processes = Vec::new();
         let mut peers = Vec::new();
         for (index, name) in names.into_iter().enumerate() {

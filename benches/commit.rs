@@ -18,7 +18,10 @@ use std::{
 use crdt::{AccountId, AccountWrite, Actor, Document, Epoch, Hlc, RecordKind, Write};
 use persona::{
     identity::{Address, HashedPassword, Identity, IndexKey, PasswordPool, PasswordSettings, Word},
-    store::{KeepLog, Store, StoreConfig, TransactError, disk::rocks::RocksDisk},
+    store::{
+        KeepLog, Store, StoreConfig, TransactError,
+        disk::{Disk, rocks::RocksDisk},
+    },
 };
 use rocksdb::{DB, WriteOptions};
 
@@ -85,7 +88,7 @@ fn account(number: u32) -> AccountId {
 fn open(directory: &Path, keep_log: KeepLog) -> Store {
     let config = StoreConfig {
         directory: directory.into(),
-        keep_log,
+        keeping: keep_log.into(),
         reserve_bytes: 0,
         free_bytes_min: 0,
     };

@@ -11,7 +11,7 @@ use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use crdt::MemberId;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-use crate::store::KeepLog;
+use crate::store::{DigestKey, KeepLog, Keeping};
 
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -75,12 +75,18 @@ pub struct SiteConfig {
     /// What the log keeps.
     #[serde(default)]
     pub log: LogConfig,
+    /// How often every stored byte is read again.
+    #[serde(default)]
+    pub scrub: ScrubConfig,
     /// How passwords are hashed.
     #[serde(default)]
     pub passwords: PasswordConfig,
     /// What happens when the disk fills up.
     #[serde(default)]
     pub disk: DiskConfig,
+    /// What may be restored.
+    #[serde(default)]
+    pub backup: BackupConfig,
     /// Every member of the cluster, this one included.
     pub members: Vec<MemberConfig>,
     /// Laboratory only.
@@ -179,11 +185,44 @@ impl<'de> Deserialize<'de> for Answer {
 }
 
 /// What the log keeps.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogConfig {
-    /// `everything`, or `unstable`: only what some member lacks.
+    /// `unstable`: only what some member lacks; or `everything`.
     pub keep: KeepLog,
+    /// With more in it than this, a log that is not to keep everything lets the oldest go, also what some member
+    /// lacks.
+    pub max_mib: u64,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        LogConfig {
+            keep: KeepLog::default(),
+            max_mib: 1024,
+        }
+    }
+}
+
+/// How often every stored byte is read again.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ScrubConfig {
+    /// Within so many hours; 0: only when an operator asks for it.
+    pub period_hours: u64,
+}
+
+impl ScrubConfig {
+    /// `None`: only when an operator asks for it.
+    pub fn period(&self) -> Option<Duration> {
+        (self.period_hours > 0).then(|| Duration::from_secs(self.period_hours.saturating_mul(3600)))
+    }
+}
+
+impl Default for ScrubConfig {
+    fn default() -> Self {
+        ScrubConfig { period_hours: 168 }
+    }
 }
 
 /// How passwords are hashed: argon2id. The defaults are OWASP's minimum (Password Storage Cheat Sheet: 19 MiB, two
@@ -232,6 +271,21 @@ impl Default for DiskConfig {
             reserve_mib: 16,
             free_min_mib: 64,
         }
+    }
+}
+
+/// What may be restored.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BackupConfig {
+    /// No backup older than this is restored: what people deleted is still in it. The same at every site, because
+    /// erasure promises it.
+    pub age_max_days: u64,
+}
+
+impl Default for BackupConfig {
+    fn default() -> Self {
+        BackupConfig { age_max_days: 30 }
     }
 }
 
@@ -316,6 +370,17 @@ impl SiteConfig {
     /// This member's own entry.
     pub fn own(&self) -> Option<&MemberConfig> {
         self.members.iter().find(|member| member.id == self.member)
+    }
+
+    /// How the store keeps what it holds.
+    pub fn keeping(&self) -> Keeping {
+        Keeping {
+            log: self.log.keep,
+            log_bytes_max: self.log.max_mib.saturating_mul(1 << 20),
+            digest_key: DigestKey(self.cluster.digest_key.0),
+            scrub_period: self.scrub.period(),
+            ..Keeping::default()
+        }
     }
 
     fn check(&self, path: &Path) -> Result<(), ConfigError> {

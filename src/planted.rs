@@ -20,6 +20,12 @@ pub(crate) enum Bug {
     Reencodes,
     /// A transaction does not say what came from elsewhere right before it.
     SkipsDependency,
+    /// A state from elsewhere is merged though the vector does not cover its cut.
+    RepairsUncovered,
+    /// A catch-up raises the vector before the last of it is merged.
+    RaisesEarly,
+    /// A catch-up leaves the cells out.
+    ForgetsCells,
     /// A record's digest is not written when the record changes after another transaction of its group.
     ForgetsDigest,
 }

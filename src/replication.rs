@@ -13,6 +13,7 @@ use std::{
 use gossip::{
     Dot, Event, MemberId, Received, Vector, Writer,
     quic::{LogChunk, Node, ReadLogError, Replica},
+    reconcile::{Cut, CutError, Part, Purpose},
     snapshot::{Sink, SnapshotError, Source},
 };
 use tokio::sync::{Notify, watch};
@@ -222,6 +223,14 @@ impl Replica for Replication {
         self.members_changed.notify_one();
         tracing::info!("a copy of a peer's data was installed");
         Ok(())
+    }
+
+    fn with_cut(&self, talk: &mut dyn FnMut(&dyn Cut)) -> Result<(), CutError> {
+        self.store.with_cut(talk)
+    }
+
+    fn take_part(&self, from: MemberId, purpose: Purpose, part: Part) -> Result<(), CutError> {
+        self.store.take_part(from, purpose, part)
     }
 
     fn event(&self, event: Event) {

@@ -18,12 +18,12 @@ use tokio::sync::watch;
 
 use crate::{
     admin,
-    config::{Answer, SiteConfig},
+    config::{Answer, SiteConfig, hex},
     identity::{Identity, IndexKey, NORMALISATION, PasswordPool, PasswordSettings, PoolError},
     members::{self, MembersError},
     prometheus,
     replication::Replication,
-    store::{OpenError, Store, StoreConfig},
+    store::{BackupOwner, OpenError, Store, StoreConfig},
 };
 
 /// Protocol versions that this build speaks.
@@ -145,7 +145,7 @@ impl Site {
         })?;
         let store_config = StoreConfig {
             directory: config.data.clone(),
-            keep_log: config.log.keep,
+            keeping: config.keeping(),
             reserve_bytes: config.disk.reserve_mib << 20,
             free_bytes_min: config.disk.free_min_mib << 20,
         };
@@ -409,6 +409,15 @@ fn read_identity(path: &Path) -> Result<GossipIdentity, SiteError> {
     };
     let pem = fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
     GossipIdentity::from_pem(pem.as_bytes(), pem.as_bytes()).map_err(|error| wrong(error.to_string()))
+}
+
+/// Whose a backup is that this member makes.
+pub fn backup_owner(config: &SiteConfig) -> BackupOwner {
+    BackupOwner {
+        cluster: hex(&fingerprint("cluster id", &config.cluster.id.0)),
+        site: config.site.clone(),
+        member: gossip::MemberId(*config.member.0.as_bytes()),
+    }
 }
 
 fn fingerprint(of: &str, bytes: &[u8]) -> [u8; 8] {

@@ -193,6 +193,35 @@ impl Document {
         Ok(self)
     }
 
+    /// Takes in what another copy of this record has and this one lacks, each change under the checks of
+    /// [`apply`](Self::apply).
+    pub fn merge(self, other: &Document) -> Result<Document, ApplyError> {
+        let missing = self.missing(other)?;
+        self.apply(&missing)
+    }
+
+    /// The changes that another copy of this record has and this one lacks, each after those that it follows.
+    pub fn missing(&self, other: &Document) -> Result<Vec<Vec<u8>>, ApplyError> {
+        if self.automerge.get_heads() == other.automerge.get_heads() {
+            return Ok(Vec::new());
+        }
+        let added = quietly(|| self.automerge.get_changes_added(&other.automerge));
+        let added = added.ok_or(ApplyError::Panicked)?;
+        Ok(added.iter().map(|change| change.raw_bytes().to_vec()).collect())
+    }
+
+    /// Whether these very changes are here. One that cannot be decoded is not.
+    pub fn holds(&self, changes: &[impl AsRef<[u8]>]) -> bool {
+        changes.iter().all(|bytes| {
+            let bytes = bytes.as_ref();
+            let hash = ChangeOutline::parse(bytes)
+                .ok()
+                .and_then(|_| quietly(|| Change::try_from(bytes).ok().map(|change| change.hash())))
+                .flatten();
+            hash.is_some_and(|hash| bytes.get(4..8) == hash.0.get(..4) && self.has(hash))
+        })
+    }
+
     /// The hashes of the changes that no other here follows, sorted: documents of equal heads hold the same.
     pub fn heads(&self) -> Vec<[u8; 32]> {
         self.automerge

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::{
     identity::{AddressError, HashError, OperationError, PasswordError, Refusal},
-    store::{ReadError, TransactError},
+    store::{BackupError, ReadError, TransactError},
 };
 
 /// An answer that is not what was asked for.
@@ -70,6 +70,19 @@ impl IntoResponse for ApiError {
         match self.retry_after_s {
             Some(seconds) => (self.status, [(RETRY_AFTER, seconds.to_string())], body).into_response(),
             None => (self.status, body).into_response(),
+        }
+    }
+}
+
+impl From<BackupError> for ApiError {
+    fn from(error: BackupError) -> ApiError {
+        let message = error.to_string();
+        match error {
+            BackupError::Exists { .. } => ApiError::new(StatusCode::CONFLICT, "backup-exists", message),
+            BackupError::Busy => ApiError::unavailable("busy", message),
+            BackupError::Disk(_) | BackupError::Write { .. } => {
+                ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "backup-failed", message)
+            }
         }
     }
 }

@@ -4,6 +4,7 @@
 //! `status`, what only a laboratory may do in `lab`.
 
 mod accounts;
+mod backup;
 mod error;
 #[cfg(feature = "lab")]
 mod lab;
@@ -88,6 +89,10 @@ fn router(site: Arc<Site>) -> Router {
         .route("/vector", get(status::vector))
         .route("/digest", get(status::digest))
         .route("/drain", post(status::drain));
+    let long = Router::new()
+        .route("/backup", post(backup::make))
+        .route_layer(middleware::from_fn_with_state(site.clone(), only_while_serving))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX));
     let router = people.merge(operator);
     #[cfg(feature = "lab")]
     let router = router.merge(lab::routes());
@@ -98,6 +103,8 @@ fn router(site: Arc<Site>) -> Router {
             axum::http::StatusCode::GATEWAY_TIMEOUT,
             REQUEST_TIMEOUT,
         ))
+        // Behind the time limit: it takes as long as the disk does.
+        .merge(long)
         .with_state(site)
 }
 

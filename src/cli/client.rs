@@ -14,6 +14,11 @@ pub(super) struct SiteAt {
 }
 
 impl SiteAt {
+    /// The site with this data directory.
+    pub(super) fn of(data: PathBuf) -> SiteAt {
+        SiteAt { data }
+    }
+
     /// Sends one request. A refusal becomes the site's own sentence.
     pub(super) async fn call(
         &self,

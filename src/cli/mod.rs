@@ -1,6 +1,7 @@
 //! The command line: parses, calls the library, prints what was done and what to do next.
 
 mod account;
+mod backup;
 mod client;
 mod site;
 mod status;
@@ -26,6 +27,10 @@ enum Command {
     Identity(site::IdentityArgs),
     /// What people do, done by an operator: create, sign in, change, reset, add, remove, cancel, show.
     Account(account::AccountArgs),
+    /// Copy a running site's store to a directory, and remove copies that are too old.
+    Backup(backup::BackupArgs),
+    /// Make the store of a site that does not run from a backup.
+    Restore(backup::RestoreArgs),
     /// How a running site is.
     Status(status::StatusArgs),
     /// Run ten sites on this machine, to break and to watch (laboratory).
@@ -52,6 +57,8 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
             Command::Site(args) => site::run(args).await,
             Command::Identity(args) => site::make_identity(&args),
             Command::Account(args) => account::run(args).await,
+            Command::Backup(args) => backup::backup(args).await,
+            Command::Restore(args) => backup::restore(args).await,
             Command::Status(args) => status::run(args).await,
             #[cfg(feature = "lab")]
             Command::World(args) => persona::world::run(args).await.map_err(|error| error.to_string()),

@@ -5,7 +5,7 @@
 //! | --- | --- |
 //! | `options` | what a seed chooses beforehand |
 //! | `world`, `process`, `network` | a calendar; a replica and what drives it; links between them |
-//! | `talks` | conversations about what two hold, and copies |
+//! | `talks`, `copies` | conversations about what two hold; whole copies |
 //! | `members` | who belongs to the cluster, as each has it |
 //! | `people` | the domain's own deeds, done at whichever site is reached |
 //! | `trouble/` | those who make trouble |
@@ -23,6 +23,7 @@
 
 mod campaign;
 mod check;
+mod copies;
 mod members;
 mod network;
 mod options;

@@ -9,7 +9,7 @@ use std::{
 
 use gossip::{ConnectionId, Message, PullEnd, Vector, regions};
 
-use super::rng::Rng;
+use super::{rng::Rng, talks::Side};
 
 /// A connection that hears nothing for so long is dead.
 pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -29,6 +29,16 @@ pub(crate) enum Carried {
         pull: u64,
         transactions: Vec<Arc<[u8]>>,
         end: Option<PullEnd>,
+    },
+    Talk {
+        id: u64,
+        to: Side,
+        frame: Vec<u8>,
+    },
+    Copy {
+        id: u64,
+        to: Side,
+        frame: Vec<u8>,
     },
 }
 

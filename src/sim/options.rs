@@ -21,6 +21,12 @@ pub struct Options {
     pub storm: Duration,
     /// Whether replicas forget what every member has.
     pub trims: bool,
+    /// A log that forgets lets the oldest go above this, also what some member lacks.
+    pub log_bytes_max: u64,
+    /// A replica with nothing copies a peer's data if that is of more transactions than this.
+    pub log_catch_up_max: u64,
+    /// Whether replicas compare what they hold.
+    pub looks: bool,
     /// Which troubles, and how bad: 1 to 3.
     pub troubles: BTreeMap<Kind, u32>,
 }
@@ -53,7 +59,7 @@ impl Options {
             let kind = kinds.swap_remove(rng.below(kinds.len()));
             troubles.insert(kind, rng.between(1, 3) as u32);
         }
-        let trims = rng.chance(50) && !troubles.keys().any(|kind| kind.sets_disks_back());
+        let trims = rng.chance(60);
         Options {
             seed,
             sites,
@@ -70,6 +76,17 @@ impl Options {
                 rng.between(15, 50)
             } as u64),
             trims,
+            log_bytes_max: if rng.chance(40) {
+                rng.between(2000, 30_000) as u64
+            } else {
+                u64::MAX
+            },
+            log_catch_up_max: if rng.chance(60) {
+                rng.between(0, 30) as u64
+            } else {
+                20_000
+            },
+            looks: rng.chance(60),
             troubles,
         }
     }
@@ -84,6 +101,9 @@ impl Options {
             addresses: 4,
             storm: Duration::ZERO,
             trims: false,
+            log_bytes_max: u64::MAX,
+            log_catch_up_max: 20_000,
+            looks: false,
             troubles: BTreeMap::new(),
         }
     }

@@ -20,7 +20,7 @@ pub struct StoreBug(planted::Bug);
 
 impl Plant {
     /// Every bug: its name, and what it does.
-    pub const ALL: [(&str, &str, Plant); 12] = {
+    pub const ALL: [(&str, &str, Plant); 15] = {
         use crdt::planted::Bug as Crdt;
         use gossip::planted::Bug as Gossip;
         use planted::Bug as Store;
@@ -77,6 +77,21 @@ impl Plant {
                 "forgets-digest",
                 "a digest is not written when a record changes twice in one group",
                 store(Store::ForgetsDigest),
+            ),
+            (
+                "repairs-uncovered",
+                "a repaired state is merged though the vector does not cover its cut",
+                store(Store::RepairsUncovered),
+            ),
+            (
+                "raises-early",
+                "a catch-up raises the vector before the last of it is merged",
+                store(Store::RaisesEarly),
+            ),
+            (
+                "forgets-cells",
+                "a catch-up leaves the cells out",
+                store(Store::ForgetsCells),
             ),
             (
                 "hlc-capped",

@@ -11,16 +11,17 @@ use std::{
 use gossip::{Config, Dot, Event, Gossip, Input, Limits, MemberId, Now, Output, Received, Vector, Writer};
 
 use super::{
-    check::Promise,
+    check::{Numbers, Promise},
     people::{Deed, Outcome},
     rng::Rng,
+    talks::Kept,
     trouble::Kind,
     world::{Happening, World},
 };
 use crate::{
     replication::{Step, Succession},
     store::{
-        Beginning, Ledger, LedgerError, Ruling, Space, Task, Txn,
+        Beginning, KeepLog, Keeping, Ledger, LedgerError, Ruling, Space, Task, Txn, WaitingRepairs,
         disk::{Disk, DiskError, memory::MemoryDisk},
     },
 };
@@ -57,6 +58,8 @@ pub(crate) struct Process {
     pub(crate) retired: bool,
     /// Another process made of the same directory runs, or did: at most one of them is started at the end.
     pub(crate) copy_of: Option<usize>,
+    /// What a catch-up that has come whole will have brought.
+    pub(crate) coming: Option<Numbers>,
     wakes: Option<Duration>,
 }
 
@@ -69,12 +72,15 @@ pub(crate) struct Running {
     pub(crate) draining: bool,
     /// It is an active member, as far as it knows.
     pub(crate) takes_part: bool,
-    queue: VecDeque<Task>,
+    pub(crate) queue: VecDeque<Task>,
     committing: bool,
     begin_again: Option<Beginning>,
     succession: Succession,
     waiting: Vec<Waiting>,
     told: Arc<Mutex<Vec<(u64, Outcome)>>>,
+    pub(crate) kept: Kept,
+    /// States that came before what they follow.
+    waiting_repairs: WaitingRepairs,
 }
 
 /// A local write on this disk whose answer waits for another site.
@@ -99,6 +105,7 @@ impl Process {
             newer: false,
             retired: false,
             copy_of: None,
+            coming: None,
             wakes: None,
         }
     }
@@ -159,7 +166,7 @@ impl World {
             return;
         }
         self.processes[at].life += 1;
-        let ledger = match Ledger::open(Arc::new(disk), Beginning::default(), seed) {
+        let ledger = match Ledger::open(Arc::new(disk), Beginning::default(), self.keeping(), seed) {
             Ok(ledger) => ledger,
             Err(error) => {
                 self.story.tell(self.now, || {
@@ -182,9 +189,10 @@ impl World {
             features: BTreeSet::new(),
             fingerprints: BTreeMap::new(),
             startup_grace: Duration::from_secs(10),
-            look_interval: None,
+            look_interval: self.options.looks.then_some(Duration::from_secs(8)),
             limits: Limits {
                 early_count_max: 64,
+                log_catch_up_max: self.options.log_catch_up_max,
                 ..Limits::default()
             },
         };
@@ -212,12 +220,15 @@ impl World {
             succession: Succession::default(),
             waiting: Vec::new(),
             told: Arc::default(),
+            kept: Kept::default(),
+            waiting_repairs: WaitingRepairs::default(),
         });
         for other in 0..self.processes.len() {
             self.dial_soon(at, other);
             self.dial_soon(other, at);
         }
         self.members_may_have_changed(at);
+        self.commit_soon(at);
     }
 
     /// The process ends at once, like a machine that loses power. A batch under way is lost, or done and told to nobody.
@@ -242,7 +253,7 @@ impl World {
         process.life += 1;
         self.story.tell(self.now, || format!("{} ends", process.name));
         for connection in self.network.links_of(at) {
-            for (other, connection) in self.network.unlink(connection).into_iter().flatten() {
+            for (other, connection) in self.unlink(connection).into_iter().flatten() {
                 if other != at {
                     self.after(
                         super::network::IDLE_TIMEOUT,
@@ -425,7 +436,7 @@ impl World {
         self.commit_soon(at);
     }
 
-    fn commit_soon(&mut self, at: usize) {
+    pub(crate) fn commit_soon(&mut self, at: usize) {
         let process = &mut self.processes[at];
         let Some(running) = &mut process.running else {
             return;
@@ -476,10 +487,21 @@ impl World {
         match result {
             Ok(mut committed) => {
                 running.queue.extend(committed.trim_on.take().map(Task::Trim));
+                for repair in std::mem::take(&mut committed.waiting) {
+                    running.waiting_repairs.keep(now_ms, repair);
+                }
+                for repair in running.waiting_repairs.covered(now_ms, ledger.vector()) {
+                    running.queue.push_back(Task::Repair { repair, kept: None });
+                }
+                let merging = ledger.is_merging();
                 let members = committed.cluster_changed;
                 self.committed(at, start, &committed, &received);
                 answers.tell();
                 self.heed(at, &told);
+                let kept = self.processes[at]
+                    .running
+                    .as_ref()
+                    .map(|running| Arc::clone(&running.kept));
                 let moved = std::mem::take(&mut committed.moved);
                 if !moved.is_empty() {
                     let local = std::mem::take(&mut committed.local);
@@ -491,13 +513,19 @@ impl World {
                 if let Some(trimmed) = committed.trimmed {
                     self.input(at, Input::Trimmed(trimmed));
                 }
+                if committed.caught_up {
+                    self.caught_up(at);
+                }
                 if !committed.rejected.is_empty() {
                     self.input(at, Input::Rejected(committed.rejected));
+                }
+                if let Some(kept) = kept {
+                    self.parts_kept(&kept);
                 }
                 if self.processes[at]
                     .running
                     .as_ref()
-                    .is_some_and(|running| !running.queue.is_empty())
+                    .is_some_and(|running| merging || !running.queue.is_empty())
                 {
                     self.commit_soon(at);
                 }
@@ -505,6 +533,13 @@ impl World {
             Err(error) => {
                 answers.tell();
                 self.heed(at, &told);
+                if let Some(kept) = self.processes[at]
+                    .running
+                    .as_ref()
+                    .map(|running| Arc::clone(&running.kept))
+                {
+                    self.parts_kept(&kept);
+                }
                 self.batch_failed(at, start, &error);
                 self.reopen(at, Beginning::default());
             }
@@ -543,6 +578,7 @@ impl World {
     /// The store is opened anew: nothing in memory survives, a new writer begins.
     pub(crate) fn reopen(&mut self, at: usize, beginning: Beginning) {
         let seed = self.rng.bytes();
+        let keeping = self.keeping();
         let process = &mut self.processes[at];
         let Some(running) = &mut process.running else {
             return;
@@ -554,7 +590,7 @@ impl World {
         let opened = disk
             .reopen()
             .map_err(LedgerError::from)
-            .and_then(|()| Ledger::open(Arc::new(disk), beginning, seed));
+            .and_then(|()| Ledger::open(Arc::new(disk), beginning, keeping, seed));
         match opened {
             Ok(ledger) => {
                 running
@@ -565,7 +601,7 @@ impl World {
                     own_starts: ledger.own_starts().to_vec(),
                     vector: ledger.vector().clone(),
                 };
-                let waits = !running.queue.is_empty();
+                let waits = !running.queue.is_empty() || ledger.is_merging();
                 self.opened(at, &ledger);
                 if let Some(running) = &mut self.processes[at].running {
                     running.ledger = Some(ledger);
@@ -620,6 +656,44 @@ impl World {
         });
         for (deed, dot, promise) in answered {
             self.answered(at, deed, dot, promise);
+        }
+    }
+
+    /// How replicas keep their logs in this world.
+    fn keeping(&self) -> Keeping {
+        Keeping {
+            log: if self.options.trims {
+                KeepLog::Unstable
+            } else {
+                KeepLog::Everything
+            },
+            log_bytes_max: self.options.log_bytes_max,
+            merge_entries_max: 3,
+            ..Keeping::default()
+        }
+    }
+
+    /// All that a catch-up brought is merged.
+    fn caught_up(&mut self, at: usize) {
+        let Some(ledger) = self.processes[at]
+            .running
+            .as_ref()
+            .and_then(|running| running.ledger.as_ref())
+        else {
+            return;
+        };
+        let (vector, trimmed) = (ledger.vector().clone(), ledger.trimmed().clone());
+        self.tally.count("catch-ups that were merged", 1);
+        if let Some(numbers) = self.processes[at].coming.take() {
+            self.checks.caught_up(at, &numbers);
+        }
+        self.input(at, Input::CaughtUp { vector, trimmed });
+    }
+
+    /// A member takes a copy or a catch-up from this process, as of now.
+    pub(crate) fn serving(&mut self, at: usize, member: MemberId) {
+        if let Some(cut) = self.processes[at].vector().cloned() {
+            self.input(at, Input::Serving { member, cut });
         }
     }
 

@@ -27,10 +27,12 @@ pub struct Seed(pub u64);
 impl Seed {
     /// From `SIM_SEED`, decimal or after `0x`; else this one.
     pub fn from_env_or(seed: u64) -> Seed {
-        let given = std::env::var("SIM_SEED").ok().and_then(|text| match text.strip_prefix("0x") {
-            Some(digits) => u64::from_str_radix(digits, 16).ok(),
-            None => text.parse().ok(),
-        });
+        let given = std::env::var("SIM_SEED")
+            .ok()
+            .and_then(|text| match text.strip_prefix("0x") {
+                Some(digits) => u64::from_str_radix(digits, 16).ok(),
+                None => text.parse().ok(),
+            });
         Seed(given.unwrap_or(seed))
     }
 }
@@ -170,7 +172,11 @@ impl At<'_> {
     pub fn sign_up(&mut self, typed: &str) -> AccountId {
         let proof = self.proof();
         let word = Word::Staged { proof, account: None };
-        let deed = |address, password| Deed::SignUp { address, password, word };
+        let deed = |address, password| Deed::SignUp {
+            address,
+            password,
+            word,
+        };
         self.done_with(typed, deed);
         proof.account()
     }
@@ -179,13 +185,19 @@ impl At<'_> {
     #[track_caller]
     pub fn add_email(&mut self, account: AccountId, typed: &str) {
         let proof = self.proof();
-        let resets = read_records(&self.world.processes[self.at].disk, |records| records.standing(account));
+        let resets = read_records(&self.world.processes[self.at].disk, |records| {
+            records.standing(account)
+        });
         let resets = resets.map_or(0, |standing| standing.resets);
         let word = Word::Staged {
             proof,
             account: Some((account, resets)),
         };
-        self.done_with(typed, |address, _| Deed::Add { account, address, word });
+        self.done_with(typed, |address, _| Deed::Add {
+            account,
+            address,
+            word,
+        });
     }
 
     /// Somebody lets an address go.

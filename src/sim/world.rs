@@ -10,12 +10,14 @@ use gossip::{ConnectionId, Input, MemberId, Peer, PeerState, PullEnd, Vector, qu
 
 use super::{
     check::{Checks, Violation},
+    copies::Copies,
     network::{Carried, Class, Network, SENT_AGAIN},
     options::Options,
     people::People,
     process::{Process, site_name, start_spread},
     rng::Rng,
     story::Story,
+    talks::Talks,
     tally::Tally,
     trouble::{Kind, Remedy, Troubles},
 };
@@ -42,6 +44,8 @@ pub struct World {
     pub(crate) peers: Vec<Peer>,
     pub(crate) network: Network,
     pub(crate) people: People,
+    pub(crate) talks: Talks,
+    pub(crate) copies: Copies,
     pub(crate) troubles: Troubles,
     pub(crate) checks: Checks,
     pub(crate) tally: Tally,
@@ -93,6 +97,7 @@ pub(crate) enum Happening {
         at: usize,
         connection: ConnectionId,
     },
+    Piece(u64),
     Links,
     Look,
     Deed,
@@ -143,6 +148,8 @@ impl World {
             troubles: Troubles::new(Rng::stream(seed, 4)),
             checks: Checks::new(processes.len()),
             network: Network::default(),
+            talks: Talks::default(),
+            copies: Copies::default(),
             tally: Tally::default(),
             story: Story::default(),
             dialing: BTreeSet::new(),
@@ -214,7 +221,7 @@ impl World {
             }
             Happening::Links => {
                 for connection in self.network.silent(self.now) {
-                    for (at, connection) in self.network.unlink(connection).into_iter().flatten() {
+                    for (at, connection) in self.unlink(connection).into_iter().flatten() {
                         self.input(at, Input::Disconnected { connection });
                         self.redial(at);
                     }
@@ -230,6 +237,7 @@ impl World {
                 }
                 self.after(LOOK_EVERY, Happening::Look);
             }
+            Happening::Piece(id) => self.next_piece(id),
             Happening::Deed => self.next_deed(),
             Happening::Errand(errand) => self.run_errand(errand),
             Happening::Strike(kind) => self.strike(kind),
@@ -280,9 +288,17 @@ impl World {
         }
     }
 
+    /// A connection is no more: what went over it ends.
+    pub(crate) fn unlink(&mut self, connection: ConnectionId) -> Option<[(usize, ConnectionId); 2]> {
+        let ends = self.network.unlink(connection);
+        self.end_talks_over(connection);
+        self.end_copies_over(connection);
+        ends
+    }
+
     /// One end closes a connection: the other learns it after what was sent before.
     pub(crate) fn close(&mut self, at: usize, connection: ConnectionId) {
-        for (other, far) in self.network.unlink(connection).into_iter().flatten() {
+        for (other, far) in self.unlink(connection).into_iter().flatten() {
             if other != at {
                 let delay = Network::delay(self.processes[at].site, self.processes[other].site);
                 let lost = Happening::Lost {
@@ -352,6 +368,8 @@ impl World {
         }
         match carried {
             Carried::Message(message) => self.input(at, Input::Message { connection, message }),
+            Carried::Talk { id, to, frame } => self.heard_in_talk(id, to, frame),
+            Carried::Copy { id, to, frame } => self.heard_in_copy(id, to, &frame),
             Carried::Push(bytes) => self.input(at, Input::Pushed { connection, bytes }),
             Carried::PullRequest { pull, vector } => self.serve(at, connection, pull, &vector),
             Carried::PullAnswer {

@@ -7,14 +7,15 @@
 use std::{
     collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
 use super::{
     Shared,
     disk::{Disk, DiskError},
-    ledger::{Answers, Beginning, Committed, Ledger, LedgerError, Work},
+    ledger::{Answers, Beginning, Committed, Keeping, Ledger, LedgerError, Work},
+    repair::WaitingRepairs,
     snapshot::{self, Install, InstallError},
     space::{Reserve, Space},
     txn::TransactError,
@@ -45,6 +46,7 @@ struct Waiting {
     begin_again: Option<Beginning>,
     install: VecDeque<Install>,
     closed: bool,
+    disk_closed: bool,
     /// Why local writes are refused now, if they are.
     refused: Option<String>,
 }
@@ -63,6 +65,11 @@ impl Queue {
         let mut waiting = self.waiting();
         if waiting.closed {
             return Err(TransactError::NotWritable("it is shutting down".into()));
+        }
+        if waiting.disk_closed && matches!(work, Work::Repair { .. } | Work::Aside { .. }) {
+            return Err(TransactError::NotWritable(
+                "its disk is being opened again".into(),
+            ));
         }
         if matches!(work, Work::Local(_)) {
             if let Some(why) = &waiting.refused {
@@ -148,9 +155,12 @@ impl Queue {
         }
     }
 
-    /// Drops what was delivered from elsewhere: it follows what a failed batch lost, and is asked for again.
-    fn drop_remote(&self) {
-        self.waiting()
+    /// Drops what was delivered from elsewhere: it follows what a failed batch lost, and is asked for again. While
+    /// the disk is `closed`, states are not taken at all: who brings them holds a snapshot of it, and must let go.
+    fn drop_remote(&self, closed: bool) {
+        let mut waiting = self.waiting();
+        waiting.disk_closed = closed;
+        waiting
             .works
             .retain(|work| matches!(work, Work::Local(_) | Work::Sweep));
     }
@@ -190,8 +200,10 @@ impl Queue {
 pub(super) struct Committer {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) shared: Arc<Shared>,
+    pub(super) keeping: Keeping,
     pub(super) reserve: Option<Reserve>,
     pub(super) ledger: Ledger,
+    pub(super) waiting: WaitingRepairs,
     /// Batches that failed since the last that did not.
     pub(super) failures: u32,
 }
@@ -213,6 +225,12 @@ impl Committer {
         let _ending = Ending(self.shared.clone());
         let mut swept_ms = self.shared.now_ms();
         loop {
+            // What a catch-up brought comes before anything else.
+            while self.ledger.is_merging() {
+                if !self.commit(vec![Work::MergeAside]) {
+                    return;
+                }
+            }
             match self.shared.queue.next() {
                 Next::Group(group) => {
                     if !self.commit(group) {
@@ -269,6 +287,12 @@ impl Committer {
                     self.failures = 0;
                     self.shared.set_failing(None);
                 }
+                for repair in std::mem::take(&mut committed.waiting) {
+                    self.waiting.keep(now_ms, repair);
+                }
+                for repair in self.waiting.covered(now_ms, self.ledger.vector()) {
+                    let _ = self.shared.queue.push(Work::Repair { repair, kept: None });
+                }
                 self.publish(&committed);
                 answers.tell();
                 true
@@ -298,22 +322,11 @@ impl Committer {
 
     /// Puts the copy that has come in the place of everything; also says whether the thread is to go on.
     fn install(&mut self) -> (Result<(), InstallError>, bool) {
-        let ready = || {
-            let copy = self.disk.arrived()?.ok_or(InstallError::NotHere)?;
-            if !copy.vector.covers_vector(self.ledger.vector()) {
-                let transactions = self.ledger.vector().missing_from(&copy.vector);
-                return Err(InstallError::Lacks { transactions });
-            }
-            let (starts, clock) = (self.ledger.own_starts(), self.ledger.clock().clone());
-            let own = snapshot::own(&copy, starts, clock, self.shared.now_ms())?;
-            Ok((copy, own))
-        };
-        let (copy, own) = match ready() {
-            Ok(ready) => ready,
+        let before = self.ledger.start().replica;
+        let installed = match snapshot::install(&self.ledger, &*self.disk, self.shared.now_ms()) {
+            Ok(installed) => installed,
             Err(error) => return (Err(error), true),
         };
-        let before = self.ledger.start().replica;
-        let installed = self.disk.install(&copy, &own);
         // Whatever the disk answered, what is found on reopening is what happened: a copy has no replica id yet.
         if !self.begin_again(Beginning::default()) {
             return (Err(InstallError::Closed), false);
@@ -325,7 +338,12 @@ impl Committer {
     }
 
     fn publish(&mut self, committed: &Committed) {
-        if committed.moved.is_empty() && committed.trimmed.is_none() && committed.rejected.is_empty() {
+        if committed.moved.is_empty()
+            && committed.trimmed.is_none()
+            && committed.rejected.is_empty()
+            && committed.repaired.is_empty()
+            && committed.repaired_in_catch_up == 0
+        {
             return;
         }
         self.shared.publish(&self.ledger);
@@ -335,18 +353,21 @@ impl Committer {
 
     /// Reopens the disk and begins a new start, however long that takes. False if the queue was closed meanwhile.
     fn begin_again(&mut self, beginning: Beginning) -> bool {
+        // Whoever reads for long gives the disk back, so that it can be closed and opened.
+        self.shared.cuts_ended.store(true, Ordering::Relaxed);
+        self.shared.queue.drop_remote(true);
         loop {
-            let opened = self
-                .disk
-                .reopen()
-                .map_err(LedgerError::from)
-                .and_then(|()| Ledger::open(self.disk.clone(), beginning, self.shared.seed()));
+            let opened =
+                self.disk.reopen().map_err(LedgerError::from).and_then(|()| {
+                    Ledger::open(self.disk.clone(), beginning, self.keeping, self.shared.seed())
+                });
             match opened {
                 Ok(ledger) => {
+                    self.shared.cuts_ended.store(false, Ordering::Relaxed);
                     self.ledger = ledger;
                     self.shared.publish(&self.ledger);
                     self.shared.queue.refuse(None);
-                    self.shared.queue.drop_remote();
+                    self.shared.queue.drop_remote(false);
                     self.shared.listener().restarted(
                         self.ledger.start(),
                         self.ledger.own_starts(),

@@ -40,11 +40,15 @@ pub enum Family {
     Dots,
     /// Record key, place → a part of a transaction that could not be merged.
     Quarantine,
+    /// Partition → sum of the keyed hashes of its records' digests.
+    Sums,
+    /// What a catch-up has brought so far: states and cells that are not merged yet. Never served.
+    Side,
 }
 
 impl Family {
     /// Every family, in the order in which a scan of a whole replica visits them.
-    pub const ALL: [Family; 10] = [
+    pub const ALL: [Family; 12] = [
         Family::Meta,
         Family::Documents,
         Family::Views,
@@ -55,6 +59,8 @@ impl Family {
         Family::Log,
         Family::Dots,
         Family::Quarantine,
+        Family::Sums,
+        Family::Side,
     ];
 
     /// Whether it is in a copy for another replica. What a replica knows of itself is not.
@@ -75,6 +81,8 @@ impl Family {
             Family::Log => "log",
             Family::Dots => "dots",
             Family::Quarantine => "quarantine",
+            Family::Sums => "sums",
+            Family::Side => "side",
         }
     }
 }

@@ -8,6 +8,8 @@ use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
 };
 
+use gossip::{ReplicaId, reconcile::StateDigest};
+
 use crdt::{
     AccountId, AccountView, Actor, Cell, CellKind, ClusterView, Document, EmailId, EmailView, Hlc,
     RecordChange, RecordKey, Transaction, VaultId, VaultValue, View, Write, WriteError,
@@ -23,12 +25,24 @@ use crate::planted::{self, Bug};
 
 /// A group of transactions under way.
 pub(super) struct Group<'d> {
-    disk: &'d dyn DiskRead,
-    records: RefCell<BTreeMap<RecordKey, Loaded>>,
+    pub(super) disk: &'d dyn DiskRead,
+    /// Whose disk it is.
+    replica: ReplicaId,
+    pub(super) records: RefCell<BTreeMap<RecordKey, Loaded>>,
     arrived: BTreeMap<VaultId, VaultValue>,
     cells: BTreeMap<Vec<u8>, Cell>,
-    quarantine: Vec<(RecordKey, u64, Vec<u8>)>,
+    /// Parts of this group that go to quarantine, by record and place.
+    pub(super) quarantine: BTreeMap<(RecordKey, u64), Vec<u8>>,
+    /// Parts that leave it.
+    pub(super) freed: BTreeSet<(RecordKey, u64)>,
     pub(super) counts: Counts,
+}
+
+/// What a group's batch holds.
+pub(super) struct Finished {
+    pub(super) counts: Counts,
+    /// The digests in it.
+    pub(super) digests: BTreeMap<RecordKey, StateDigest>,
 }
 
 /// What happened in a group beside the ordinary.
@@ -40,27 +54,31 @@ pub struct Counts {
     pub missing_values: u64,
 }
 
-struct Loaded {
-    /// What it said before this group; `None` if there was no such record, or its bytes are damaged.
-    before: Option<View>,
-    /// `None` if the record has a part in quarantine already, or its stored bytes are damaged.
-    document: Option<(Document, View)>,
+pub(super) struct Loaded {
+    /// What it said before this group; `None` if there was no such record, or nothing of it can be read.
+    pub(super) before: Option<View>,
+    /// `None` if its stored bytes are damaged, or gone where there was a record.
+    pub(super) document: Option<(Document, View)>,
+    /// The document that took the place of the stored one in this group.
+    pub(super) replaced: Option<Vec<u8>>,
     /// Changes made to the document in this group, to build it again when one that follows spoils it.
-    changes: Vec<Vec<u8>>,
+    pub(super) changes: Vec<Vec<u8>>,
     /// A part of it is in quarantine: not served, and later changes follow the first.
-    quarantined: bool,
+    pub(super) quarantined: bool,
     /// Something of it is to be written down.
-    dirty: bool,
+    pub(super) dirty: bool,
 }
 
 impl<'d> Group<'d> {
-    pub(super) fn new(disk: &'d dyn DiskRead) -> Group<'d> {
+    pub(super) fn new(disk: &'d dyn DiskRead, replica: ReplicaId) -> Group<'d> {
         Group {
             disk,
+            replica,
             records: RefCell::default(),
             arrived: BTreeMap::new(),
             cells: BTreeMap::new(),
-            quarantine: Vec::new(),
+            quarantine: BTreeMap::new(),
+            freed: BTreeSet::new(),
             counts: Counts::default(),
         }
     }
@@ -132,18 +150,22 @@ impl<'d> Group<'d> {
     }
 
     /// Builds a record from the disk and this group's changes again, after one that spoiled it.
-    fn rebuild(&mut self, key: RecordKey) -> Result<(), ReadError> {
+    pub(super) fn rebuild(&mut self, key: RecordKey) -> Result<(), ReadError> {
         let Some(spoiled) = self.records.get_mut().remove(&key) else {
             return Ok(());
         };
         let mut rebuilt = load(self.disk, key)?;
+        if let (Some(bytes), Some(kind)) = (&spoiled.replaced, key.kind()) {
+            rebuilt.document = Document::load(kind, bytes).ok().map(with_view);
+        }
         rebuilt.document = rebuilt
             .document
             .and_then(|(document, _)| document.apply(&spoiled.changes).ok())
             .map(with_view);
         rebuilt.quarantined |= rebuilt.document.is_none();
-        rebuilt.dirty = !spoiled.changes.is_empty();
+        rebuilt.dirty = !spoiled.changes.is_empty() || spoiled.replaced.is_some();
         rebuilt.changes = spoiled.changes;
+        rebuilt.replaced = spoiled.replaced;
         self.records.get_mut().insert(key, rebuilt);
         Ok(())
     }
@@ -175,7 +197,7 @@ impl<'d> Group<'d> {
             loaded.dirty = true;
             if unreadable {
                 self.counts.quarantined += 1;
-                self.quarantine.push((key, place, quarantined(part, vault)));
+                self.quarantine.insert((key, place), quarantined(part, vault));
             }
             return Ok(());
         }
@@ -188,7 +210,7 @@ impl<'d> Group<'d> {
         loaded.quarantined = true;
         loaded.dirty = true;
         self.counts.quarantined += 1;
-        self.quarantine.push((key, place, quarantined(part, vault)));
+        self.quarantine.insert((key, place), quarantined(part, vault));
         Ok(())
     }
 
@@ -223,7 +245,7 @@ impl<'d> Group<'d> {
     pub(super) fn hold_body(&mut self, place: u64, body: &[u8]) {
         self.counts.quarantined += 1;
         self.quarantine
-            .push((RecordKey::from_bytes([0; 16]), place, body.to_vec()));
+            .insert((RecordKey::from_bytes([0; 16]), place), body.to_vec());
     }
 
     /// Whether the group changes a record.
@@ -232,7 +254,7 @@ impl<'d> Group<'d> {
     }
 
     /// Writes down how everything stands.
-    pub(super) fn finish(mut self, batch: &mut Batch) -> Result<Counts, ReadError> {
+    pub(super) fn finish(mut self, batch: &mut Batch) -> Result<Finished, ReadError> {
         let dirty: BTreeSet<RecordKey> = self
             .records
             .get_mut()
@@ -253,35 +275,54 @@ impl<'d> Group<'d> {
                 }
             }
         }
+        let mut digests = BTreeMap::new();
         for key in touched {
-            self.finish_record(key, batch)?;
+            let forgets = planted::is(Bug::ForgetsDigest)
+                && self
+                    .records
+                    .borrow()
+                    .get(&key)
+                    .is_some_and(|loaded| loaded.changes.len() > 1);
+            if let Some(digest) = self.finish_record(key, batch)?.filter(|_| !forgets) {
+                batch.put(Family::Digests, key.as_bytes(), layout::seal(&digest));
+                digests.insert(key, digest);
+            }
         }
         for (key, cell) in &self.cells {
             batch.put(Family::Cells, key.clone(), layout::seal(&cell.encode()));
         }
-        for (record, place, bytes) in &self.quarantine {
+        for ((record, place), bytes) in &self.quarantine {
             batch.put(
                 Family::Quarantine,
                 layout::quarantine_key(*record, *place),
                 layout::seal(bytes),
             );
         }
-        Ok(self.counts)
+        for (record, place) in &self.freed {
+            batch.delete(Family::Quarantine, layout::quarantine_key(*record, *place));
+        }
+        Ok(Finished {
+            counts: self.counts,
+            digests,
+        })
     }
 
-    fn finish_record(&mut self, key: RecordKey, batch: &mut Batch) -> Result<(), ReadError> {
+    /// Writes down one record, and gives its digest.
+    fn finish_record(&mut self, key: RecordKey, batch: &mut Batch) -> Result<Option<StateDigest>, ReadError> {
         let bytes = key.as_bytes();
         self.load(key)?;
         let names_before = self.names_before(key)?;
         let records = self.records.borrow();
         let Some(loaded) = records.get(&key) else {
-            return Ok(());
+            return Ok(None);
         };
         let Some((document, view)) = &loaded.document else {
-            if loaded.dirty {
-                batch.put(Family::Views, bytes, layout::seal_quarantined());
+            if !loaded.dirty {
+                return Ok(None);
             }
-            return Ok(());
+            let last_known = loaded.before.as_ref().map(View::encode).unwrap_or_default();
+            batch.put(Family::Views, bytes, layout::seal_quarantined(&last_known));
+            return Ok(Some(self.digest_of_damaged(key)));
         };
         let names = match view {
             View::Account(account) => account.names().to_vec(),
@@ -307,19 +348,13 @@ impl<'d> Group<'d> {
             }
             present.push(id);
         }
-        if !(planted::is(Bug::ForgetsDigest) && loaded.changes.len() > 1) {
-            batch.put(
-                Family::Digests,
-                bytes,
-                layout::seal(&crdt::state_digest(&document.heads(), &present)),
-            );
-        }
+        let digest = crdt::state_digest(&document.heads(), &present);
         if !loaded.dirty {
-            return Ok(());
+            return Ok(Some(digest));
         }
         batch.put(Family::Documents, bytes, layout::seal(&document.save()));
         if loaded.quarantined {
-            batch.put(Family::Views, bytes, layout::seal_quarantined());
+            batch.put(Family::Views, bytes, layout::seal_quarantined(&[]));
         } else {
             batch.put(Family::Views, bytes, layout::seal(&view.encode()));
         }
@@ -338,7 +373,16 @@ impl<'d> Group<'d> {
                 batch.put(Family::Index, layout::index_key(*account, id), layout::seal(&[]));
             }
         }
-        Ok(())
+        Ok(Some(digest))
+    }
+
+    /// What no other replica has for this record, so that it is found to differ, and its state is brought.
+    fn digest_of_damaged(&self, key: RecordKey) -> StateDigest {
+        let mut hasher = blake3::Hasher::new_derive_key("persona 2026 damaged record 1");
+        hasher.update(key.as_bytes()).update(&self.replica.0);
+        let mut digest = StateDigest::default();
+        hasher.finalize_xof().fill(&mut digest);
+        digest
     }
 
     /// The vault ids that a loaded record named before this group.
@@ -364,21 +408,7 @@ impl<'d> Group<'d> {
                 ..
             }) => Ok(Some(view.clone())),
             Some(_) => Ok(None),
-            None => self.account_stored(id),
-        }
-    }
-
-    /// An account that this group did not load. If its view is not to be served, its document still tells.
-    fn account_stored(&self, id: AccountId) -> Result<Option<AccountView>, ReadError> {
-        match records::read_view(self.disk, id.into(), AccountView::decode) {
-            Err(ReadError::Quarantined { .. } | ReadError::Corrupt(_)) => {
-                match load(self.disk, id.into())?.before {
-                    Some(View::Account(view)) => Ok(Some(view)),
-                    _ => Ok(None),
-                }
-            }
-            Err(ReadError::Disk(error)) if error.is_local() => Ok(None),
-            other => other,
+            None => stored_account(self.disk, id),
         }
     }
 
@@ -390,7 +420,7 @@ impl<'d> Group<'d> {
             .and_then(|loaded| loaded.document.as_ref())
         {
             Some((_, View::Account(view))) => Some(view.clone()),
-            _ => self.account_stored(account)?,
+            _ => stored_account(self.disk, account)?,
         };
         Ok(standing_of(view.as_ref()).cancelled)
     }
@@ -417,7 +447,7 @@ impl<'d> Group<'d> {
     }
 
     /// The record, loaded; a new document if there is none yet.
-    fn load(&mut self, key: RecordKey) -> Result<&mut Loaded, ReadError> {
+    pub(super) fn load(&mut self, key: RecordKey) -> Result<&mut Loaded, ReadError> {
         match self.records.get_mut().entry(key) {
             Entry::Occupied(entry) => Ok(entry.into_mut()),
             Entry::Vacant(entry) => Ok(entry.insert(load(self.disk, key)?)),
@@ -513,11 +543,17 @@ impl Records for Group<'_> {
     }
 }
 
-/// Loads a record from the disk. Damaged bytes are no reason to fail the group: the record is as in quarantine.
+/// Loads a record from the disk. Damaged bytes are no reason to fail the group: the record is as in quarantine, and
+/// so is one whose document is gone while something derived from it is there.
 fn load(disk: &dyn DiskRead, key: RecordKey) -> Result<Loaded, ReadError> {
+    let view = get(disk, Family::Views, key.as_bytes())?;
     let spoiled = Loaded {
-        before: None,
+        before: view
+            .as_deref()
+            .and_then(|bytes| layout::last_view(bytes).ok().flatten())
+            .and_then(|bytes| records::decode_view(key, bytes).ok()),
         document: None,
+        replaced: None,
         changes: Vec::new(),
         quarantined: true,
         dirty: false,
@@ -526,6 +562,9 @@ fn load(disk: &dyn DiskRead, key: RecordKey) -> Result<Loaded, ReadError> {
         return Ok(spoiled);
     };
     let (document, before) = match disk.get(Family::Documents, key.as_bytes()) {
+        Ok(None) if view.is_some() || get(disk, Family::Digests, key.as_bytes())?.is_some() => {
+            return Ok(spoiled);
+        }
         Ok(None) => (with_view(Document::new(kind)), None),
         Ok(Some(bytes)) => {
             let stored = layout::unseal(&bytes)
@@ -540,20 +579,31 @@ fn load(disk: &dyn DiskRead, key: RecordKey) -> Result<Loaded, ReadError> {
         Err(error) if error.is_local() => return Ok(spoiled),
         Err(error) => return Err(error.into()),
     };
-    let marked = match get(disk, Family::Views, key.as_bytes())? {
-        Some(bytes) => matches!(layout::unseal_view(&bytes), Ok(None)),
-        None => false,
-    };
+    let marked = view.is_some_and(|bytes| matches!(layout::unseal_view(&bytes), Ok(None)));
     Ok(Loaded {
         before,
         document: Some(document),
+        replaced: None,
         changes: Vec::new(),
         quarantined: marked,
         dirty: false,
     })
 }
 
-fn get(disk: &dyn DiskRead, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
+/// An account as it is stored. If its view is not to be served, its document still tells.
+pub(super) fn stored_account(disk: &dyn DiskRead, id: AccountId) -> Result<Option<AccountView>, ReadError> {
+    match records::read_view(disk, id.into(), AccountView::decode) {
+        Err(ReadError::Quarantined { .. } | ReadError::Corrupt(_)) => match load(disk, id.into())?.before {
+            Some(View::Account(view)) => Ok(Some(view)),
+            _ => Ok(None),
+        },
+        Err(ReadError::Disk(error)) if error.is_local() => Ok(None),
+        other => other,
+    }
+}
+
+/// A value; none where its block is damaged.
+pub(super) fn get(disk: &dyn DiskRead, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
     match disk.get(family, key) {
         Err(error) if error.is_local() => Ok(None),
         other => Ok(other?),
@@ -573,7 +623,7 @@ fn quarantined(part: &RecordChange, vault: &[VaultValue]) -> Vec<u8> {
     .encode()
 }
 
-fn with_view(document: Document) -> (Document, View) {
+pub(super) fn with_view(document: Document) -> (Document, View) {
     let view = document.view();
     (document, view)
 }

@@ -7,10 +7,14 @@
 //! - [`disk`]: the narrow waist; RocksDB below it, or a model of a disk.
 //! - [`Ledger`](ledger): the commit logic. [`committer`]: its thread. [`group`]: one group of transactions.
 //! - [`Records`]: reading. [`Txn`]: a local write under way.
-//! - [`log`]: transactions for peers who lack them. [`snapshot`]: copies of all of it. [`space`]: what happens when the disk fills up.
+//! - [`log`]: transactions for peers who lack them. [`snapshot`]: copies of all of it. [`backup`]: those for operators. [`space`]: what happens when the disk fills up.
 
 mod audit;
+mod backup;
+mod catch_up;
 mod committer;
+mod cut;
+mod damage;
 mod directory;
 pub mod disk;
 mod group;
@@ -18,34 +22,48 @@ mod layout;
 mod ledger;
 mod log;
 mod records;
+mod repair;
 mod snapshot;
 mod space;
+mod sums;
+mod trim;
 mod txn;
 
 use std::{
+    collections::VecDeque,
     ops::ControlFlow,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc,
     },
     thread::{self, JoinHandle},
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use arc_swap::ArcSwap;
-use gossip::{Dot, Received, Vector, Writer, quic::LogChunk};
+use gossip::{
+    Dot, MemberId, Received, Vector, Writer,
+    quic::LogChunk,
+    reconcile::{Cut, CutError, Part, Purpose},
+};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::sync::oneshot;
 
 pub use self::{
     audit::Audit,
+    backup::{Backup, BackupError, BackupOwner, Restore, RestoreError, Restored, prune as prune_backups},
+    catch_up::NotKept,
+    cut::StoreCut,
     directory::DirectoryError,
-    ledger::{Beginning, Committed as CommittedGroup, Ledger, LedgerError},
+    ledger::{Beginning, Committed as CommittedGroup, Keeping, Ledger, LedgerError},
     records::{ReadError, Records, Snapshot, standing_of},
+    repair::{Repair, RepairOutcome, Repaired, WaitingRepairs},
     snapshot::InstallError,
     space::{Space, free_bytes},
+    sums::DigestKey,
     txn::{CHANGES_MAX, TransactError, Txn},
 };
 #[cfg(feature = "lab")]
@@ -54,12 +72,13 @@ pub(crate) use self::{
     layout::unseal,
     ledger::{Verdict as Ruling, Work as Task},
     log::read as read_log,
+    snapshot::{covered, has_replica, install},
 };
 use self::{
     committer::{Committer, Queue},
     disk::{Disk, DiskError, DiskRead, Family, memory::MemoryDisk, rocks::RocksDisk},
     layout::STORE_FORMAT,
-    ledger::{Done, Verdict, Work},
+    ledger::{Done, TellKept, Verdict, Work},
     space::Reserve,
 };
 
@@ -68,8 +87,8 @@ use self::{
 pub struct StoreConfig {
     /// The replica's data directory.
     pub directory: PathBuf,
-    /// Whether the log forgets what every member has.
-    pub keep_log: KeepLog,
+    /// How what is in it is kept.
+    pub keeping: Keeping,
     /// Set aside on the disk, so that it can still erase and compact when it is full.
     pub reserve_bytes: u64,
     /// With less room than this no new people are taken.
@@ -81,9 +100,9 @@ pub struct StoreConfig {
 #[serde(rename_all = "kebab-case")]
 pub enum KeepLog {
     /// Every transaction: a wiped site comes back from the log's beginning.
-    #[default]
     Everything,
     /// Only what some member still lacks.
+    #[default]
     Unstable,
 }
 
@@ -133,7 +152,7 @@ pub struct Committed<T> {
 pub struct Store {
     shared: Arc<Shared>,
     disk: Arc<dyn Disk>,
-    keep_log: KeepLog,
+    keeping: Keeping,
     thread: Arc<CommitterThread>,
 }
 
@@ -154,9 +173,17 @@ struct Shared {
     space: ArcSwap<Space>,
     /// Why the last batches failed, if several did in a row.
     failing: Mutex<Option<String>>,
+    /// Whoever reads through a [`StoreCut`] is to end.
+    cuts_ended: AtomicBool,
+    /// With whom a catch-up is under way, and the writer under which it began.
+    catching_up: Mutex<Option<(MemberId, Writer)>>,
+    /// The latest records that were repaired.
+    repairs: Mutex<VecDeque<RepairNote>>,
     /// Why the site lets nobody write, if it does not.
     withheld: Mutex<Option<String>>,
     checkpoints: snapshot::Checkpoints,
+    /// Held while a backup is made.
+    backing_up: Mutex<()>,
     counters: Counters,
 }
 
@@ -183,7 +210,24 @@ struct Counters {
     missing_values: AtomicU64,
     from_future: AtomicU64,
     failed_batches: AtomicU64,
+    repaired: AtomicU64,
+    repairs_refused: AtomicU64,
+    catch_ups: AtomicU64,
 }
+
+/// A record that another replica's state changed here.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub struct RepairNote {
+    /// When, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// The record's key.
+    pub record: String,
+    /// What became of it.
+    pub outcome: RepairOutcome,
+}
+
+/// Repairs remembered: the latest.
+const REPAIRS_MAX: usize = 256;
 
 /// What the store has done since it was opened, for people to read.
 #[derive(Clone, Copy, Debug, Default, serde::Serialize)]
@@ -204,6 +248,12 @@ pub struct StoreCounters {
     pub from_future: u64,
     /// Batches that failed; each ended a writer.
     pub failed_batches: u64,
+    /// Records that another replica's state changed here.
+    pub repaired: u64,
+    /// States that could not be read or merged, and those after which something is still missing.
+    pub repairs_refused: u64,
+    /// Catch-ups merged.
+    pub catch_ups: u64,
 }
 
 impl Store {
@@ -219,7 +269,7 @@ impl Store {
         };
         Store::begin(
             disk,
-            config.keep_log,
+            config.keeping,
             Some(directory),
             Some(reserve),
             Box::new(clock),
@@ -230,11 +280,11 @@ impl Store {
     /// Opens a replica over any disk, with a clock and a seed of the caller's: for tests and simulations.
     pub fn open_on(
         disk: Arc<dyn Disk>,
-        keep_log: KeepLog,
+        keeping: impl Into<Keeping>,
         clock: impl Fn() -> u64 + Send + Sync + 'static,
         seed: [u8; 32],
     ) -> Result<Store, OpenError> {
-        Store::begin(disk, keep_log, None, None, Box::new(clock), seed)
+        Store::begin(disk, keeping.into(), None, None, Box::new(clock), seed)
     }
 
     /// Opens a replica in memory.
@@ -248,14 +298,14 @@ impl Store {
 
     fn begin(
         disk: Arc<dyn Disk>,
-        keep_log: KeepLog,
+        keeping: Keeping,
         directory: Option<directory::Directory>,
         reserve: Option<Reserve>,
         clock: Box<dyn Fn() -> u64 + Send + Sync>,
         seed: [u8; 32],
     ) -> Result<Store, OpenError> {
         let mut random = StdRng::from_seed(seed);
-        let ledger = Ledger::open(disk.clone(), Beginning::default(), random.random())?;
+        let ledger = Ledger::open(disk.clone(), Beginning::default(), keeping, random.random())?;
         let shared = Arc::new(Shared {
             queue: Queue::default(),
             state: ArcSwap::from_pointee(State::of(&ledger)),
@@ -264,15 +314,21 @@ impl Store {
             random: Mutex::new(random),
             space: ArcSwap::from_pointee(Space::Enough),
             failing: Mutex::default(),
+            cuts_ended: AtomicBool::new(false),
+            catching_up: Mutex::default(),
+            repairs: Mutex::default(),
             withheld: Mutex::default(),
             checkpoints: snapshot::Checkpoints::default(),
+            backing_up: Mutex::default(),
             counters: Counters::default(),
         });
         let committer = Committer {
             disk: disk.clone(),
             shared: shared.clone(),
+            keeping,
             reserve,
             ledger,
+            waiting: WaitingRepairs::default(),
             failures: 0,
         };
         let handle = thread::Builder::new()
@@ -287,7 +343,7 @@ impl Store {
         Ok(Store {
             shared,
             disk,
-            keep_log,
+            keeping,
             thread: Arc::new(thread),
         })
     }
@@ -366,9 +422,69 @@ impl Store {
     /// Every member has what `stable` covers: the log may forget it, if it is to forget at all, and writers under
     /// its floors are folded.
     pub fn trim(&self, stable: Vector) {
-        if self.keep_log == KeepLog::Unstable {
+        if self.keeping.log == KeepLog::Unstable {
             let _ = self.shared.queue.push(Work::Trim(stable));
         }
+    }
+
+    /// Pins a cut for as long as `talk` runs: one moment of the records and its vector.
+    pub fn with_cut(&self, talk: &mut dyn FnMut(&dyn Cut)) -> Result<(), CutError> {
+        let ended = &self.shared.cuts_ended;
+        self.read(|snapshot| StoreCut::new(snapshot.disk()).map(|cut| talk(&cut.until(ended))))
+            .and_then(|talked| talked)
+            .map_err(|error| CutError(error.to_string()))
+    }
+
+    /// Takes a part of a conversation with a peer, and blocks until it is committed: states to be merged, or what a
+    /// catch-up brings. After an error the conversation has to begin again.
+    pub fn take_part(&self, from: MemberId, purpose: Purpose, part: Part) -> Result<(), CutError> {
+        match (purpose, part) {
+            (Purpose::Repair, Part::States { cut, states }) => {
+                let cut = Arc::new(cut);
+                self.hand_over(|kept| Work::Repair {
+                    repair: Repair { cut, states },
+                    kept: Some(kept),
+                })
+            }
+            (Purpose::CatchUp, part) => {
+                let last = matches!(part, Part::Complete { .. });
+                let now = self.state().start;
+                let mut session = lock(&self.shared.catching_up);
+                let start = match *session {
+                    Some((member, start)) if member == from => start,
+                    _ => now,
+                };
+                *session = Some((from, start));
+                drop(session);
+                let taken = self.hand_over(|kept| Work::Aside { start, part, kept });
+                if last || taken.is_err() {
+                    *lock(&self.shared.catching_up) = None;
+                }
+                taken
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn hand_over(&self, work: impl FnOnce(TellKept) -> Work) -> Result<(), CutError> {
+        let (tell, told) = mpsc::channel();
+        let kept: TellKept = Box::new(move |result| {
+            let _ = tell.send(result);
+        });
+        let refused = |error: &dyn std::fmt::Display| CutError(error.to_string());
+        self.shared
+            .queue
+            .push(work(kept))
+            .map_err(|error| refused(&error))?;
+        // Not told at all: the disk failed, and what waited was dropped.
+        told.recv()
+            .unwrap_or(Err(NotKept::Disk))
+            .map_err(|error| refused(&error))
+    }
+
+    /// The latest records that another replica's state changed here, the latest last.
+    pub fn repairs(&self) -> Vec<RepairNote> {
+        lock(&self.shared.repairs).iter().cloned().collect()
     }
 
     /// Ends the present writer and begins a new start, because peers know one that this disk does not.
@@ -406,7 +522,7 @@ impl Store {
 
     /// Reads everything and holds what is derived against what it derives from.
     pub fn audit(&self) -> Result<Audit, ReadError> {
-        self.read(|snapshot| audit::audit(snapshot.disk()))?
+        self.read(|snapshot| audit::audit(snapshot.disk(), Some(self.keeping.digest_key)))?
     }
 
     /// Calls `visit` with every stored key and value, family by family: what a replica really holds, for tests that
@@ -471,12 +587,16 @@ impl Store {
             missing_values: read(&counters.missing_values),
             from_future: read(&counters.from_future),
             failed_batches: read(&counters.failed_batches),
+            repaired: read(&counters.repaired),
+            repairs_refused: read(&counters.repairs_refused),
+            catch_ups: read(&counters.catch_ups),
         }
     }
 
     /// Commits what waits, then closes. Other handles neither write nor read from then on.
     pub fn close(&self) {
         self.thread.end();
+        self.shared.cuts_ended.store(true, Ordering::Relaxed);
         self.disk.close();
     }
 }
@@ -560,6 +680,24 @@ impl Shared {
         add(&self.counters.quarantined, committed.counts.quarantined);
         add(&self.counters.missing_values, committed.counts.missing_values);
         add(&self.counters.from_future, committed.from_future);
+        add(&self.counters.catch_ups, u64::from(committed.caught_up));
+        add(&self.counters.repaired, committed.repaired_in_catch_up);
+        let mut notes = lock(&self.repairs);
+        for Repaired { key, outcome } in &committed.repaired {
+            match outcome {
+                RepairOutcome::Unchanged => continue,
+                RepairOutcome::Healed | RepairOutcome::Added => add(&self.counters.repaired, 1),
+                RepairOutcome::Quarantined | RepairOutcome::Refused => add(&self.counters.repairs_refused, 1),
+            };
+            if notes.len() == REPAIRS_MAX {
+                notes.pop_front();
+            }
+            notes.push_back(RepairNote {
+                at_ms: self.now_ms(),
+                record: key.to_string(),
+                outcome: *outcome,
+            });
+        }
     }
 
     fn set_failing(&self, why: Option<String>) {

@@ -1,6 +1,10 @@
 //! Worlds of replicas in virtual time: a fixed set of seeds, fresh ones each run, and a few stories.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a broken story ends the test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a broken story ends the test"
+)]
 
 mod stories;
 
@@ -14,7 +18,10 @@ fn live_through(seeds: impl IntoIterator<Item = u64>) -> Tally {
     for seed in seeds {
         let verdict = run(&Options::of(seed), None, false);
         if let Some(violation) = verdict.violation {
-            panic!("{}\n{violation}\nrepeat with: persona sim --seed {seed}", verdict.options);
+            panic!(
+                "{}\n{violation}\nrepeat with: persona sim --seed {seed}",
+                verdict.options
+            );
         }
         tally.add(&verdict.tally);
     }

@@ -201,7 +201,12 @@ impl Gossip {
         }
         let mut stable = Vector::new();
         for (replica, floor) in self.committed.floors() {
-            stable.adopt_floor(replica, floor);
+            // One that came with a catch-up may be news to others.
+            let mut alone = Vector::new();
+            alone.adopt_floor(replica, floor);
+            if acks.iter().all(|ack| ack.covers_floors(&alone)) {
+                stable.adopt_floor(replica, floor);
+            }
         }
         for (writer, ours) in self.committed.iter() {
             let least = acks

@@ -87,7 +87,7 @@ impl Gossip {
             .connections
             .get(&id)
             .and_then(|connection| connection.theirs.as_ref());
-        let behind = theirs.is_some_and(|theirs| self.behind_members(theirs));
+        let behind = !self.ready || theirs.is_some_and(|theirs| self.behind_members(theirs));
         self.begin_catch_up(member, id, behind);
     }
 

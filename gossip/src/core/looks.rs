@@ -103,7 +103,7 @@ impl Gossip {
                 continue;
             }
             // Those after us come first: of two members no two look at the same third at a time.
-            let turn = (place + active.len() - before_us) % active.len();
+            let turn = (place + active.len() - before_us) % active.len() + 1;
             let first = || {
                 now + interval * u32::try_from(turn).unwrap_or(0) / u32::try_from(active.len()).unwrap_or(1)
             };

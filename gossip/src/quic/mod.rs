@@ -44,7 +44,7 @@ pub use self::shaped::{Casualties, DELAYED_BYTES_MAX, DELAYED_COUNT_MAX, Link, S
 pub use self::tls::{ALPN, Identity, IdentityError, fingerprint};
 use self::tls::{PinnedKeys, Tls};
 pub use self::traffic::Traffic;
-use crate::reconcile::{Cut, CutError, Part};
+use crate::reconcile::{Cut, CutError, Part, Purpose};
 use crate::snapshot::{self, SnapshotError};
 use crate::{Config, Dot, Event, MemberId, Peer, Received, Status, Tip, Vector, Writer};
 
@@ -91,8 +91,8 @@ pub trait Replica: Send + Sync + 'static {
     /// Takes a part of a conversation with `from`; blocks until there is room for more.
     ///
     /// # Errors
-    /// When it cannot be kept; the conversation ends.
-    fn take_part(&self, _from: MemberId, _part: Part) -> Result<(), CutError> {
+    /// When it cannot be kept; the conversation ends, and no later part of it may be delivered.
+    fn take_part(&self, _from: MemberId, _purpose: Purpose, _part: Part) -> Result<(), CutError> {
         Err(CutError("not offered".to_owned()))
     }
 

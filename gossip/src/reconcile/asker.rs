@@ -81,6 +81,9 @@ struct Named {
     over: bool,
 }
 
+/// A few differences may by bad luck need far more than twice as many symbols, and are then sent a thousand at once.
+const SYMBOLS_SPARE: usize = 8 * 1024;
+
 impl Asker {
     /// `nonce` is drawn at random for this conversation.
     #[must_use]
@@ -483,14 +486,14 @@ impl Asker {
 }
 
 impl Slice {
-    /// More are never needed: not by two sets that share nothing.
+    /// More are never needed: not by two sets that share nothing, and what the answerer sends ahead.
     fn symbols_max(&self) -> usize {
         let theirs = self
             .decoder
             .their_count()
             .unwrap_or(ELEMENTS_MAX)
             .min(ELEMENTS_MAX);
-        2 * (self.decoder.own() + theirs) + 64
+        2 * (self.decoder.own() + theirs) + SYMBOLS_SPARE
     }
 
     /// In a catch-up only what the far end has counts.

@@ -154,14 +154,17 @@ impl Mapping {
         drawn = (drawn ^ (drawn >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         drawn = (drawn ^ (drawn >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         drawn ^= drawn >> 31;
-        // The paper's inverse of the distribution of gaps, (i + 3/2)((1 - u)^(-1/2) - 1), where drawn / 2^64 is 1 - u.
-        let gap = (f64::from(self.index) + 1.5) * (TWO_TO_32 / (drawn as f64 + 1.0).sqrt() - 1.0);
+        // The gap exceeds x with probability (i + 1)(i + 2) / (i + x + 1)(i + x + 2): the inverse of that, in full where
+        // the paper approximates it, as the square root is what costs.
+        let exceeds = (drawn as f64 + 1.0) / TWO_TO_64;
+        let centre = f64::from(self.index) + 1.5;
+        let gap = ((centre * centre - 0.25) / exceeds + 0.25).sqrt() - centre;
         // `as` saturates; what is as far as u32::MAX is never reached.
         self.index = self.index.saturating_add((gap.ceil() as u32).max(1));
     }
 }
 
-const TWO_TO_32: f64 = 4_294_967_296.0;
+const TWO_TO_64: f64 = 18_446_744_073_709_551_616.0;
 
 /// A set of items on its way through the symbols. About 44 bytes an item.
 #[derive(Debug, Clone, Default)]

@@ -4,7 +4,22 @@
 //! the cuts differ, coded symbols of a rateless IBLT (Yang et al., SIGCOMM 2024) find which records, and what the
 //! transactions between the two vectors explain is struck out: that is lag. What is left is divergence.
 //!
-//! Pure, as the core is: frames in, actions out; what a record says is opaque here.
+//! ```text
+//! Asker                                                              Answerer
+//!   ask: purpose, hash of vector, sum of everything            ->
+//!                          <-  equal; or differ: hashes of 64 groups of partitions
+//!   groups: hashes of the partitions in those that differ      ->
+//!                          <-  symbols of the elements in the partitions that differ
+//!   candidates: keys that differ, less our lag                 ->
+//!                          <-  divergent: those of them that are not its lag; states
+//!   states (of a repair)                                       ->
+//! ```
+//! Three round trips, whatever the number of records and of differences; one more when the differences crowd into few
+//! partitions, or when those that differ hold more than a million elements. Symbols, states and cells stream: the
+//! carrier calls `more` whenever its stream takes more and no frame waits, so nothing is buffered here.
+//!
+//! Pure, as the core is: frames in, actions out; what a record says is opaque here. Promise: whatever the far end
+//! sends, the worst is an `Err`, and memory stays within a small multiple of our own elements in question.
 
 mod answerer;
 mod asker;

@@ -39,10 +39,9 @@ fn check(records: usize, changed: usize, only_asker: usize, only_answerer: usize
         let repair = talk(Purpose::Repair, draw.nonce(), [&asking, &answering], distance).unwrap();
         assert_eq!(repair.asker.verdict().divergent, expected);
         assert_eq!(repair.asker.verdict().lagging, 0);
-        assert_eq!(
-            repair.turns.max(3),
-            3 + repair.asker.verdict().round_trips.saturating_sub(3)
-        );
+        if distance == Distance::Far {
+            assert!(repair.turns <= repair.asker.verdict().round_trips);
+        }
         for part in &repair.asker.parts {
             asking.take(part);
         }

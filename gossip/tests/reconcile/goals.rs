@@ -13,7 +13,7 @@ fn a_million_records_are_compared_within_the_promised_bytes_and_three_round_trip
     for (changed, bytes_max) in [
         (0, 220),
         (1, 1_200),
-        (10, 5_000),
+        (10, 6_000),
         (1_000, 160_000),
         (100_000, 14_000_000),
     ] {

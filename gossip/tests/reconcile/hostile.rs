@@ -115,7 +115,7 @@ fn symbols_that_never_come_to_anything_are_refused() {
         let mut symbols = Vec::new();
         for _ in 0..120 {
             (0..4).for_each(|_| symbols.extend_from_slice(&draw.next().to_le_bytes()));
-            symbols.push(9);
+            symbols.extend_from_slice(&[9]);
         }
         frame.extend_from_slice(&(symbols.len() as u16).to_be_bytes());
         frame.extend_from_slice(&symbols);

@@ -259,7 +259,7 @@ pub(crate) struct Talk {
     pub(crate) asker: End,
     pub(crate) answerer: End,
     pub(crate) bytes: u64,
-    /// Seen from outside: how often what the asker sent went over before what came back did.
+    /// Seen from outside, where all that may be sent is: how often something came back to the asker.
     pub(crate) turns: u32,
     /// All frames, and whether the asker sent it.
     pub(crate) frames: Vec<(bool, Vec<u8>)>,
@@ -280,9 +280,6 @@ pub(crate) fn talk(
     talk.take(true, begun, &mut there);
     while talk.asker.verdict.is_none() || talk.answerer.verdict.is_none() {
         let before = talk.frames.len();
-        if !there.is_empty() {
-            talk.turns += 1;
-        }
         while let Some(frame) = there.pop_front() {
             let actions = answerer.handle(answering, &frame)?;
             talk.take(false, actions, &mut back);
@@ -294,6 +291,9 @@ pub(crate) fn talk(
             if idle || distance == Distance::Near {
                 break;
             }
+        }
+        if !back.is_empty() {
+            talk.turns += 1;
         }
         while let Some(frame) = back.pop_front() {
             let actions = asker.handle(asking, &frame)?;
@@ -307,7 +307,8 @@ pub(crate) fn talk(
                 break;
             }
         }
-        assert!(talk.frames.len() > before, "both wait");
+        let over = talk.asker.verdict.is_some() || talk.answerer.verdict.is_some();
+        assert!(over || talk.frames.len() > before, "both wait");
     }
     assert!(asker.more(asking)?.is_empty() && answerer.more(answering)?.is_empty());
     assert_eq!(talk.asker.verdict().divergent, talk.answerer.verdict().divergent);

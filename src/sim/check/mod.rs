@@ -58,10 +58,12 @@ pub enum Checker {
     Convergence,
     /// Vectors, buffers and starts are bounded.
     Bounds,
+    /// Lag is not taken for divergence.
+    Divergence,
 }
 
 impl Checker {
-    pub(crate) const ALL: [Checker; 13] = [
+    pub(crate) const ALL: [Checker; 14] = [
         Checker::Content,
         Checker::Sync,
         Checker::Order,
@@ -75,6 +77,7 @@ impl Checker {
         Checker::Acknowledged,
         Checker::Convergence,
         Checker::Bounds,
+        Checker::Divergence,
     ];
 
     /// As it is printed.
@@ -93,6 +96,7 @@ impl Checker {
             Checker::Acknowledged => "acknowledged",
             Checker::Convergence => "convergence",
             Checker::Bounds => "bounds",
+            Checker::Divergence => "divergence",
         }
     }
 }
@@ -165,6 +169,26 @@ impl Checks {
             None => self.tracks.push(track),
         }
         self.forget_what_is_gone();
+    }
+
+    /// A copy of another's data has come in the place of what was on this disk.
+    pub(crate) fn disk_copied(&mut self, at: usize, numbers: Numbers) {
+        self.disk_replaced(
+            at,
+            Track {
+                numbers,
+                ..Track::default()
+            },
+        );
+    }
+
+    /// What another disk held is on this one too.
+    pub(crate) fn caught_up(&mut self, at: usize, numbers: &Numbers) {
+        let known = &mut self.tracks[at].numbers;
+        for (writer, number) in numbers {
+            let entry = known.entry(*writer).or_default();
+            *entry = (*entry).max(*number);
+        }
     }
 
     /// A batch of this start failed.

@@ -103,11 +103,6 @@ impl Kind {
             Kind::Join => "join",
         }
     }
-
-    /// Whether a replica comes back without something that it had acknowledged, so that others must still have it.
-    pub(crate) fn sets_disks_back(self) -> bool {
-        matches!(self, Kind::Restore | Kind::Clone | Kind::Wipe | Kind::Drain)
-    }
 }
 
 /// What the trouble makers remember.

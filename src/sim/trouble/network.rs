@@ -37,7 +37,7 @@ impl World {
                 }
             }
         }
-        self.cut(pairs);
+        self.cut_pairs(pairs);
     }
 
     pub(super) fn cut_one_way(&mut self) {
@@ -49,10 +49,10 @@ impl World {
             .filter(|other| *other != deaf && only.is_none_or(|only| only == *other))
             .map(|other| (other, deaf))
             .collect();
-        self.cut(pairs);
+        self.cut_pairs(pairs);
     }
 
-    fn cut(&mut self, pairs: Vec<(usize, usize)>) {
+    fn cut_pairs(&mut self, pairs: Vec<(usize, usize)>) {
         self.tell(|| format!("cut: {pairs:?}"));
         self.network.cuts.extend(pairs.iter().copied());
         self.remedy_later(1000, 12_000, Remedy::Join(pairs));

@@ -385,6 +385,11 @@ fn stage(places: &Places, copy: &Manifest, own: &Batch) -> Result<(), DiskError>
     write(&db, own)
 }
 
+/// Whether there is a store in `path`, or one that is to be there.
+pub(in crate::store) fn is_there(path: &Path) -> bool {
+    Places::of(path).is_there()
+}
+
 /// Makes the store in `path`, which nobody has open, from a copy; what was there is moved to `aside`. A process that dies
 /// on the way leaves what was there, or nothing, or what was to be there.
 pub(in crate::store) fn restore(

@@ -79,6 +79,11 @@ impl Places {
         }
     }
 
+    /// Whether there is a store, by any of the names under which one is found again.
+    pub(super) fn is_there(&self) -> bool {
+        self.store.exists() || self.new.exists() || self.old.exists()
+    }
+
     /// Moves the store aside, to a name that nothing here removes.
     pub(super) fn set_aside(&self, to: &Path) -> io::Result<()> {
         fs::rename(&self.store, to)?;

@@ -1,5 +1,6 @@
 //! The core, in stories: worlds of replicas in virtual time.
 
+mod agreement;
 mod world;
 
 use std::time::Duration;
@@ -461,6 +462,11 @@ fn members_that_join_or_leave_count_as_they_should() {
 fn storms_end_in_agreement() {
     for seed in seeds(25) {
         let mut world = World::new(seed, 7, regional);
+        world.trims = seed % 2 == 0;
+        world.look_interval = Some(20 * SECOND);
+        if seed % 3 == 0 {
+            world.log_catch_up_max = 100;
+        }
         world.start_all();
         world.run(3 * SECOND);
         world.loss = world.rng.below(30);

@@ -13,18 +13,20 @@
 #![allow(clippy::needless_pass_by_value, reason = "outputs are used up")]
 
 mod disk;
+mod network;
 mod talks;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
+
 use std::time::Duration;
 
 use gossip::{
     Config, ConnectionId, Dot, Envelope, Event, Gossip, Input, Limits, MemberId, Message, Now, Output, Peer,
-    PeerState, PullEnd, Received, ReplicaId, Tip, Vector, Writer,
+    PeerState, Received, ReplicaId, Tip, Vector, Writer,
 };
 
 pub(crate) use disk::Disk;
+use network::{Carried, Link};
 use talks::TalkEnd;
 
 pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -50,13 +52,6 @@ impl Rng {
     pub(crate) fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
-}
-
-struct Link {
-    ends: [(usize, ConnectionId); 2],
-    /// When the last thing in each direction and class arrives: streams keep their order.
-    arrives: [[Duration; 2]; 2],
-    cut_since: Option<Duration>,
 }
 
 enum Happening {
@@ -92,20 +87,6 @@ enum Happening {
     TalkEnd(Box<TalkEnd>),
 }
 
-enum Carried {
-    Message(Message),
-    Push(Arc<[u8]>),
-    PullRequest {
-        pull: u64,
-        vector: Vector,
-    },
-    PullAnswer {
-        pull: u64,
-        transactions: Vec<Arc<[u8]>>,
-        end: Option<PullEnd>,
-    },
-}
-
 pub(crate) struct Site {
     pub(crate) member: MemberId,
     pub(crate) disk: Disk,
@@ -128,6 +109,10 @@ pub(crate) struct Site {
     /// The members as this site has them, if not as all do.
     peers: Option<Vec<Peer>>,
     pub(crate) settled: Vector,
+    /// Members without whom that was concluded.
+    settled_without: BTreeSet<MemberId>,
+    /// With whom each connection was, also those that ended.
+    connected: BTreeMap<ConnectionId, usize>,
     /// Talks that it began.
     pub(crate) talks: Vec<Output>,
     wakes: Option<Duration>,
@@ -148,8 +133,8 @@ pub(crate) struct World {
     pub(crate) peers: Vec<Peer>,
     pub(crate) log_catch_up_max: u64,
     pub(crate) look_interval: Option<Duration>,
-    /// What each transaction follows, and whether it counts for what is promised of settled ones.
-    pasts: BTreeMap<Dot, (Vector, bool)>,
+    /// What each transaction follows, and which member wrote it, if that one's disk never went back.
+    pasts: BTreeMap<Dot, (Vector, Option<MemberId>)>,
     cuts: BTreeSet<(usize, usize)>,
     links: BTreeMap<u64, Link>,
     next: u64,
@@ -527,55 +512,6 @@ impl World {
         }
     }
 
-    fn establish(&mut self, from: usize, to: usize) {
-        let id = self.next;
-        self.next += 2;
-        let ends = [(from, ConnectionId(id)), (to, ConnectionId(id + 1))];
-        self.links.insert(
-            id,
-            Link {
-                ends,
-                arrives: [[self.now; 2]; 2],
-                cut_since: None,
-            },
-        );
-        let rtt = (self.delay)(from % 10, to % 10) * 2;
-        for (site, other, connection, dialed) in [(from, to, ends[0].1, true), (to, from, ends[1].1, false)] {
-            let member = self.sites[other].member;
-            self.input(
-                site,
-                Input::Connected {
-                    connection,
-                    member,
-                    dialed,
-                },
-            );
-            self.input(site, Input::Rtt { connection, rtt });
-        }
-    }
-
-    /// A link that is cut in either direction dies of silence at both ends.
-    fn check_links(&mut self) {
-        let mut dead = Vec::new();
-        for (id, link) in &mut self.links {
-            let [a, b] = [link.ends[0].0, link.ends[1].0];
-            if self.cuts.contains(&(a, b)) || self.cuts.contains(&(b, a)) {
-                let since = *link.cut_since.get_or_insert(self.now);
-                if self.now - since >= IDLE_TIMEOUT {
-                    dead.push(*id);
-                }
-            } else {
-                link.cut_since = None;
-            }
-        }
-        for id in dead {
-            let link = self.links.remove(&id).unwrap();
-            for (site, connection) in link.ends {
-                self.input(site, Input::Disconnected { connection });
-            }
-        }
-    }
-
     fn input(&mut self, index: usize, input: Input) {
         let now = self.clock();
         if let Some(gossip) = &mut self.sites[index].gossip {
@@ -755,8 +691,8 @@ impl World {
             };
             let received = Received::decode(envelope.encode().into()).expect("our own transaction");
             assert_eq!(received.envelope, envelope);
-            self.pasts
-                .insert(dot, (site.disk.vector.clone(), !site.went_back));
+            let author = (!site.went_back).then_some(site.member);
+            self.pasts.insert(dot, (site.disk.vector.clone(), author));
             assert!(site.disk.apply(&received), "a dot was given out twice");
             moved.insert(
                 start,
@@ -778,13 +714,19 @@ impl World {
         }
     }
 
+    /// The log of a site is over its limit: it goes, stable or not.
+    pub(crate) fn outgrow(&mut self, index: usize) {
+        let disk = &mut self.sites[index].disk;
+        disk.log.clear();
+        disk.trimmed.merge_max(&disk.vector);
+        let trimmed = disk.trimmed.clone();
+        self.input(index, Input::Trimmed(trimmed));
+    }
+
     fn trim(&mut self, index: usize, stable: &Vector) {
         let seats = |seat: MemberId| self.sites.iter().filter(|site| site.member == seat).count();
         let view = self.view(index);
-        let counts = |seat: MemberId| {
-            view.iter()
-                .any(|peer| peer.id == seat && matches!(peer.state, PeerState::Active | PeerState::Leaving))
-        };
+        let counts = |seat| view.iter().any(|peer| peer.id == seat && counts(peer));
         let running = self
             .sites
             .iter()
@@ -793,7 +735,8 @@ impl World {
         for (other, site) in running.filter(|(_, site)| !site.wiped && seats(site.member) == 1) {
             assert!(
                 site.disk.vector.covers_vector(stable),
-                "{index} calls stable what {other} lacks"
+                "{index} calls stable what {other} lacks: {stable:?}, which has {:?}",
+                site.disk.vector
             );
         }
         if !self.trims {
@@ -817,113 +760,6 @@ impl World {
             },
         );
     }
-
-    fn carry(&mut self, from: usize, connection: ConnectionId, class: usize, input: Carried) {
-        let jitter = Duration::from_micros(self.rng.below(8000));
-        let Some(link) = self
-            .links
-            .values_mut()
-            .find(|link| link.ends.contains(&(from, connection)))
-        else {
-            return;
-        };
-        let direction = usize::from(link.ends[1].0 == from && link.ends[1].1 == connection);
-        let (to, there) = link.ends[1 - direction];
-        let arrives =
-            (self.now + (self.delay)(from % 10, to % 10) + jitter).max(link.arrives[direction][class]);
-        link.arrives[direction][class] = arrives;
-        let after = arrives - self.now;
-        self.at(
-            after,
-            Happening::Over {
-                site: to,
-                connection: there,
-                class,
-                input,
-            },
-        );
-    }
-
-    fn arrive(&mut self, site: usize, connection: ConnectionId, class: usize, input: Carried) {
-        let Some(link) = self
-            .links
-            .values_mut()
-            .find(|link| link.ends.contains(&(site, connection)))
-        else {
-            return;
-        };
-        let here = usize::from(link.ends[1] == (site, connection));
-        let from = link.ends[1 - here].0;
-        let stuck = self.cuts.contains(&(from, site));
-        if stuck {
-            // Sent again until the connection dies.
-            let again = Duration::from_millis(200);
-            link.arrives[1 - here][class] = link.arrives[1 - here][class].max(self.now + again);
-            self.at(
-                again,
-                Happening::Over {
-                    site,
-                    connection,
-                    class,
-                    input,
-                },
-            );
-            return;
-        }
-        match input {
-            Carried::Message(message) => self.input(site, Input::Message { connection, message }),
-            Carried::Push(bytes) => self.input(site, Input::Pushed { connection, bytes }),
-            Carried::PullRequest { pull, vector } => self.serve(site, connection, pull, &vector),
-            Carried::PullAnswer {
-                pull,
-                transactions,
-                end,
-            } => {
-                self.input(
-                    site,
-                    Input::Pulled {
-                        connection,
-                        pull,
-                        transactions,
-                        end,
-                    },
-                );
-            }
-        }
-    }
-
-    fn serve(&mut self, site: usize, connection: ConnectionId, pull: u64, vector: &Vector) {
-        let disk = &self.sites[site].disk;
-        if !vector.covers_vector(&disk.trimmed) {
-            let answer = Carried::PullAnswer {
-                pull,
-                transactions: Vec::new(),
-                end: Some(PullEnd::Trimmed),
-            };
-            self.carry(site, connection, 1, answer);
-            return;
-        }
-        let beyond: Vec<Arc<[u8]>> = disk
-            .log
-            .iter()
-            .filter(|(dot, _)| !vector.covers(dot))
-            .map(|(_, bytes)| Arc::clone(bytes))
-            .collect();
-        for chunk in beyond.chunks(PULL_CHUNK) {
-            let answer = Carried::PullAnswer {
-                pull,
-                transactions: chunk.to_vec(),
-                end: None,
-            };
-            self.carry(site, connection, 1, answer);
-        }
-        let answer = Carried::PullAnswer {
-            pull,
-            transactions: Vec::new(),
-            end: Some(PullEnd::Done),
-        };
-        self.carry(site, connection, 1, answer);
-    }
 }
 
 impl Site {
@@ -946,6 +782,8 @@ impl Site {
             went_back: false,
             peers: None,
             settled: Vector::new(),
+            settled_without: BTreeSet::new(),
+            connected: BTreeMap::new(),
             talks: Vec::new(),
             wakes: None,
             held_max: 0,
@@ -959,6 +797,10 @@ impl Site {
     pub(crate) fn saw(&self, wanted: impl Fn(&Event) -> bool) -> bool {
         self.events.iter().any(wanted)
     }
+}
+
+fn counts(peer: &Peer) -> bool {
+    matches!(peer.state, PeerState::Active | PeerState::Leaving)
 }
 
 pub(crate) fn member(index: usize) -> MemberId {

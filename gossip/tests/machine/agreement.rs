@@ -1,0 +1,708 @@
+//! What is settled; when no log brings what is lacked; who was put out; when to compare.
+
+use super::driven::*;
+
+fn seconds(seconds: u64) -> u64 {
+    1000 * seconds
+}
+
+/// What `authors` wrote so far.
+fn all(authors: &[&Author]) -> Vector {
+    authors.iter().map(|author| (author.writer, author.tip)).collect()
+}
+
+fn reconciled(from: u8, purpose: Purpose, verdict: Option<Verdict>) -> Input {
+    Input::Reconciled {
+        member: member(from),
+        purpose,
+        verdict,
+    }
+}
+
+fn verdict(divergent: &[u8], lagging: u64, conclusive: bool) -> Verdict {
+    Verdict {
+        divergent: divergent.iter().map(|key| [*key; 16]).collect(),
+        lagging,
+        conclusive,
+        bytes: 100,
+        round_trips: 1,
+    }
+}
+
+#[test]
+fn settled_is_what_is_stable_and_whose_acks_we_cover() {
+    let mut own = Author::new(writer(1, 5));
+    own.write(b"ours", &[]);
+    let mut three = Author::new(writer(3, 1));
+    let concurrent = three.write(b"written before it had ours", &[]);
+    let mut machine = Machine::new(own.vector());
+    machine.meet(2, own.vector());
+    machine.meet(3, all(&[&own, &three]));
+    machine.meet(4, own.vector());
+    let outputs = machine.wait(1100);
+    assert_eq!(trims(&outputs), [own.vector()]);
+    assert!(settled(&outputs).is_empty(), "what three wrote may still come");
+    // It goes on under a load: what came after the ack is not waited for.
+    machine.push(3, &concurrent);
+    let first = three.tip;
+    three.write(b"later", &[]);
+    machine.say(3, state(2, vec![(three.writer, three.tip)]));
+    machine.commit(vec![(three.writer, first)]);
+    assert_eq!(settled(&machine.wait(1100)), [own.vector()]);
+    assert_eq!(machine.gossip.status().settled, 1);
+}
+
+#[test]
+fn an_ack_that_goes_down_or_is_not_believed_settles_nothing() {
+    // What becomes of the member that holds the pair up, before its writes come.
+    type Case = fn(&mut Machine);
+    let cases: [(&str, Case, bool); 4] = [
+        ("nothing", |_| {}, true),
+        (
+            "a later start is known",
+            |machine| {
+                let ack = Ack {
+                    member: member(3),
+                    start: writer(3, 7),
+                    counter: 1,
+                    base: 0,
+                    vector: Moved::default(),
+                };
+                machine.say(2, Message::Acks(vec![ack]));
+            },
+            false,
+        ),
+        (
+            "wiped",
+            |machine| {
+                let wiped = Hello {
+                    start: writer(3, 2),
+                    ..hello(3, Vector::new())
+                };
+                machine.say(3, Message::Hello(Box::new(wiped)));
+            },
+            false,
+        ),
+        (
+            "it takes over a state",
+            |machine| {
+                let holds = State {
+                    counter: 2,
+                    holding: true,
+                    wall_ms: WALL,
+                    ..State::default()
+                };
+                machine.say(3, Message::State(holds));
+            },
+            false,
+        ),
+    ];
+    for (name, case, expected) in cases {
+        let mut own = Author::new(writer(1, 5));
+        own.write(b"ours", &[]);
+        let mut three = Author::new(writer(3, 1));
+        let concurrent = three.write(b"written before it had ours", &[]);
+        let mut machine = Machine::new(own.vector());
+        machine.meet(2, own.vector());
+        machine.meet(3, all(&[&own, &three]));
+        machine.meet(4, own.vector());
+        machine.wait(1100);
+        case(&mut machine);
+        machine.push(3, &concurrent);
+        machine.commit(vec![(three.writer, three.tip)]);
+        assert_eq!(!settled(&machine.wait(2100)).is_empty(), expected, "{name}");
+    }
+}
+
+#[test]
+fn who_counts_for_what() {
+    // (state, on how many sites our transaction is, stable, connected sites, pushed to, still connected)
+    let cases = [
+        (PeerState::Joining, 3, true, 2, true, true),
+        (PeerState::Active, 4, true, 3, true, true),
+        (PeerState::Leaving, 4, true, 3, true, true),
+        (PeerState::Left, 3, true, 2, false, true),
+        (PeerState::Evicted, 3, true, 2, false, true),
+        (PeerState::Banned, 3, true, 2, false, false),
+    ];
+    for (became, sites, stable, connected, pushed, stays) in cases {
+        let mut own = Author::new(writer(1, 5));
+        own.write(b"ours", &[]);
+        let dot = Dot {
+            writer: own.writer,
+            number: 1,
+        };
+        let mut machine = Machine::new(own.vector());
+        for from in [2, 3, 4] {
+            machine.meet(from, own.vector());
+        }
+        let outputs = machine.see(&[(4, became)]);
+        assert_eq!(closed(&outputs).is_empty(), stays, "{became:?}");
+        assert_eq!(machine.gossip.sites_with(&dot), sites, "{became:?}");
+        assert_eq!(machine.gossip.stable().covers(&dot), stable, "{became:?}");
+        assert_eq!(machine.gossip.connected_sites(), connected, "{became:?}");
+        let bytes = own.write(b"next", &[]);
+        let dot = Dot {
+            writer: own.writer,
+            number: 2,
+        };
+        let outputs = machine.give(Input::Committed {
+            moved: vec![(own.writer, own.tip)],
+            local: vec![(dot, bytes)],
+        });
+        assert_eq!(pushes(&outputs).contains(&4), pushed, "{became:?}");
+        // What it states counts as it did, and what it relays only while it takes part.
+        machine.say(4, state(2, vec![(own.writer, own.tip)]));
+        assert_eq!(machine.gossip.sites_with(&dot), sites - 2, "{became:?}");
+        let relayed = Ack {
+            member: member(2),
+            start: writer(2, 1),
+            counter: 9,
+            base: 0,
+            vector: Moved::from(&own.vector()),
+        };
+        machine.say(4, Message::Acks(vec![relayed]));
+        let heard = if pushed { sites - 1 } else { sites - 2 };
+        assert_eq!(machine.gossip.sites_with(&dot), heard, "{became:?}");
+        // What it alone has is pulled, but for one that is banned.
+        let mut four = Author::new(writer(4, 1));
+        four.write(b"handed over", &[]);
+        let mut outputs = machine.say(4, state(3, vec![(four.writer, four.tip)]));
+        outputs.extend(machine.wait(400));
+        assert_eq!(pulls(&outputs).len(), usize::from(stays), "{became:?}");
+    }
+}
+
+#[test]
+fn only_members_that_count_end_isolation_and_only_active_ones_are_targets() {
+    for became in [PeerState::Joining, PeerState::Left, PeerState::Evicted] {
+        let mut machine = Machine::new(Vector::new());
+        machine.see(&[(2, became)]);
+        machine.wait(seconds(61));
+        assert!(machine.gossip.status().isolated);
+        let mut two = Author::new(writer(2, 1));
+        two.write(b"1", &[]);
+        assert!(!events(&machine.meet(2, two.vector())).contains(&Event::Isolated(false)));
+        assert!(events(&machine.meet(3, Vector::new())).contains(&Event::Isolated(false)));
+
+        let mut machine = Machine::new(Vector::new());
+        machine.see(&[(2, became)]);
+        machine.meet(2, two.vector());
+        machine.wait(1500);
+        assert!(!machine.gossip.is_ready(), "{became:?} does not make ready");
+        machine.meet(3, Vector::new());
+        assert!(machine.gossip.is_ready(), "{became:?} is not waited for");
+    }
+}
+
+#[test]
+fn one_that_joins_counts_nothing_for_itself_and_is_never_ready_alone() {
+    let mut own = Author::new(writer(1, 5));
+    own.write(b"ours", &[]);
+    let mut machine = Machine::new(own.vector());
+    machine.see(&[(1, PeerState::Joining)]);
+    machine.wait(seconds(20));
+    assert!(!machine.gossip.is_ready());
+    machine.meet(2, own.vector());
+    assert!(machine.gossip.is_ready());
+    let dot = Dot {
+        writer: own.writer,
+        number: 1,
+    };
+    assert_eq!(machine.gossip.sites_with(&dot), 1);
+}
+
+#[test]
+fn one_that_was_put_out_only_hands_over() {
+    for became in [PeerState::Left, PeerState::Evicted] {
+        let mut own = Author::new(writer(1, 5));
+        own.write(b"only here", &[]);
+        let mut machine = Machine::new(own.vector());
+        machine.meet(2, Vector::new());
+        machine.meet(3, own.vector());
+        machine.wait(1500);
+        assert!(machine.gossip.is_ready());
+        let mut outputs = machine.see(&[(1, became)]);
+        assert!(!machine.gossip.is_ready());
+        outputs.extend(machine.wait(seconds(30)));
+        let told = events(&outputs);
+        assert_eq!(told.iter().filter(|event| **event == Event::Evicted).count(), 1);
+        assert!(!told.contains(&Event::HandedOver), "two lacks it");
+        let dot = Dot {
+            writer: own.writer,
+            number: 1,
+        };
+        assert_eq!(
+            machine.gossip.sites_with(&dot),
+            1,
+            "three has it; ours does not count"
+        );
+        let outputs = machine.say(2, state(2, vec![(own.writer, own.tip)]));
+        assert!(events(&outputs).contains(&Event::HandedOver));
+        let outputs = machine.wait(seconds(20));
+        assert!(events(&outputs).is_empty() && trims(&outputs).is_empty() && settled(&outputs).is_empty());
+        assert!(machine.gossip.status().evicted && machine.gossip.status().handed_over);
+    }
+}
+
+#[test]
+fn with_nothing_the_nearest_good_copy_is_taken_and_no_log() {
+    let mut old = Author::new(writer(4, 1));
+    old.write(b"trimmed", &[]);
+    let long = Tip {
+        number: 20_001,
+        hash: [1; 8],
+    };
+    let trimmed = |from: u8| Hello {
+        trimmed: old.vector(),
+        ..hello(from, old.vector())
+    };
+    // What the nearest says -> is it copied?
+    let cases = [
+        (trimmed(2), true),
+        (hello(2, [(writer(4, 1), long)].into_iter().collect()), true),
+        (hello(2, old.vector()), false),
+        (
+            Hello {
+                ready: false,
+                ..trimmed(2)
+            },
+            false,
+        ),
+        (
+            Hello {
+                holding: true,
+                ..trimmed(2)
+            },
+            false,
+        ),
+    ];
+    for (near, expected) in cases {
+        let mut machine = Machine::new(Vector::new());
+        let mut outputs = machine.meet_as(3, 80, trimmed(3));
+        outputs.extend(machine.meet_as(2, 10, near.clone()));
+        assert!(talks(&outputs).is_empty(), "the nearest may be still to come");
+        outputs.extend(machine.wait(1100));
+        let from = if expected { 2 } else { 3 };
+        assert_eq!(talks(&outputs), [(from, None)], "{near:?}");
+        assert!(pulls(&outputs).is_empty());
+    }
+}
+
+#[test]
+fn a_copy_that_fails_is_taken_elsewhere_and_pulls_follow_one_that_is_installed() {
+    let mut old = Author::new(writer(4, 1));
+    old.write(b"trimmed", &[]);
+    let trimmed = |from: u8| Hello {
+        trimmed: old.vector(),
+        ..hello(from, old.vector())
+    };
+    let mut machine = Machine::new(Vector::new());
+    machine.meet_as(2, 10, trimmed(2));
+    machine.meet_as(3, 80, trimmed(3));
+    assert_eq!(talks(&machine.wait(1100)), [(2, None)]);
+    let stated = states_to(&machine.wait(1000), 3);
+    assert!(stated.iter().all(|state| state.holding && !state.ready));
+    // A push that would be on the disk by then would be lost: it is not taken.
+    let mut three = Author::new(writer(3, 1));
+    assert!(delivered(&machine.push(3, &three.write(b"now", &[]))).is_empty());
+    let ended = |from: u8, installed| Input::SnapshotEnded {
+        member: member(from),
+        installed,
+    };
+    assert!(
+        talks(&machine.give(ended(3, false))).is_empty(),
+        "not the one that runs"
+    );
+    let mut outputs = machine.give(ended(2, false));
+    outputs.extend(machine.wait(1100));
+    assert_eq!(talks(&outputs), [(3, None)]);
+    machine.say(3, state(2, vec![(three.writer, three.tip)]));
+    machine.give(Input::Restarted {
+        start: Writer {
+            replica: ReplicaId([77; 8]),
+            ..writer(1, 6)
+        },
+        own_starts: vec![writer(1, 6)],
+        vector: old.vector(),
+    });
+    machine.give(Input::Trimmed(old.vector()));
+    let mut outputs = machine.give(ended(3, true));
+    assert!(!machine.gossip.status().holding);
+    outputs.extend(machine.wait(400));
+    assert_eq!(pulls(&outputs).len(), 1, "the rest comes by the log");
+    assert!(
+        machine.gossip.is_ready(),
+        "level with what they had at their hello"
+    );
+}
+
+/// Has transactions, and lacks what peers have trimmed: (machine, what it has, what was trimmed).
+fn behind() -> (Machine, Author, Author) {
+    let mut own = Author::new(writer(1, 4));
+    own.write(b"from before", &[]);
+    let mut old = Author::new(writer(4, 1));
+    old.write(b"trimmed", &[]);
+    (Machine::new(own.vector()), own, old)
+}
+
+fn beyond(from: u8, own: &Author, old: &Author) -> Hello {
+    Hello {
+        trimmed: old.vector(),
+        ..hello(from, all(&[own, old]))
+    }
+}
+
+#[test]
+fn what_no_log_has_is_caught_up_with_by_states() {
+    let (mut machine, own, old) = behind();
+    machine.meet_as(4, 200, hello(4, Vector::new()));
+    let outputs = machine.meet_as(3, 80, beyond(3, &own, &old));
+    assert_eq!(talks(&outputs), [(3, Some(Purpose::CatchUp))]);
+    assert!(pulls(&outputs).is_empty());
+    machine.meet_as(2, 10, beyond(2, &own, &old));
+    assert!(machine.gossip.status().holding);
+    let stated = states_to(&machine.wait(1000), 2);
+    assert!(!stated.is_empty() && stated.iter().all(|state| state.holding));
+    // It fails, and the other is asked; after both failed, they rest.
+    let outputs = machine.give(reconciled(3, Purpose::CatchUp, None));
+    assert_eq!(talks(&outputs), [(2, Some(Purpose::CatchUp))]);
+    let outputs = machine.give(reconciled(2, Purpose::CatchUp, None));
+    assert!(talks(&outputs).is_empty());
+    assert_eq!(talks(&machine.wait(seconds(11))), [(2, Some(Purpose::CatchUp))]);
+    machine.give(reconciled(2, Purpose::CatchUp, Some(verdict(&[], 0, true))));
+    let status = machine.gossip.status();
+    assert!(status.holding && !status.ready, "the store merges still");
+    let caught_up = Input::CaughtUp {
+        vector: all(&[&own, &old]),
+        trimmed: old.vector(),
+    };
+    let outputs = machine.give(caught_up);
+    assert!(!machine.gossip.status().holding);
+    assert!(machine.gossip.is_ready());
+    let told = outputs.iter().any(|output| {
+        matches!(output, Output::Send { message: Message::Hello(hello), .. }
+            if hello.vector == all(&[&own, &old]) && !hello.holding)
+    });
+    assert!(told);
+}
+
+#[test]
+fn a_catch_up_that_is_merged_before_its_end_is_heard_is_over_then() {
+    let (mut machine, own, old) = behind();
+    machine.meet(2, own.vector());
+    let outputs = machine.meet_as(3, 80, beyond(3, &own, &old));
+    assert_eq!(talks(&outputs), [(3, Some(Purpose::CatchUp))]);
+    machine.give(Input::CaughtUp {
+        vector: all(&[&own, &old]),
+        trimmed: old.vector(),
+    });
+    assert!(machine.gossip.status().holding);
+    machine.give(reconciled(3, Purpose::CatchUp, Some(verdict(&[], 0, true))));
+    assert!(!machine.gossip.status().holding);
+    machine.wait(1100);
+    assert!(machine.gossip.is_ready());
+}
+
+#[test]
+fn a_log_that_still_has_it_is_pulled_and_not_given_up_for_states() {
+    let (mut machine, own, old) = behind();
+    let outputs = machine.meet_as(2, 10, hello(2, all(&[&own, &old])));
+    assert_eq!(pulls(&outputs).len(), 1);
+    let (_, pull) = pulls(&outputs)[0];
+    machine.meet_as(3, 80, beyond(3, &own, &old));
+    let failed = Input::Pulled {
+        connection: ConnectionId(2),
+        pull,
+        transactions: Vec::new(),
+        end: Some(PullEnd::Failed),
+    };
+    assert!(
+        talks(&machine.give(failed)).is_empty(),
+        "it rests, and is asked again"
+    );
+    let (mut asked, mut talked) = (0, Vec::new());
+    for _ in 0..5 {
+        let outputs = machine.wait(600);
+        talked.extend(talks(&outputs));
+        for (connection, pull) in pulls(&outputs) {
+            asked += 1;
+            let outputs = machine.give(Input::Pulled {
+                connection: ConnectionId(connection),
+                pull,
+                transactions: Vec::new(),
+                end: Some(PullEnd::Failed),
+            });
+            talked.extend(talks(&outputs));
+        }
+    }
+    assert!(asked >= 2, "{asked}");
+    assert_eq!(
+        talked,
+        [(3, Some(Purpose::CatchUp))],
+        "a log that brings nothing is no hope"
+    );
+}
+
+#[test]
+fn a_ready_replica_behind_the_logs_is_not_ready_but_one_that_is_handed_something_is() {
+    // (who wrote what is lacked, from whom it comes, that one's state) -> is readiness lost?
+    let cases = [
+        (4, 3, PeerState::Active, true),
+        (9, 3, PeerState::Active, false),
+        (3, 3, PeerState::Evicted, false),
+        (4, 3, PeerState::Evicted, true),
+    ];
+    for (wrote, from, became, lost) in cases {
+        let mut own = Author::new(writer(1, 4));
+        own.write(b"from before", &[]);
+        let mut old = Author::new(writer(wrote, 1));
+        old.write(b"trimmed", &[]);
+        let mut machine = Machine::new(own.vector());
+        machine.meet(2, own.vector());
+        machine.meet(4, own.vector());
+        machine.see(&[(from, became)]);
+        machine.wait(1500);
+        assert!(machine.gossip.is_ready());
+        let outputs = machine.meet_as(from, 10, beyond(from, &own, &old));
+        assert_eq!(talks(&outputs), [(3, Some(Purpose::CatchUp))]);
+        assert_eq!(
+            events(&outputs).contains(&Event::Unready),
+            lost,
+            "{wrote} {became:?}"
+        );
+        assert_eq!(machine.gossip.is_ready(), !lost);
+        assert_eq!(machine.gossip.status().holding, lost);
+        machine.give(reconciled(3, Purpose::CatchUp, Some(verdict(&[], 0, true))));
+        machine.give(Input::CaughtUp {
+            vector: all(&[&own, &old]),
+            trimmed: old.vector(),
+        });
+        machine.wait(1100);
+        assert!(machine.gossip.is_ready(), "{wrote} {became:?}");
+    }
+}
+
+#[test]
+fn peers_are_looked_at_in_turn_one_at_a_time() {
+    let mut machine = Machine::made(Vector::new(), |config| {
+        config.look_interval = Some(Duration::from_secs(60));
+    });
+    for from in [2, 3] {
+        machine.meet(from, Vector::new());
+    }
+    machine.meet_as(
+        4,
+        10,
+        Hello {
+            ready: false,
+            ..hello(4, Vector::new())
+        },
+    );
+    machine.wait(1500);
+    let mut begun = Vec::new();
+    let end = machine.at + Duration::from_secs(130);
+    while machine.at < end {
+        let outputs = machine.wait(1000);
+        let now = talks(&outputs);
+        assert!(now.len() <= 1);
+        for (with, purpose) in now {
+            assert_eq!(purpose, Some(Purpose::Repair));
+            begun.push(with);
+            // Meanwhile no other begins.
+            assert!(talks(&machine.wait(seconds(3))).is_empty());
+            let from = u8::try_from(with).unwrap();
+            let found = if begun.len() == 1 {
+                verdict(&[], 0, true)
+            } else {
+                verdict(&[7], 3, true)
+            };
+            machine.give(reconciled(from, Purpose::Repair, Some(found)));
+        }
+        // A peer that is not ready stays so.
+        machine.say(
+            4,
+            Message::State(State {
+                counter: 2,
+                wall_ms: WALL,
+                ..State::default()
+            }),
+        );
+    }
+    assert_eq!(begun, [2, 3, 2, 3], "each once a minute");
+    let looks = machine.gossip.status().counters.looks;
+    assert_eq!(
+        (looks.begun, looks.equal, looks.divergent, looks.divergent_records),
+        (4, 1, 3, 3)
+    );
+    let status = machine.gossip.status();
+    let two = status.peers.iter().find(|peer| peer.member == member(2)).unwrap();
+    assert_eq!((two.looks.begun, two.looks.equal, two.looks.divergent), (2, 1, 1));
+    assert!(two.verdict_ms_ago.is_some_and(|ago| ago < 61_000));
+}
+
+#[test]
+fn an_operator_looks_when_it_likes() {
+    let mut machine = Machine::new(Vector::new());
+    machine.meet(2, Vector::new());
+    machine.meet(3, Vector::new());
+    machine.wait(seconds(200));
+    let ask = |member, purpose| Input::ReconcileNow { member, purpose };
+    assert!(
+        talks(&machine.give(ask(Some(member(4)), Purpose::Look))).is_empty(),
+        "not connected"
+    );
+    assert_eq!(
+        talks(&machine.give(ask(Some(member(3)), Purpose::Look))),
+        [(3, Some(Purpose::Look))]
+    );
+    assert!(
+        talks(&machine.give(ask(None, Purpose::Repair))).is_empty(),
+        "one at a time"
+    );
+    assert!(
+        talks(&machine.give(reconciled(2, Purpose::Look, None))).is_empty(),
+        "not that one"
+    );
+    assert_eq!(
+        talks(&machine.give(reconciled(3, Purpose::Look, None))),
+        [(2, Some(Purpose::Repair))]
+    );
+    let outputs = machine.give(reconciled(2, Purpose::Repair, Some(verdict(&[], 0, false))));
+    assert_eq!(talks(&outputs), [(3, Some(Purpose::Repair))]);
+    machine.give(reconciled(3, Purpose::Repair, Some(verdict(&[], 5, true))));
+    let looks = machine.gossip.status().counters.looks;
+    assert_eq!(
+        (looks.begun, looks.failed, looks.inconclusive, looks.lag_only),
+        (3, 1, 1, 1)
+    );
+}
+
+#[test]
+fn a_joiners_cut_holds_the_log_until_it_counts_or_is_silent() {
+    let mut own = Author::new(writer(1, 5));
+    own.write(b"1", &[]);
+    let cut = own.vector();
+    let later = |machine: &mut Machine, own: &mut Author, counter: u64| {
+        own.write(b"more", &[]);
+        machine.commit(vec![(own.writer, own.tip)]);
+        for from in [2, 3] {
+            machine.say(from, state(counter, vec![(own.writer, own.tip)]));
+        }
+        trims(&machine.wait(1100)).last().cloned()
+    };
+    let begin = |own: &Author, cut: &Vector| {
+        let mut machine = Machine::new(own.vector());
+        machine.see(&[(4, PeerState::Joining)]);
+        machine.meet(2, own.vector());
+        machine.meet(3, own.vector());
+        machine.give(Input::Serving {
+            member: member(4),
+            cut: cut.clone(),
+        });
+        assert_eq!(trims(&machine.wait(1100)).last(), Some(cut));
+        machine
+    };
+    let mut machine = begin(&own, &cut);
+    assert_eq!(
+        later(&mut machine, &mut own, 2),
+        None,
+        "it needs what comes after its cut"
+    );
+    assert_eq!(machine.gossip.status().leases, 1);
+    // It runs on the cut, and pulls: what it has may go.
+    let has = own.vector();
+    machine.meet(4, has.clone());
+    assert_eq!(trims(&machine.wait(1100)).last(), Some(&has));
+    assert_eq!(later(&mut machine, &mut own, 3), None);
+    // Active, it counts by itself, and there is no lease any more.
+    machine.see(&[]);
+    machine.wait(1100);
+    assert_eq!(machine.gossip.status().leases, 0);
+    machine.say(4, state(2, vec![(own.writer, own.tip)]));
+    assert_eq!(trims(&machine.wait(1100)).last(), Some(&own.vector()));
+
+    let mut own = Author::new(writer(1, 5));
+    own.write(b"1", &[]);
+    let mut machine = begin(&own, &cut);
+    assert_eq!(later(&mut machine, &mut own, 2), None);
+    assert!(trims(&machine.wait(seconds(590))).is_empty());
+    assert_eq!(
+        trims(&machine.wait(seconds(12))).last(),
+        Some(&own.vector()),
+        "it was silent"
+    );
+}
+
+#[test]
+fn features_are_common_if_every_member_that_counts_said_so() {
+    let with = |from: u8, features: &[&str]| Hello {
+        features: features.iter().map(|feature| (*feature).to_owned()).collect(),
+        ..hello(from, Vector::new())
+    };
+    let mut machine = Machine::made(Vector::new(), |config| {
+        config.features = ["a", "b", "c"].map(str::to_owned).into();
+    });
+    let common = |machine: &Machine| {
+        machine
+            .gossip
+            .common_features()
+            .into_iter()
+            .collect::<Vec<_>>()
+            .concat()
+    };
+    machine.meet_as(2, 10, with(2, &["a", "b"]));
+    machine.meet_as(3, 10, with(3, &["b", "a", "d"]));
+    assert_eq!(common(&machine), "", "four was never heard");
+    machine.see(&[(4, PeerState::Evicted)]);
+    assert_eq!(common(&machine), "ab");
+    machine.give(Input::Disconnected {
+        connection: ConnectionId(2),
+    });
+    assert_eq!(common(&machine), "ab", "as last heard");
+    machine.meet_as(2, 10, with(2, &["b"]));
+    assert_eq!(common(&machine), "b");
+    let status = machine.gossip.status();
+    let three = status.peers.iter().find(|peer| peer.member == member(3)).unwrap();
+    assert_eq!((three.features.len(), three.versions), (3, Some((1, 2))));
+}
+
+#[test]
+fn alone_on_an_old_disk_a_new_replica_id_is_taken() {
+    // (something on the disk, others are members) -> renew
+    let mut own = Author::new(writer(1, 4));
+    own.write(b"from before", &[]);
+    let cases = [
+        (Vector::new(), true, false),
+        (own.vector(), true, true),
+        (own.vector(), false, false),
+    ];
+    for (vector, others, renew) in cases {
+        let mut machine = Machine::new(vector);
+        let mut outputs = Vec::new();
+        if !others {
+            outputs.extend(machine.give(Input::Members(Vec::new())));
+        }
+        outputs.extend(machine.wait(seconds(11)));
+        assert!(events(&outputs).contains(&Event::Ready { alone: true, renew }));
+    }
+}
+
+#[test]
+fn the_last_start_of_a_replica_that_nobody_runs_stays_open() {
+    let mut first = Author::new(writer(8, 1));
+    first.write(b"1", &[]);
+    let mut last = Author::new(writer(8, 2));
+    last.write(b"2", &[&first]);
+    let both = all(&[&first, &last]);
+    let mut machine = Machine::new(both.clone());
+    for from in [2, 3, 4] {
+        machine.meet(from, both.clone());
+    }
+    machine.give(Input::Trimmed(both));
+    let stable = machine.gossip.stable();
+    assert_eq!(stable.floor(&ReplicaId([8; 8])).map(|floor| floor.epoch), Some(1));
+    // So one that was put out may still hand over more of it.
+    let more = last.write(b"3", &[]);
+    assert_eq!(delivered(&machine.push(2, &more)).len(), 1);
+}

@@ -1,0 +1,7 @@
+//! The core, case by case: one machine driven by hand.
+
+#![allow(clippy::unwrap_used, reason = "a broken case ends the test")]
+
+mod agreement;
+mod driven;
+mod exchange;

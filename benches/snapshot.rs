@@ -33,7 +33,7 @@ const WRITERS: u32 = 64;
 fn open(directory: &Path) -> Store {
     let config = StoreConfig {
         directory: directory.into(),
-        keep_log: KeepLog::Everything,
+        keeping: KeepLog::Everything.into(),
         reserve_bytes: 0,
         free_bytes_min: 0,
     };

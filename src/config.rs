@@ -422,6 +422,7 @@ impl SiteConfig {
             log_bytes_max: self.log.max_mib.saturating_mul(1 << 20),
             digest_key: DigestKey(self.cluster.digest_key.0),
             scrub_period: self.scrub.period(),
+            ..Keeping::default()
         }
     }
 

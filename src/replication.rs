@@ -6,10 +6,7 @@
 use std::{
     collections::VecDeque,
     fmt,
-    sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -22,6 +19,7 @@ use gossip::{
 use tokio::sync::{Notify, watch};
 
 use crate::{
+    planted::{self, Bug},
     settlement::Told,
     site::Site,
     store::{Beginning, CommittedGroup, Listener, Store},
@@ -42,8 +40,7 @@ pub struct Replication {
     node: RwLock<Option<Node>>,
     /// Another process is this member now: its start.
     aside: watch::Sender<Option<Writer>>,
-    /// This process has drawn a new replica id already: once is enough.
-    redrawn: AtomicBool,
+    succession: Mutex<Succession>,
     alarms: Mutex<VecDeque<Alarm>>,
     /// What there is to be settled.
     pub(crate) told: Arc<Told>,
@@ -75,7 +72,7 @@ impl Replication {
             store: store.clone(),
             node: RwLock::new(None),
             aside: watch::channel(None).0,
-            redrawn: AtomicBool::new(false),
+            succession: Mutex::default(),
             alarms: Mutex::default(),
             told: Arc::default(),
             members_changed: Notify::new(),
@@ -146,22 +143,14 @@ impl Replication {
 
     /// A peer knows a start of this member that is not before ours, and that this disk did not make.
     fn later_start(&self, known: Writer, live: bool) {
-        // Only a start under the replica id of this very moment makes this directory one of two: it draws a new id.
-        let copied = known.replica == self.store.state().start.replica;
+        let ours = self.store.state().start;
+        let copied = known.replica == ours.replica;
         if live {
             self.alarm(format_args!(
                 "another process runs as this member (its start is {known}): two copies of one data directory; \
                  stop one of them"
             ));
-            // Two copies that live side by side do not race: an epoch past the other's is taken once. Then the one
-            // that peers no longer listen to stands aside; what it has is on its disk, and goes out when it is
-            // started again.
-            if !copied || self.redrawn.swap(true, Ordering::Relaxed) {
-                self.aside.send_replace(Some(known));
-                return;
-            }
         } else if copied {
-            self.redrawn.store(true, Ordering::Relaxed);
             self.alarm(format_args!(
                 "this data directory was restored or copied: peers know a start of its replica ({known}) that it \
                  did not make; it takes a new replica id"
@@ -169,11 +158,50 @@ impl Replication {
         } else {
             tracing::warn!(%known, "peers know a later start of this member; beginning one past it");
         }
-        self.store.begin_again(Beginning {
+        let step = lock(&self.succession).later_start(ours, known, live);
+        match step {
+            Step::Begin(beginning) => self.store.begin_again(beginning),
+            Step::StandAside => {
+                self.aside.send_replace(Some(known));
+            }
+        }
+    }
+}
+
+/// What a process does about a start of its member that it did not make. One for each life of a process.
+#[derive(Debug, Default)]
+pub(crate) struct Succession {
+    /// A new replica id was drawn already: once is enough.
+    redrawn: bool,
+}
+
+/// What [`Succession`] says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Step {
+    /// Begin a new start like this.
+    Begin(Beginning),
+    /// The other process is the member now; this one ends.
+    StandAside,
+}
+
+impl Succession {
+    /// Peers know `known`. `live`: by what they say a process runs in it.
+    pub(crate) fn later_start(&mut self, ours: Writer, known: Writer, live: bool) -> Step {
+        // Only a start under the replica id of this very moment makes this directory one of two: it draws a new id.
+        let copied = known.replica == ours.replica;
+        let races = planted::is(Bug::ClonesRace);
+        // Two copies that live side by side do not race: an epoch past the other's is taken once. Then the one
+        // that peers no longer listen to stands aside; what it has is on its disk, and goes out when it is
+        // started again.
+        if live && !races && (!copied || std::mem::replace(&mut self.redrawn, true)) {
+            return Step::StandAside;
+        }
+        self.redrawn |= copied;
+        Step::Begin(Beginning {
             past_epoch: known.epoch,
-            new_replica: copied,
+            new_replica: copied && !races,
             unless_here: None,
-        });
+        })
     }
 }
 

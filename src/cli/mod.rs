@@ -39,6 +39,9 @@ enum Command {
     /// Run ten sites on this machine, to break and to watch (laboratory).
     #[cfg(feature = "lab")]
     World(persona::world::WorldArgs),
+    /// Live through worlds of replicas in virtual time, and check that promises hold (laboratory).
+    #[cfg(feature = "lab")]
+    Sim(persona::sim::SimArgs),
 }
 
 /// Runs a command. Errors go to standard error as one sentence; the exit status is 1.
@@ -63,6 +66,8 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
             Command::Status(args) => status::run(args).await,
             #[cfg(feature = "lab")]
             Command::World(args) => persona::world::run(args).await.map_err(|error| error.to_string()),
+            #[cfg(feature = "lab")]
+            Command::Sim(args) => tokio::task::block_in_place(|| persona::sim::command(&args)),
         }
     });
     // Nothing that is still running may hold the end up.

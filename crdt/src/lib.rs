@@ -35,7 +35,8 @@ pub mod view;
 pub use account::{AccountView, AccountWrite, Epoch, Password};
 pub use cell::{Cell, CellKind, Purpose, Staging, Tries};
 pub use cluster::{
-    ClusterView, ClusterWrite, KeyField, KeyState, Member, MemberField, MemberState, SigningKey,
+    Admission, ClusterView, ClusterWrite, Eviction, Invite, KeyField, KeyState, Member, MemberField,
+    MemberState, SigningKey, TokenHash,
 };
 pub use digest::state_digest;
 pub use document::{Actor, ApplyError, Document, Write, WriteError, decoding};

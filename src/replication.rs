@@ -7,7 +7,7 @@ use std::{
     collections::VecDeque,
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::{SystemTime, UNIX_EPOCH},
@@ -20,7 +20,10 @@ use gossip::{
 };
 use tokio::sync::{Notify, watch};
 
-use crate::store::{Beginning, CommittedGroup, Listener, Store};
+use crate::{
+    site::Site,
+    store::{Beginning, CommittedGroup, Listener, Store},
+};
 
 /// Alarms kept for people to read: the latest ones.
 const ALARMS_MAX: usize = 64;
@@ -42,6 +45,10 @@ pub struct Replication {
     alarms: Mutex<VecDeque<Alarm>>,
     /// Woken when the cluster record has changed: members may have.
     pub(crate) members_changed: Notify,
+    /// What every member that counts has.
+    stable: watch::Sender<Vector>,
+    /// Who answers newcomers. Weak: the site keeps this, not the other way round.
+    enrols: OnceLock<Weak<Site>>,
     #[cfg(feature = "lab")]
     sightings: Mutex<Sightings>,
 }
@@ -67,6 +74,8 @@ impl Replication {
             redrawn: AtomicBool::new(false),
             alarms: Mutex::default(),
             members_changed: Notify::new(),
+            stable: watch::channel(Vector::new()).0,
+            enrols: OnceLock::new(),
             #[cfg(feature = "lab")]
             sightings: Mutex::default(),
         });
@@ -80,6 +89,16 @@ impl Replication {
         let state = self.store.state();
         node.restarted(state.start, state.own_starts.clone(), state.vector.clone());
         *named = Some(node);
+    }
+
+    /// Names the site that answers newcomers.
+    pub(crate) fn enrol_at(&self, site: &Arc<Site>) {
+        let _ = self.enrols.set(Arc::downgrade(site));
+    }
+
+    /// Tells what every member that counts has.
+    pub(crate) fn watch_stable(&self) -> watch::Receiver<Vector> {
+        self.stable.subscribe()
     }
 
     /// What people should look into, the latest last.
@@ -170,7 +189,16 @@ impl Replica for Replication {
     }
 
     fn trim(&self, stable: Vector) {
+        self.stable.send_replace(stable.clone());
         self.store.trim(stable);
+    }
+
+    fn enrol(&self, request: Vec<u8>, binding: [u8; 32], peer_key: Vec<u8>) -> Vec<u8> {
+        // Nothing said closes the connection: the newcomer asks another. Whoever still catches up may not know the
+        // invitation yet, or not that it is used.
+        let site = self.enrols.get().and_then(Weak::upgrade);
+        site.filter(|site| site.is_serving())
+            .map_or_else(Vec::new, |site| site.enrol(&request, binding, peer_key))
     }
 
     fn vector(&self) -> Vector {
@@ -211,8 +239,14 @@ impl Replica for Replication {
                 "what this replica lacks is in no reachable log any more: it catches up by states, and is not ready \
                  until then",
             ),
-            Event::Evicted => self.alarm("this member was evicted, or has left: it only hands over what it has"),
-            Event::HandedOver => tracing::warn!("everything here is at every member in reach"),
+            Event::Evicted => self.alarm(
+                "this site is not in the cluster any more: it serves nobody, and hands over what only it has to \
+                 members in reach; leave it running until it has",
+            ),
+            Event::HandedOver => self.alarm(
+                "everything here is at every member in reach: to come back, ask for `persona cluster invite` and \
+                 start this site again with --join; its data stays, it becomes a new member",
+            ),
             Event::LaterStart { known, live } => self.later_start(known, live),
             Event::WriterAhead { dot, from } => {
                 tracing::warn!(%from, number = dot.number, "a peer has more of this start than was told");
@@ -238,7 +272,7 @@ impl Replica for Replication {
 }
 
 /// The store's listener. It holds the replication weakly: the store must not keep itself alive through it.
-struct Commits(std::sync::Weak<Replication>);
+struct Commits(Weak<Replication>);
 
 impl Listener for Commits {
     fn committed(&self, group: &CommittedGroup) {

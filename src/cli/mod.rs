@@ -3,6 +3,7 @@
 mod account;
 mod backup;
 mod client;
+mod cluster;
 mod site;
 mod status;
 
@@ -27,6 +28,8 @@ enum Command {
     Identity(site::IdentityArgs),
     /// What people do, done by an operator: create, sign in, change, reset, add, remove, cancel, show.
     Account(account::AccountArgs),
+    /// Who belongs to the cluster: begin one, invite, list, leave, evict; replace a key; finalise features.
+    Cluster(cluster::ClusterArgs),
     /// Copy a running site's store to a directory, and remove copies that are too old.
     Backup(backup::BackupArgs),
     /// Make the store of a site that does not run from a backup.
@@ -54,6 +57,7 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
             Command::Site(args) => site::run(args).await,
             Command::Identity(args) => site::make_identity(&args),
             Command::Account(args) => account::run(args).await,
+            Command::Cluster(args) => cluster::run(args).await,
             Command::Backup(args) => backup::backup(args).await,
             Command::Restore(args) => backup::restore(args).await,
             Command::Status(args) => status::run(args).await,

@@ -8,6 +8,7 @@ mod backup;
 mod error;
 #[cfg(feature = "lab")]
 mod lab;
+mod repair;
 mod status;
 
 use std::{fs, io, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
@@ -23,7 +24,11 @@ use tokio::net::UnixListener;
 use tower_http::timeout::TimeoutLayer;
 
 pub(crate) use self::status::report;
-pub use self::{error::ApiError, status::StatusReport};
+pub use self::{
+    error::ApiError,
+    repair::{Compared, ComparedReport, RepairReport},
+    status::StatusReport,
+};
 use crate::site::Site;
 
 /// A request's body: everything here is small.
@@ -92,6 +97,8 @@ fn router(site: Arc<Site>) -> Router {
         .route("/drain", post(status::drain));
     let long = Router::new()
         .route("/backup", post(backup::make))
+        .route("/repair", post(repair::repair))
+        .route("/scrub", post(repair::scrub))
         .route_layer(middleware::from_fn_with_state(site.clone(), only_while_serving))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX));
     let router = people.merge(operator);
@@ -104,7 +111,7 @@ fn router(site: Arc<Site>) -> Router {
             axum::http::StatusCode::GATEWAY_TIMEOUT,
             REQUEST_TIMEOUT,
         ))
-        // Behind the time limit: it takes as long as the disk does.
+        // Behind the time limit: they take as long as the disk and the others do.
         .merge(long)
         .with_state(site)
 }

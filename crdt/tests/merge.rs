@@ -70,7 +70,10 @@ fn merging_copies_keeps_the_laws() {
         prop_assert_eq!(heard.document().heads(), all.heads());
         prop_assert_eq!(heard.view(), all.view());
         prop_assert!(all.holds(&heard.changes));
-        prop_assert_eq!(all.missing(&copy(&replicas[0])).map_err(fail)?, Vec::<Vec<u8>>::new());
+        prop_assert_eq!(
+            all.missing(&copy(&replicas[0])).map_err(fail)?,
+            Vec::<Vec<u8>>::new()
+        );
         let loaded = Document::load(RecordKind::Account, &all.save())
             .map_err(|error| TestCaseError::fail(error.to_string()))?;
         prop_assert_eq!(loaded.view(), all.view());

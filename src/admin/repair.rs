@@ -87,7 +87,8 @@ pub(super) async fn repair(
     body: Result<Json<Ask>, JsonRejection>,
 ) -> Result<Json<RepairReport>, ApiError> {
     let Json(Ask { peer, dry_run }) = body?;
-    let peers = site.node.status().gossip.peers;
+    let status = site.node.status();
+    let peers = &status.gossip.peers;
     let known = |member: &MemberId| peers.iter().find(|peer| peer.member == *member);
     let member = match peer {
         None => None,

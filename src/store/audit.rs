@@ -45,7 +45,7 @@ impl Audit {
 }
 
 /// With `key`, the sums of digests too.
-pub(super) fn audit(disk: &dyn DiskRead, key: Option<DigestKey>) -> Result<Audit, ReadError> {
+pub(crate) fn audit(disk: &dyn DiskRead, key: Option<DigestKey>) -> Result<Audit, ReadError> {
     let mut audit = Audit::default();
     let mut views = BTreeMap::new();
     let mut heads = BTreeMap::new();

@@ -392,22 +392,11 @@ impl Committer {
 
     /// Puts the copy that has come in the place of everything; also says whether the thread is to go on.
     fn install(&mut self) -> (Result<(), InstallError>, bool) {
-        let ready = || {
-            let copy = self.disk.arrived()?.ok_or(InstallError::NotHere)?;
-            if !copy.vector.covers_vector(self.ledger.vector()) {
-                let transactions = self.ledger.vector().missing_from(&copy.vector);
-                return Err(InstallError::Lacks { transactions });
-            }
-            let (starts, clock) = (self.ledger.own_starts(), self.ledger.clock().clone());
-            let own = snapshot::own(&copy, starts, clock, self.shared.now_ms())?;
-            Ok((copy, own))
-        };
-        let (copy, own) = match ready() {
-            Ok(ready) => ready,
+        let before = self.ledger.start().replica;
+        let installed = match snapshot::install(&self.ledger, &*self.disk, self.shared.now_ms()) {
+            Ok(installed) => installed,
             Err(error) => return (Err(error), true),
         };
-        let before = self.ledger.start().replica;
-        let installed = self.disk.install(&copy, &own);
         // Whatever the disk answered, what is found on reopening is what happened: a copy has no replica id yet.
         if !self.begin_again(Beginning::default()) {
             return (Err(InstallError::Closed), false);

@@ -20,6 +20,7 @@ use super::{
     records::{self, ReadError, Records, standing_of},
     txn::{CHANGES_MAX, TransactError},
 };
+use crate::planted::{self, Bug};
 
 /// A group of transactions under way.
 pub(super) struct Group<'d> {
@@ -301,7 +302,13 @@ impl<'d> Group<'d> {
         }
         let mut digests = BTreeMap::new();
         for key in touched {
-            if let Some(digest) = self.finish_record(key, batch)? {
+            let forgets = planted::is(Bug::ForgetsDigest)
+                && self
+                    .records
+                    .borrow()
+                    .get(&key)
+                    .is_some_and(|loaded| loaded.changes.len() > 1);
+            if let Some(digest) = self.finish_record(key, batch)?.filter(|_| !forgets) {
                 batch.put(Family::Digests, key.as_bytes(), layout::seal(&digest));
                 digests.insert(key, digest);
             }

@@ -73,6 +73,14 @@ pub use self::{
         Contested, Obstacle, RECEIPT_MS, Remains, Stretch, Trace, Unsettled, contested, stretch, traces,
     },
 };
+#[cfg(feature = "lab")]
+pub(crate) use self::{
+    audit::audit,
+    layout::unseal,
+    ledger::{Verdict as Ruling, Work as Task},
+    log::read as read_log,
+    snapshot::{covered, has_replica, install},
+};
 use self::{
     committer::{Committer, Queue},
     disk::{Disk, DiskError, DiskRead, Family, memory::MemoryDisk, rocks::RocksDisk},

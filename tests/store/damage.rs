@@ -3,7 +3,7 @@
 use crdt::Transaction;
 use persona::store::{
     KeepLog, ReadError,
-    disk::{Disk, Family},
+    disk::Family,
 };
 
 use crate::replica::{Replica, Time, address, passwords, with_body};
@@ -188,7 +188,10 @@ const DOCUMENT_MAGIC: [u8; 4] = [0x85, 0x6f, 0x4a, 0x83];
 /// A bit flipped in RocksDB's own file never reaches our checksum: the block is refused. Only its records suffer.
 #[tokio::test]
 async fn a_damaged_block_of_rocksdb_harms_its_own_records_only() {
-    use persona::store::{Store, TransactError, disk::rocks::RocksDisk};
+    use persona::store::{
+        Store, TransactError,
+        disk::{Disk, rocks::RocksDisk},
+    };
     use std::sync::Arc;
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("store");

@@ -11,4 +11,5 @@ mod repair;
 mod replica;
 mod review;
 mod settlement;
+mod snapshot;
 mod world;

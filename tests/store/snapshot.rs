@@ -179,14 +179,14 @@ fn owner(member: u8) -> BackupOwner {
     BackupOwner {
         cluster: "0123".to_owned(),
         site: "oslo".to_owned(),
-        member: MemberId([member; 8]),
+        member: Some(MemberId([member; 8])),
     }
 }
 
 fn open(directory: &Path) -> Store {
     let config = StoreConfig {
         directory: directory.to_path_buf(),
-        keep_log: KeepLog::Everything,
+        keeping: KeepLog::Everything.into(),
         reserve_bytes: 0,
         free_bytes_min: 0,
     };

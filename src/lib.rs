@@ -15,6 +15,7 @@
 //! | [`admin`] | the operator's API on a Unix socket |
 //! | [`config`] | a site's configuration file |
 //! | `prometheus` | the status, as gauges |
+//! | `sim` | the laboratory: worlds of replicas in virtual time, a seed each (feature `lab`) |
 //! | `world` | the laboratory: ten sites on one machine, to break and watch (feature `lab`) |
 //!
 //! The binary (`src/main.rs`, `src/cli/`) is a thin command line over this library.
@@ -23,9 +24,12 @@ pub mod admin;
 pub mod config;
 pub mod identity;
 pub mod members;
+mod planted;
 mod prometheus;
 pub mod replication;
 pub mod settlement;
+#[cfg(feature = "lab")]
+pub mod sim;
 pub mod site;
 pub mod store;
 #[cfg(feature = "lab")]

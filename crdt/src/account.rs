@@ -6,6 +6,7 @@
 use crate::format::{DecodeError, Put, Reader};
 use crate::hlc::Hlc;
 use crate::id::VaultId;
+use crate::planted::{self, Bug};
 
 /// A password in force or not: everything but the hash itself, which is in the vault.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -200,6 +201,12 @@ pub(crate) fn resolve(surviving: &Surviving, changes: u32) -> AccountView {
 
 /// The greatest (resets, time of the change, earliest done, rehashes, vault id).
 fn resolve_password(values: &[Password]) -> Option<Password> {
+    if planted::is(Bug::WrongTieBreak) {
+        return values
+            .iter()
+            .copied()
+            .max_by_key(|value| (value.resets, value.changed, value.done));
+    }
     values.iter().copied().max_by_key(Password::rank)
 }
 

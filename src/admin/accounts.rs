@@ -21,7 +21,7 @@ use crate::{
 /// A JSON body; a mistake in it is answered like every other.
 #[derive(FromRequest)]
 #[from_request(via(Json), rejection(ApiError))]
-pub(super) struct Body<T>(T);
+pub(super) struct Body<T>(pub(super) T);
 
 /// Parameters in the path.
 #[derive(FromRequestParts)]

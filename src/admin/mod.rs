@@ -1,10 +1,11 @@
 //! The operator's API: JSON over HTTP/1.1 on a Unix socket in the data directory, for its owner only (mode 0600).
 //!
-//! `API.md` beside this file lists every route. What people do is in `accounts`, what an operator looks at in
-//! `status`, what only a laboratory may do in `lab`.
+//! `API.md` beside this file lists every route. What people do is in `accounts`, who is a member in `cluster`, what an
+//! operator looks at in `status`, what only a laboratory may do in `lab`.
 
 mod accounts;
 mod backup;
+mod cluster;
 mod error;
 #[cfg(feature = "lab")]
 mod lab;
@@ -23,7 +24,13 @@ use tokio::net::UnixListener;
 use tower_http::timeout::TimeoutLayer;
 
 pub(crate) use self::status::report;
-pub use self::{error::ApiError, status::StatusReport};
+pub use self::{
+    cluster::{
+        ClusterReport, EvictionReport, FeatureReport, InviteReport, LeaveReport, MemberReport, RotationReport,
+    },
+    error::ApiError,
+    status::StatusReport,
+};
 use crate::site::Site;
 
 /// A request's body: everything here is small.
@@ -89,7 +96,8 @@ fn router(site: Arc<Site>) -> Router {
         .route("/vector", get(status::vector))
         .route("/digest", get(status::digest))
         .route("/accounts/{account}/erased", get(accounts::erased))
-        .route("/drain", post(status::drain));
+        .route("/drain", post(status::drain))
+        .merge(cluster::routes());
     let long = Router::new()
         .route("/backup", post(backup::make))
         .route_layer(middleware::from_fn_with_state(site.clone(), only_while_serving))
@@ -113,6 +121,9 @@ fn router(site: Arc<Site>) -> Router {
 async fn only_while_serving(State(site): State<Arc<Site>>, request: Request, next: Next) -> Response {
     if site.is_draining() {
         return ApiError::unavailable("draining", "This site is going out of service.").into_response();
+    }
+    if let Some(words) = site.standing().why_not_serving() {
+        return ApiError::unavailable("not-active", words).into_response();
     }
     if !site.is_serving() {
         return ApiError::unavailable("starting", "This site is still catching up with the others.")

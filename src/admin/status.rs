@@ -6,7 +6,7 @@ use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
 
 use super::error::ApiError;
-use crate::{config::hex, site::Site, store};
+use crate::{config::hex, members::Standing, site::Site, store};
 
 /// How a site is.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -17,6 +17,9 @@ pub struct StatusReport {
     pub member: String,
     /// Its name, for people.
     pub name: String,
+    /// Its state as a member: joining, active, leaving or out.
+    #[serde(default)]
+    pub standing: String,
     /// Of this build.
     pub version: String,
     /// A laboratory build.
@@ -137,8 +140,15 @@ pub(crate) fn report(site: &Site) -> StatusReport {
     let unhealthy = site.unhealthy();
     StatusReport {
         site: site.config.site.clone(),
-        member: site.config.member.0.to_string(),
-        name: site.config.own().map(|own| own.name.clone()).unwrap_or_default(),
+        member: site.own.id.to_string(),
+        name: site.own.name.clone(),
+        standing: match site.standing() {
+            Standing::Joining => "joining",
+            Standing::Active => "active",
+            Standing::Leaving => "leaving",
+            Standing::Out { .. } => "out",
+        }
+        .to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         lab: cfg!(feature = "lab"),
         pid: std::process::id(),

@@ -301,6 +301,10 @@ mod tests {
             addresses: Vec::new(),
             keys: Vec::new(),
             state,
+            version: String::new(),
+            features: BTreeSet::new(),
+            admission: None,
+            evicted: None,
         };
         let mut cluster = ClusterView::default();
         assert_eq!(first_active(&cluster), None);

@@ -8,9 +8,8 @@ use std::{
     ops::ControlFlow,
 };
 
-use gossip::Dot;
-
 use crdt::{AccountId, AccountView, Document, RecordKey, VaultId, View};
+use gossip::Dot;
 
 use super::{
     disk::{DiskRead, Family},
@@ -46,7 +45,7 @@ impl Audit {
 }
 
 /// With `key`, the sums of digests too.
-pub(super) fn audit(disk: &dyn DiskRead, key: Option<DigestKey>) -> Result<Audit, ReadError> {
+pub(crate) fn audit(disk: &dyn DiskRead, key: Option<DigestKey>) -> Result<Audit, ReadError> {
     let mut audit = Audit::default();
     let mut views = BTreeMap::new();
     let mut heads = BTreeMap::new();

@@ -19,10 +19,9 @@ use super::{
     repair::{Beyond, RepairOutcome},
     trim,
 };
+use crate::planted::{self, Bug};
 
-/// States and cells merged in one batch.
-const MERGE_ENTRIES_MAX: usize = 512;
-/// And bytes of them, one entry more or less.
+/// Bytes merged in one batch, one entry more or less.
 const MERGE_BYTES_MAX: usize = 2 << 20;
 /// Entries of an earlier catch-up, given up, that one sweep removes.
 const REMOVE_ENTRIES_MAX: usize = 16_384;
@@ -188,6 +187,11 @@ impl Ledger {
                 }
             }
             Part::Cells(cells) => {
+                let cells = if planted::is(Bug::ForgetsCells) {
+                    Vec::new()
+                } else {
+                    cells
+                };
                 if aside.phase != Phase::Coming {
                     aside.begin(None, batch);
                 }
@@ -233,7 +237,7 @@ impl Ledger {
         let number = self.aside.number.to_be_bytes();
         let mut all = true;
         let scanned = group.disk.scan_prefix(Family::Side, &number, &mut |key, value| {
-            if entries.len() == MERGE_ENTRIES_MAX || bytes > MERGE_BYTES_MAX {
+            if entries.len() == self.merge_entries_max || bytes > MERGE_BYTES_MAX {
                 all = false;
                 return ControlFlow::Break(());
             }
@@ -269,6 +273,9 @@ impl Ledger {
             batch.delete(Family::Side, key);
         }
         self.aside.beyond = Some(beyond);
+        if planted::is(Bug::RaisesEarly) && !all {
+            self.raise(&cut, batch, moved);
+        }
         if all {
             self.raise(&cut, batch, moved);
             self.aside.phase = Phase::Idle;

@@ -8,12 +8,11 @@ use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
 };
 
-use gossip::{ReplicaId, reconcile::StateDigest};
-
 use crdt::{
     AccountId, AccountView, Actor, Cell, CellKind, ClusterView, Document, EmailId, EmailView, Hlc,
     RecordChange, RecordKey, Transaction, VaultId, VaultValue, View, Write, WriteError,
 };
+use gossip::{ReplicaId, reconcile::StateDigest};
 
 use super::{
     disk::{Batch, DiskRead, Family},
@@ -21,6 +20,7 @@ use super::{
     records::{self, ReadError, Records, standing_of},
     txn::{CHANGES_MAX, TransactError},
 };
+use crate::planted::{self, Bug};
 
 /// A group of transactions under way.
 pub(super) struct Group<'d> {
@@ -34,6 +34,10 @@ pub(super) struct Group<'d> {
     pub(super) quarantine: BTreeMap<(RecordKey, u64), Vec<u8>>,
     /// Parts that leave it.
     pub(super) freed: BTreeSet<(RecordKey, u64)>,
+    /// Vault values that do not prove themselves: they go, and count as missing.
+    pub(super) spoiled: BTreeSet<VaultId>,
+    /// What the records that are written down name, and is there.
+    named: Vec<VaultId>,
     pub(super) counts: Counts,
 }
 
@@ -42,6 +46,8 @@ pub(super) struct Finished {
     pub(super) counts: Counts,
     /// The digests in it.
     pub(super) digests: BTreeMap<RecordKey, StateDigest>,
+    /// What the records in it name.
+    pub(super) named: Vec<VaultId>,
 }
 
 /// What happened in a group beside the ordinary.
@@ -78,6 +84,8 @@ impl<'d> Group<'d> {
             cells: BTreeMap::new(),
             quarantine: BTreeMap::new(),
             freed: BTreeSet::new(),
+            spoiled: BTreeSet::new(),
+            named: Vec::new(),
             counts: Counts::default(),
         }
     }
@@ -289,9 +297,18 @@ impl<'d> Group<'d> {
                 }
             }
         }
+        for id in &self.spoiled {
+            batch.delete(Family::Vault, layout::vault_key(*id));
+        }
         let mut digests = BTreeMap::new();
         for key in touched {
-            if let Some(digest) = self.finish_record(key, batch)? {
+            let forgets = planted::is(Bug::ForgetsDigest)
+                && self
+                    .records
+                    .borrow()
+                    .get(&key)
+                    .is_some_and(|loaded| loaded.changes.len() > 1);
+            if let Some(digest) = self.finish_record(key, batch)?.filter(|_| !forgets) {
                 batch.put(Family::Digests, key.as_bytes(), layout::seal(&digest));
                 digests.insert(key, digest);
             }
@@ -312,6 +329,7 @@ impl<'d> Group<'d> {
         Ok(Finished {
             counts: self.counts,
             digests,
+            named: self.named,
         })
     }
 
@@ -332,11 +350,7 @@ impl<'d> Group<'d> {
             batch.put(Family::Views, bytes, layout::seal_quarantined(&last_known));
             return Ok(Some(self.digest_of_damaged(key)));
         };
-        let names = match view {
-            View::Account(account) => account.names().to_vec(),
-            View::Email(email) => email.names(|account| self.cancelled(account))?,
-            View::Cluster(_) => Vec::new(),
-        };
+        let names = self.names(view)?;
         if !loaded.quarantined {
             for gone in names_before.iter().filter(|id| names.binary_search(id).is_err()) {
                 batch.delete(Family::Vault, layout::vault_key(*gone));
@@ -350,12 +364,13 @@ impl<'d> Group<'d> {
                     layout::vault_key(id),
                     layout::seal(&value.encode()),
                 );
-            } else if self.get(Family::Vault, id.as_bytes())?.is_none() {
+            } else if self.spoiled.contains(&id) || self.get(Family::Vault, id.as_bytes())?.is_none() {
                 self.counts.missing_values += 1;
                 continue;
             }
             present.push(id);
         }
+        self.named.extend_from_slice(&present);
         let digest = crdt::state_digest(&document.heads(), &present);
         if !loaded.dirty {
             return Ok(Some(digest));
@@ -385,12 +400,21 @@ impl<'d> Group<'d> {
     }
 
     /// What no other replica has for this record, so that it is found to differ, and its state is brought.
-    fn digest_of_damaged(&self, key: RecordKey) -> StateDigest {
+    pub(super) fn digest_of_damaged(&self, key: RecordKey) -> StateDigest {
         let mut hasher = blake3::Hasher::new_derive_key("persona 2026 damaged record 1");
         hasher.update(key.as_bytes()).update(&self.replica.0);
         let mut digest = StateDigest::default();
         hasher.finalize_xof().fill(&mut digest);
         digest
+    }
+
+    /// What of the vault a record names.
+    pub(super) fn names(&self, view: &View) -> Result<Vec<VaultId>, ReadError> {
+        match view {
+            View::Account(account) => Ok(account.names().to_vec()),
+            View::Email(email) => email.names(|account| self.cancelled(account)),
+            View::Cluster(_) => Ok(Vec::new()),
+        }
     }
 
     /// The vault ids that a loaded record named before this group.

@@ -23,7 +23,7 @@ const ENTRY_BYTES: usize = 36;
 
 /// Why stored bytes are not a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Unsealed {
+pub(crate) enum Unsealed {
     /// Shorter than the frame around any value.
     #[error("a stored value is too short")]
     Short,
@@ -58,7 +58,7 @@ fn frame(format: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// Takes the frame off.
-pub(super) fn unseal(bytes: &[u8]) -> Result<&[u8], Unsealed> {
+pub(crate) fn unseal(bytes: &[u8]) -> Result<&[u8], Unsealed> {
     match unseal_view(bytes)? {
         Some(payload) => Ok(payload),
         None => Err(Unsealed::Format(QUARANTINED)),

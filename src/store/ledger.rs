@@ -6,7 +6,11 @@
 use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc, time::Duration};
 
 use crdt::{Actor, Cell, Clock, Hlc, RecordKey, Transaction};
-use gossip::{Dot, Envelope, Received, ReplicaId, Tip, Vector, Writer, reconcile::Part, transaction_hash};
+use gossip::{
+    Dot, Envelope, Received, ReplicaId, Tip, Vector, Writer,
+    reconcile::{self, Part},
+    transaction_hash,
+};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use super::{
@@ -18,11 +22,13 @@ use super::{
     layout::{self, meta},
     records::{self, ReadError},
     repair::{Beyond, Repair, Repaired},
+    scrub::{Scrub, ScrubReport},
     space::Space,
     sums::{DigestKey, Sums},
     txn::{Staged, TransactError, Txn},
     unsettled::{self, Unsettled},
 };
+use crate::planted::{self, Bug};
 
 /// Bytes of a transaction's body that a local write may fill: what is left of a transaction is for its envelope.
 const BODY_BYTES_MAX: usize = crdt::TRANSACTION_BYTES_MAX - 4096;
@@ -32,7 +38,7 @@ const WRITE_BYTES_ROUGHLY: usize = 480;
 const SWEEP_CELLS_MAX: usize = 65_536;
 
 /// Something to commit.
-pub(super) enum Work {
+pub(crate) enum Work {
     /// A write of this replica.
     Local(LocalWork),
     /// A transaction from elsewhere. The caller keeps causal order; the ledger checks it.
@@ -51,30 +57,30 @@ pub(super) enum Work {
     },
     /// Merge a part of what lies aside. Nothing else is committed while [`Ledger::is_merging`].
     MergeAside,
-    /// Read about so many bytes of what is stored again.
-    Scrub { bytes: u64 },
+    /// Read about so many bytes of what is stored again. Alone in its group.
+    Scrub { bytes: u64, anew: bool },
 }
 
 /// Tells whoever brought states or cells.
-pub(super) type TellKept = Box<dyn FnOnce(Result<(), NotKept>) + Send>;
+pub(crate) type TellKept = Box<dyn FnOnce(Result<(), NotKept>) + Send>;
 
 /// A transaction of this replica, and its bytes.
 type Written = (Dot, Arc<[u8]>);
 /// Runs a local write, and says what becomes of it.
-pub(super) type LocalWork = Box<dyn FnOnce(&mut Txn<'_>) -> Verdict + Send>;
+pub(crate) type LocalWork = Box<dyn FnOnce(&mut Txn<'_>) -> Verdict + Send>;
 /// Tells the one who waits.
-pub(super) type Finish = Box<dyn FnOnce(Result<Done, TransactError>) + Send>;
+pub(crate) type Finish = Box<dyn FnOnce(Result<Done, TransactError>) + Send>;
 
 /// What a local write's closure came to.
-pub(super) struct Verdict {
+pub(crate) struct Verdict {
     /// False: a refusal of the domain; nothing of it is written.
-    pub(super) keep: bool,
-    pub(super) finish: Finish,
+    pub(crate) keep: bool,
+    pub(crate) finish: Finish,
 }
 
 /// Those who wait for a group, and what each is to be told.
 #[derive(Default)]
-pub(super) struct Answers {
+pub(crate) struct Answers {
     waiting: Vec<(Finish, Result<Done, TransactError>)>,
     kept: Vec<(TellKept, Result<(), NotKept>)>,
     failure: Option<TransactError>,
@@ -82,7 +88,7 @@ pub(super) struct Answers {
 
 impl Answers {
     /// Tells everyone. If the batch failed, nobody is told of success.
-    pub(super) fn tell(self) {
+    pub(crate) fn tell(self) {
         for (finish, result) in self.waiting {
             finish(match &self.failure {
                 Some(error) => result.and(Err(error.clone())),
@@ -100,9 +106,9 @@ impl Answers {
 
 /// A local write that is durable here.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Done {
-    pub(super) dot: Option<Dot>,
-    pub(super) hlc: Hlc,
+pub(crate) struct Done {
+    pub(crate) dot: Option<Dot>,
+    pub(crate) hlc: Hlc,
 }
 
 /// What a group came to.
@@ -121,21 +127,23 @@ pub struct Committed {
     /// What was trimmed from the log, if anything was.
     pub trimmed: Option<Vector>,
     /// There is more to trim than one batch takes.
-    pub(super) trim_on: Option<Vector>,
+    pub(crate) trim_on: Option<Vector>,
     /// What went to quarantine or is missing.
     pub counts: Counts,
     /// The cluster record is among what changed.
     pub cluster_changed: bool,
-    /// What the group leaves to be settled: losers to be collapsed, accounts to be erased.
-    pub unsettled: Unsettled,
     /// What became of the states that came.
     pub repaired: Vec<Repaired>,
     /// States whose cut the vector does not cover: to be tried again when it has moved.
     pub waiting: Vec<Repair>,
     /// Records that a catch-up changed in this group.
     pub repaired_in_catch_up: u64,
+    /// With this group everything has been read again.
+    pub scrubbed: Option<ScrubReport>,
     /// With this group a catch-up is merged: the vector was raised to what it brought.
     pub caught_up: bool,
+    /// What the group leaves to be settled: losers to be collapsed, accounts to be erased.
+    pub unsettled: Unsettled,
 }
 
 /// How a replica keeps what it holds.
@@ -149,6 +157,8 @@ pub struct Keeping {
     pub digest_key: DigestKey,
     /// How long it may take until every stored byte has been read again; `None`: that is never done by itself.
     pub scrub_period: Option<Duration>,
+    /// States and cells of a catch-up that are merged in one batch.
+    pub merge_entries_max: usize,
 }
 
 impl Default for Keeping {
@@ -158,6 +168,7 @@ impl Default for Keeping {
             log_bytes_max: 1 << 30,
             digest_key: DigestKey::default(),
             scrub_period: None,
+            merge_entries_max: 512,
         }
     }
 }
@@ -180,7 +191,9 @@ pub struct Ledger {
     pub(super) trimmed: Vector,
     pub(super) sums: Sums,
     pub(super) aside: Aside,
+    pub(super) scrub: Scrub,
     /// `None`: the log keeps everything.
+    pub(super) merge_entries_max: usize,
     pub(super) log_bytes_max: Option<u64>,
     pub(super) log_bytes: u64,
     /// What the next transaction of this replica follows beside its own previous one: the transactions applied since
@@ -259,7 +272,11 @@ impl Ledger {
         let start = Writer {
             replica,
             epoch: epoch.saturating_add(1),
-            nonce: random.random(),
+            nonce: if planted::is(Bug::StartsByTheClock) {
+                [0x5e; 8]
+            } else {
+                random.random()
+            },
         };
         let last = found.last_own();
         let mut own_starts = std::mem::take(&mut found.own_starts);
@@ -283,6 +300,8 @@ impl Ledger {
             trimmed: found.trimmed,
             sums,
             aside,
+            scrub: Scrub::default(),
+            merge_entries_max: keeping.merge_entries_max,
             log_bytes_max: (keeping.log == KeepLog::Unstable).then_some(keeping.log_bytes_max),
             log_bytes: found.log_bytes,
             clock: Clock::new(found.clock),
@@ -319,7 +338,7 @@ impl Ledger {
 
     /// Commits a group as one batch. On an error the outcome is unknown. Nobody is told yet, of success or failure:
     /// the caller does that with the answers, once the new state is published.
-    pub(super) fn commit(
+    pub(crate) fn commit(
         &mut self,
         now_ms: u64,
         space: Space,
@@ -338,8 +357,11 @@ impl Ledger {
             .map_err(LedgerError::from)
             .and(outcome)
             .and_then(|(batch, committed)| {
-                if !batch.is_empty() {
-                    disk.write(&batch)?;
+                if !batch.is_empty()
+                    && let Err(error) = disk.write(&batch)
+                    && !planted::is(Bug::AnswersBeforeSync)
+                {
+                    return Err(error.into());
                 }
                 Ok(committed)
             });
@@ -438,7 +460,12 @@ impl Ledger {
                 Work::MergeAside => {
                     self.merge_aside(&mut group, now_ms, &mut batch, &mut moved, &mut committed)?;
                 }
-                Work::Scrub { bytes: _ } => {}
+                Work::Scrub { bytes, anew } => {
+                    if anew {
+                        self.scrub = Scrub::default();
+                    }
+                    committed.scrubbed = self.read_again(&mut group, bytes, &mut batch)?;
+                }
             }
         }
         self.trim_to_size(disk, &mut batch, &mut committed)?;
@@ -446,7 +473,12 @@ impl Ledger {
         committed.unsettled = unsettled::after(&group)?;
         let finished = group.finish(&mut batch)?;
         committed.counts = finished.counts;
-        self.sums.take_in(disk, &finished.digests, &mut batch)?;
+        self.note_named(&finished.named);
+        let repaired = committed.repaired.iter();
+        let recount = repaired
+            .map(|repaired| reconcile::partition(repaired.key.as_bytes()))
+            .collect();
+        self.sums.take_in(disk, &finished.digests, recount, &mut batch)?;
         for (writer, tip) in &moved {
             let key = layout::join(meta::VECTOR, &writer.to_bytes());
             batch.put(Family::Meta, key, layout::seal(&layout::tip_payload(*tip)));
@@ -510,7 +542,7 @@ impl Ledger {
         let envelope = Envelope {
             dot,
             predecessor: last.map_or([0; 8], |tip| tip.hash),
-            follows: self.follows.iter().map(|(writer, tip)| (*writer, *tip)).collect(),
+            follows: self.follows(),
             body: encoded,
         };
         let bytes: Arc<[u8]> = envelope.encode().into();
@@ -535,6 +567,15 @@ impl Ledger {
         Ok(Ok((dot, bytes)))
     }
 
+    fn follows(&self) -> Vec<(Writer, Tip)> {
+        let skipped = usize::from(planted::is(Bug::SkipsDependency));
+        self.follows
+            .iter()
+            .skip(skipped)
+            .map(|(writer, tip)| (*writer, *tip))
+            .collect()
+    }
+
     /// Merges states whose cut is covered here; the others are given back.
     fn repair(
         &self,
@@ -542,7 +583,7 @@ impl Ledger {
         repair: Repair,
         committed: &mut Committed,
     ) -> Result<(), ReadError> {
-        if !self.vector.covers_vector(&repair.cut) {
+        if !self.vector.covers_vector(&repair.cut) && !planted::is(Bug::RepairsUncovered) {
             committed.waiting.push(repair);
             return Ok(());
         }
@@ -577,7 +618,11 @@ impl Ledger {
     ) -> Result<bool, ReadError> {
         let dot = received.envelope.dot;
         let place = self.next_place;
-        self.log(batch, dot, &received.bytes);
+        if planted::is(Bug::Reencodes) {
+            self.log(batch, dot, &received.envelope.encode());
+        } else {
+            self.log(batch, dot, &received.bytes);
+        }
         let tip = Tip {
             number: dot.number,
             hash: received.hash,

@@ -14,7 +14,7 @@ use super::{
 };
 
 /// Gives what lies beyond a peer's vector, from `position` on (`None`: from where the first of it lies).
-pub(super) fn read(
+pub(crate) fn read(
     disk: &dyn DiskRead,
     beyond: &Vector,
     position: Option<u64>,

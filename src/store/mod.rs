@@ -24,6 +24,7 @@ mod ledger;
 mod log;
 mod records;
 mod repair;
+mod scrub;
 mod snapshot;
 mod space;
 mod sums;
@@ -63,6 +64,7 @@ pub use self::{
     ledger::{Beginning, Committed as CommittedGroup, Keeping, Ledger, LedgerError},
     records::{ReadError, Records, Snapshot, standing_of},
     repair::{Repair, RepairOutcome, Repaired, WaitingRepairs},
+    scrub::ScrubReport,
     snapshot::InstallError,
     space::{Space, free_bytes},
     sums::DigestKey,
@@ -70,6 +72,14 @@ pub use self::{
     unsettled::{
         Contested, Obstacle, RECEIPT_MS, Remains, Stretch, Trace, Unsettled, contested, stretch, traces,
     },
+};
+#[cfg(feature = "lab")]
+pub(crate) use self::{
+    audit::audit,
+    layout::unseal,
+    ledger::{Verdict as Ruling, Work as Task},
+    log::read as read_log,
+    snapshot::{covered, has_replica, install},
 };
 use self::{
     committer::{Committer, Queue},
@@ -176,6 +186,8 @@ struct Shared {
     catching_up: Mutex<Option<(MemberId, Writer)>>,
     /// The latest records that were repaired.
     repairs: Mutex<VecDeque<RepairNote>>,
+    /// What the latest pass over everything found.
+    scrubbed: Mutex<ScrubReport>,
     /// Why the site lets nobody write, if it does not.
     withheld: Mutex<Option<String>>,
     checkpoints: snapshot::Checkpoints,
@@ -210,6 +222,9 @@ struct Counters {
     repaired: AtomicU64,
     repairs_refused: AtomicU64,
     catch_ups: AtomicU64,
+    scrub_passes: AtomicU64,
+    scrub_mended: AtomicU64,
+    scrub_damaged: AtomicU64,
 }
 
 /// A record that another replica's state changed here.
@@ -251,6 +266,12 @@ pub struct StoreCounters {
     pub repairs_refused: u64,
     /// Catch-ups merged.
     pub catch_ups: u64,
+    /// How often everything has been read again.
+    pub scrub_passes: u64,
+    /// What was then found wrong and made again from what it follows from.
+    pub scrub_mended: u64,
+    /// What was then found wrong and could not be.
+    pub scrub_damaged: u64,
 }
 
 impl Store {
@@ -314,6 +335,7 @@ impl Store {
             cuts_ended: AtomicBool::new(false),
             catching_up: Mutex::default(),
             repairs: Mutex::default(),
+            scrubbed: Mutex::default(),
             withheld: Mutex::default(),
             checkpoints: snapshot::Checkpoints::default(),
             backing_up: Mutex::default(),
@@ -326,6 +348,8 @@ impl Store {
             reserve,
             ledger,
             waiting: WaitingRepairs::default(),
+            scrubbed_ms: shared.now_ms(),
+            disk_bytes: disk.bytes_used(),
             failures: 0,
         };
         let handle = thread::Builder::new()
@@ -479,6 +503,19 @@ impl Store {
             .map_err(|error| refused(&error))
     }
 
+    /// Reads everything again now, as fast as it goes beside the rest, and says what was found. A pass that is under
+    /// way begins anew. `None`: the store was closed before.
+    pub async fn scrub_now(&self) -> Option<ScrubReport> {
+        let (tell, told) = oneshot::channel();
+        self.shared.queue.scrub(tell);
+        told.await.ok()
+    }
+
+    /// What the latest pass over everything found.
+    pub fn scrubbed(&self) -> ScrubReport {
+        lock(&self.shared.scrubbed).clone()
+    }
+
     /// The latest records that another replica's state changed here, the latest last.
     pub fn repairs(&self) -> Vec<RepairNote> {
         lock(&self.shared.repairs).iter().cloned().collect()
@@ -609,6 +646,9 @@ impl Store {
             repaired: read(&counters.repaired),
             repairs_refused: read(&counters.repairs_refused),
             catch_ups: read(&counters.catch_ups),
+            scrub_passes: read(&counters.scrub_passes),
+            scrub_mended: read(&counters.scrub_mended),
+            scrub_damaged: read(&counters.scrub_damaged),
         }
     }
 
@@ -717,6 +757,25 @@ impl Shared {
                 outcome: *outcome,
             });
         }
+    }
+
+    fn scrubbed(&self, report: &ScrubReport) {
+        if report.mended + report.damaged > 0 {
+            tracing::error!(
+                mended = report.mended,
+                damaged = report.damaged,
+                findings = ?report.findings,
+                "reading everything again found damage"
+            );
+        }
+        self.counters.scrub_passes.fetch_add(1, Ordering::Relaxed);
+        self.counters
+            .scrub_mended
+            .fetch_add(report.mended, Ordering::Relaxed);
+        self.counters
+            .scrub_damaged
+            .fetch_add(report.damaged, Ordering::Relaxed);
+        *lock(&self.scrubbed) = report.clone();
     }
 
     fn set_failing(&self, why: Option<String>) {

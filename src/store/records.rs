@@ -99,7 +99,7 @@ pub struct Snapshot<'a> {
 }
 
 impl<'a> Snapshot<'a> {
-    pub(super) fn new(disk: &'a dyn DiskRead) -> Snapshot<'a> {
+    pub(crate) fn new(disk: &'a dyn DiskRead) -> Snapshot<'a> {
         Snapshot { disk }
     }
 

@@ -10,6 +10,7 @@ mod full_disk;
 mod gossiper;
 mod junk;
 mod kill_loop;
+mod members;
 mod process;
 mod refusals;
 mod relay;

@@ -67,7 +67,9 @@ impl Plan {
         let config = |(number, member): (usize, &MemberConfig)| SiteConfig {
             data: directory.path().join(format!("data-{number}")),
             site: member.site.clone(),
-            member: member.id,
+            member: Some(member.id),
+            name: String::new(),
+            addresses: Vec::new(),
             listen: member.addresses[0].parse().expect("an address"),
             identity: directory.path().join(format!("{}.pem", member.name)),
             metrics: None,
@@ -99,8 +101,8 @@ impl Plan {
                 reserve_mib: 0,
                 free_min_mib: 0,
             },
-            erasure: ErasureConfig::default(),
             backup: BackupConfig::default(),
+            erasure: ErasureConfig::default(),
             members: members.clone(),
             lab: LabConfig::default(),
         };
@@ -187,7 +189,18 @@ pub(crate) struct Site {
 
 impl Site {
     pub(crate) fn spawn(config: &Path, data: &Path) -> Site {
-        let mut child = command(config)
+        Site::spawn_command(command(config), data)
+    }
+
+    /// The same, with an invitation in its hand.
+    pub(crate) fn spawn_joining(config: &Path, data: &Path, invitation: &str) -> Site {
+        let mut command = command(config);
+        command.arg("--join").arg(invitation);
+        Site::spawn_command(command, data)
+    }
+
+    fn spawn_command(mut command: Command, data: &Path) -> Site {
+        let mut child = command
             .env("PERSONA_LAB_STDIN", "1")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())

@@ -11,7 +11,8 @@ use quinn::{Connection, ConnectionError, Endpoint, SendStream};
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 
-use crate::replica::{self, CLUSTER, World};
+use crate::memory::{self, CLUSTER};
+use crate::replica::{self, World};
 
 /// Accepts any certificate: what is tested is the other side.
 #[derive(Debug)]
@@ -119,7 +120,7 @@ impl Raw {
         let mut control = self.open(StreamClass::Control.to_byte()).await;
         let hello = Hello {
             cluster: CLUSTER,
-            member: replica::member_id(2),
+            member: memory::member_id(2),
             site: "site-2".to_owned(),
             start: raw_writer(),
             versions: (1, 1),

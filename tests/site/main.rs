@@ -5,6 +5,7 @@
 
 mod chance;
 mod drain;
+mod erased;
 mod forger;
 mod full_disk;
 mod gossiper;

@@ -18,7 +18,10 @@ use std::{
 use crdt::{AccountId, AccountWrite, Actor, Document, Epoch, Hlc, RecordKind, Write};
 use persona::{
     identity::{Address, HashedPassword, Identity, IndexKey, PasswordPool, PasswordSettings, Word},
-    store::{KeepLog, Store, StoreConfig, TransactError, disk::{Disk, rocks::RocksDisk}},
+    store::{
+        KeepLog, Store, StoreConfig, TransactError,
+        disk::{Disk, rocks::RocksDisk},
+    },
 };
 use rocksdb::{DB, WriteOptions};
 

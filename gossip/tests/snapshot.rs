@@ -186,7 +186,10 @@ fn a_manifest_longer_than_a_frame_comes_in_pieces() {
 
 #[test]
 fn broken_off_after_any_frame_it_goes_on_and_nothing_comes_twice() {
-    let source = held(7, contents(1, &[10, 2 * PIECE_BYTES_MAX + 5, 10, PIECE_BYTES_MAX]));
+    let source = held(
+        7,
+        contents(1, &[10, 2 * PIECE_BYTES_MAX + 5, 10, PIECE_BYTES_MAX]),
+    );
     for frames in 1..7 {
         let kept = Kept::default();
         assert_eq!(copy(&source, &kept, frames), Ok(false));
@@ -274,7 +277,10 @@ fn a_giver_that_cheats_is_found_out() {
         let result = with_frame(place, shorter);
         // A manifest that is cut off is waited for.
         assert!(result.is_err() || place == 0, "frame {place} cut");
-        assert!(with_frame(place, |frame| frame.push(0)).is_err(), "frame {place} longer");
+        assert!(
+            with_frame(place, |frame| frame.push(0)).is_err(),
+            "frame {place} longer"
+        );
         assert!(with_frame(place, Vec::clear).is_err(), "frame {place} empty");
     }
     assert!(with_frame(4, |frame| frame.push(0)).is_err());

@@ -118,6 +118,9 @@ async fn an_empty_replica_copies_what_is_too_much_to_pull_at_the_giver_s_pace() 
     for round in 0..500_u16 {
         world.memory(0).write(&vec![round as u8; 5_000]);
     }
+    world
+        .picture(0, "has all", |status| status.gossip.transactions == 500)
+        .await;
     let begun = Instant::now();
     world.meet();
     world.level().await;
@@ -149,6 +152,9 @@ async fn a_copy_that_breaks_off_goes_on_where_it_was() {
     for round in 0..1_000_u16 {
         world.memory(0).write(&vec![round as u8; 5_000]);
     }
+    world
+        .picture(0, "has all", |status| status.gossip.transactions == 1_000)
+        .await;
     world.meet();
     world
         .picture(1, "some of it has come", |status| {

@@ -314,7 +314,7 @@ impl Committer {
         };
         let before = self.ledger.start().replica;
         let installed = self.disk.install(&copy, &own);
-        // Whatever the disk answered, what is found on reopening is what happened: a copy has no replica id yet.
+        // Whatever the disk answered, what is found on reopening is what happened: a copy has no replica id.
         if !self.begin_again(Beginning::default()) {
             return (Err(InstallError::Closed), false);
         }

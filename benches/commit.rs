@@ -88,7 +88,7 @@ fn account(number: u32) -> AccountId {
 fn open(directory: &Path, keep_log: KeepLog) -> Store {
     let config = StoreConfig {
         directory: directory.into(),
-        keep_log,
+        keeping: keep_log.into(),
         reserve_bytes: 0,
         free_bytes_min: 0,
     };

@@ -11,7 +11,7 @@ use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use crdt::MemberId;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-use crate::store::KeepLog;
+use crate::store::{DigestKey, KeepLog, Keeping};
 
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -52,8 +52,15 @@ pub struct SiteConfig {
     pub data: PathBuf,
     /// Name of the site.
     pub site: String,
-    /// Which of `members` this process is.
-    pub member: Member,
+    /// Which of `members` this process is; without `members`, the data directory says who it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member: Option<Member>,
+    /// What people call this member, where it is not one of `members`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// Where others dial this member, `host:port`, the best first, where it is not one of `members`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<String>,
     /// UDP address for gossip.
     pub listen: SocketAddr,
     /// PEM file with this member's self-signed certificate and its private key.
@@ -75,6 +82,9 @@ pub struct SiteConfig {
     /// What the log keeps.
     #[serde(default)]
     pub log: LogConfig,
+    /// How often every stored byte is read again.
+    #[serde(default)]
+    pub scrub: ScrubConfig,
     /// How passwords are hashed.
     #[serde(default)]
     pub passwords: PasswordConfig,
@@ -84,7 +94,11 @@ pub struct SiteConfig {
     /// What may be restored.
     #[serde(default)]
     pub backup: BackupConfig,
-    /// Every member of the cluster, this one included.
+    /// How what was cancelled is forgotten.
+    #[serde(default)]
+    pub erasure: ErasureConfig,
+    /// Every member of the cluster, this one included, where they are not invited but listed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<MemberConfig>,
     /// Laboratory only.
     #[cfg(feature = "lab")]
@@ -182,11 +196,44 @@ impl<'de> Deserialize<'de> for Answer {
 }
 
 /// What the log keeps.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogConfig {
-    /// `everything`, or `unstable`: only what some member lacks.
+    /// `unstable`: only what some member lacks; or `everything`.
     pub keep: KeepLog,
+    /// With more in it than this, a log that is not to keep everything lets the oldest go, also what some member
+    /// lacks.
+    pub max_mib: u64,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        LogConfig {
+            keep: KeepLog::default(),
+            max_mib: 1024,
+        }
+    }
+}
+
+/// How often every stored byte is read again.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ScrubConfig {
+    /// Within so many hours; 0: only when an operator asks for it.
+    pub period_hours: u64,
+}
+
+impl ScrubConfig {
+    /// `None`: only when an operator asks for it.
+    pub fn period(&self) -> Option<Duration> {
+        (self.period_hours > 0).then(|| Duration::from_secs(self.period_hours.saturating_mul(3600)))
+    }
+}
+
+impl Default for ScrubConfig {
+    fn default() -> Self {
+        ScrubConfig { period_hours: 168 }
+    }
 }
 
 /// How passwords are hashed: argon2id. The defaults are OWASP's minimum (Password Storage Cheat Sheet: 19 MiB, two
@@ -250,6 +297,28 @@ pub struct BackupConfig {
 impl Default for BackupConfig {
     fn default() -> Self {
         BackupConfig { age_max_days: 30 }
+    }
+}
+
+/// How what was cancelled is forgotten.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ErasureConfig {
+    /// Between two rewritings of the disk, which happen only if cancelled accounts wait for one: it reads and writes
+    /// everything. 0: as soon as any waits.
+    pub interval_minutes: u32,
+}
+
+impl Default for ErasureConfig {
+    fn default() -> Self {
+        ErasureConfig { interval_minutes: 60 }
+    }
+}
+
+impl ErasureConfig {
+    /// Between two rewritings of the disk.
+    pub fn interval(&self) -> Duration {
+        Duration::from_secs(u64::from(self.interval_minutes) * 60)
     }
 }
 
@@ -331,9 +400,30 @@ impl SiteConfig {
         Ok(config)
     }
 
-    /// This member's own entry.
+    /// This member's own entry among those listed.
     pub fn own(&self) -> Option<&MemberConfig> {
-        self.members.iter().find(|member| member.id == self.member)
+        self.members.iter().find(|member| Some(member.id) == self.member)
+    }
+
+    /// What people call this member.
+    pub fn own_name(&self) -> &str {
+        self.own().map_or(&self.name, |own| &own.name)
+    }
+
+    /// Where others dial this member.
+    pub fn own_addresses(&self) -> &[String] {
+        self.own().map_or(&self.addresses, |own| &own.addresses)
+    }
+
+    /// How the store keeps what it holds.
+    pub fn keeping(&self) -> Keeping {
+        Keeping {
+            log: self.log.keep,
+            log_bytes_max: self.log.max_mib.saturating_mul(1 << 20),
+            digest_key: DigestKey(self.cluster.digest_key.0),
+            scrub_period: self.scrub.period(),
+            ..Keeping::default()
+        }
     }
 
     fn check(&self, path: &Path) -> Result<(), ConfigError> {
@@ -344,20 +434,35 @@ impl SiteConfig {
                 expected,
             })
         };
-        let Some(own) = self.own() else {
-            return wrong(
-                "member",
-                format!("`{}` is not the `id` of any of the [[members]]", self.member.0),
-            );
-        };
-        if own.site != self.site {
-            return wrong(
-                "site",
-                format!(
-                    "is `{}`, but [[members]] puts {} in `{}`",
-                    self.site, own.name, own.site
-                ),
-            );
+        match (self.member, self.own()) {
+            (Some(member), None) => {
+                return wrong(
+                    "member",
+                    format!("`{}` is not the `id` of any of the [[members]]", member.0),
+                );
+            }
+            (None, _) if !self.members.is_empty() => {
+                return wrong("member", "should be the `id` of one of the [[members]]".into());
+            }
+            (_, Some(own)) if own.site != self.site => {
+                return wrong(
+                    "site",
+                    format!(
+                        "is `{}`, but [[members]] puts {} in `{}`",
+                        self.site, own.name, own.site
+                    ),
+                );
+            }
+            (None, None) if self.name.is_empty() => {
+                return wrong("name", "a member that no [[members]] list needs one".into());
+            }
+            (None, None) if self.addresses.is_empty() => {
+                return wrong(
+                    "addresses",
+                    "a member that no [[members]] list needs one: `host:port`".into(),
+                );
+            }
+            _ => {}
         }
         for (place, member) in self.members.iter().enumerate() {
             if self.members[..place].iter().any(|other| other.id == member.id) {
@@ -569,6 +674,27 @@ public_key = "AAEC"
             "[passwords]\niterations = 0\n[[members]]",
             &["`passwords`", "at least 1"],
         );
+    }
+
+    #[test]
+    fn a_member_that_is_not_listed_says_itself_who_it_is() {
+        let listed = GOOD.find("[[members]]").expect("members");
+        let alone = GOOD[..listed].replace("member = \"0000000000000001\"\n", "");
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("site.toml");
+        let load = |text: &str| {
+            fs::write(&path, text).expect("written");
+            SiteConfig::load(&path).map_err(|error| error.to_string())
+        };
+        let words = load(&alone).expect_err("no name");
+        assert!(words.contains("`name`"), "{words}");
+        let named = format!("name = \"oslo-2\"\n{alone}");
+        let words = load(&named).expect_err("no addresses");
+        assert!(words.contains("`addresses`"), "{words}");
+        let good = load(&format!("addresses = [\"oslo.example:7101\"]\n{named}")).expect("a configuration");
+        assert!(good.own().is_none() && good.member.is_none());
+        let words = load(&GOOD.replace("member = \"0000000000000001\"\n", "")).expect_err("no member");
+        assert!(words.contains("`member`"), "{words}");
     }
 
     #[test]

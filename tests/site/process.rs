@@ -13,11 +13,11 @@ use std::{
 use gossip::{Dot, Writer};
 use persona::{
     config::{
-        Answer, BackupConfig, ClusterConfig, DiskConfig, DurabilityConfig, Hex, LabConfig, LogConfig, Member,
-        MemberConfig, PasswordConfig, SiteConfig,
+        Answer, BackupConfig, ClusterConfig, DiskConfig, DurabilityConfig, ErasureConfig, Hex, LabConfig,
+        LogConfig, Member, MemberConfig, PasswordConfig, ScrubConfig, SiteConfig,
     },
     members::make_identity,
-    store::{Store, StoreConfig},
+    store::{KeepLog, Store, StoreConfig},
 };
 use reqwest::{Method, StatusCode};
 use rustix::process::{Pid, Signal, kill_process};
@@ -67,7 +67,9 @@ impl Plan {
         let config = |(number, member): (usize, &MemberConfig)| SiteConfig {
             data: directory.path().join(format!("data-{number}")),
             site: member.site.clone(),
-            member: member.id,
+            member: Some(member.id),
+            name: String::new(),
+            addresses: Vec::new(),
             listen: member.addresses[0].parse().expect("an address"),
             identity: directory.path().join(format!("{}.pem", member.name)),
             metrics: None,
@@ -82,7 +84,11 @@ impl Plan {
                 answer: Answer::Local,
                 timeout: Duration::from_millis(500),
             },
-            log: LogConfig::default(),
+            log: LogConfig {
+                keep: KeepLog::Everything,
+                ..LogConfig::default()
+            },
+            scrub: ScrubConfig::default(),
             // As cheap as argon2 allows: hashing is not what is tested.
             passwords: PasswordConfig {
                 memory_kib: 8,
@@ -96,6 +102,7 @@ impl Plan {
                 free_min_mib: 0,
             },
             backup: BackupConfig::default(),
+            erasure: ErasureConfig::default(),
             members: members.clone(),
             lab: LabConfig::default(),
         };
@@ -135,7 +142,7 @@ impl Plan {
         let config = &self.configs[number];
         Store::open(&StoreConfig {
             directory: config.data.clone(),
-            keep_log: config.log.keep,
+            keeping: config.keeping(),
             reserve_bytes: 0,
             free_bytes_min: 0,
         })
@@ -182,7 +189,18 @@ pub(crate) struct Site {
 
 impl Site {
     pub(crate) fn spawn(config: &Path, data: &Path) -> Site {
-        let mut child = command(config)
+        Site::spawn_command(command(config), data)
+    }
+
+    /// The same, with an invitation in its hand.
+    pub(crate) fn spawn_joining(config: &Path, data: &Path, invitation: &str) -> Site {
+        let mut command = command(config);
+        command.arg("--join").arg(invitation);
+        Site::spawn_command(command, data)
+    }
+
+    fn spawn_command(mut command: Command, data: &Path) -> Site {
+        let mut child = command
             .env("PERSONA_LAB_STDIN", "1")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())

@@ -56,7 +56,7 @@ pub(super) async fn ask(peering: &Peering, purpose: Purpose) -> Result<Verdict, 
         Step::Frame(frame) => asker.handle(cut, &frame),
         Step::More => asker.more(cut),
     };
-    let speaker = on_a_cut(environment, peering.member, slot, speak)?;
+    let speaker = on_a_cut(environment, peering.member, purpose, slot, speak)?;
     let lasts_max = match purpose {
         Purpose::CatchUp => CATCH_UP_LASTS_MAX,
         Purpose::Repair | Purpose::Look => LOOK_LASTS_MAX,
@@ -100,7 +100,7 @@ pub(super) async fn answer(
             actions
         }
     };
-    let speaker = match on_a_cut(environment, peering.member, slot, speak) {
+    let speaker = match on_a_cut(environment, peering.member, Purpose::Repair, slot, speak) {
         Ok(speaker) => speaker,
         Err(error) => {
             let _ = send.reset(code::FAILED);
@@ -137,10 +137,12 @@ pub(super) fn refuse(mut send: SendStream, mut frames: FrameReader) -> Result<()
     Ok(())
 }
 
-/// A thread on which a cut is pinned for as long as the conversation runs.
+/// A thread on which a cut is pinned for as long as the conversation runs. Whoever answers is given parts of a repair
+/// only.
 fn on_a_cut(
     environment: &Environment,
     member: MemberId,
+    purpose: Purpose,
     slot: OwnedSemaphorePermit,
     mut speak: impl FnMut(&dyn Cut, Step) -> Result<Vec<Action>, ReconcileError> + Send + 'static,
 ) -> Result<Speaker<Verdict>, TalkError> {
@@ -151,7 +153,7 @@ fn on_a_cut(
             desk.serve(&mut |step| {
                 let taken = speak(cut, step)
                     .map_err(TalkError::from)
-                    .and_then(|actions| turn(actions, &mut |part| replica.take_part(member, part)));
+                    .and_then(|actions| turn(actions, &mut |part| replica.take_part(member, purpose, part)));
                 taken.unwrap_or_else(Turn::failed)
             });
         });

@@ -78,6 +78,10 @@ pub(crate) enum Happening {
         at: usize,
         life: u64,
     },
+    JoinAnew {
+        at: usize,
+        life: u64,
+    },
     Dial {
         from: usize,
         to: usize,
@@ -203,6 +207,7 @@ impl World {
                     self.kill(at);
                 }
             }
+            Happening::JoinAnew { at, life } => self.join_anew(at, life),
             Happening::Dial { from, to } => self.dial(from, to),
             Happening::Established { from, to, lives } => {
                 if (self.processes[from].life, self.processes[to].life) == lives {

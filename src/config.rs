@@ -52,8 +52,15 @@ pub struct SiteConfig {
     pub data: PathBuf,
     /// Name of the site.
     pub site: String,
-    /// Which of `members` this process is.
-    pub member: Member,
+    /// Which of `members` this process is; without `members`, the data directory says who it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member: Option<Member>,
+    /// What people call this member, where it is not one of `members`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// Where others dial this member, `host:port`, the best first, where it is not one of `members`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<String>,
     /// UDP address for gossip.
     pub listen: SocketAddr,
     /// PEM file with this member's self-signed certificate and its private key.
@@ -87,7 +94,11 @@ pub struct SiteConfig {
     /// What may be restored.
     #[serde(default)]
     pub backup: BackupConfig,
-    /// Every member of the cluster, this one included.
+    /// How what was cancelled is forgotten.
+    #[serde(default)]
+    pub erasure: ErasureConfig,
+    /// Every member of the cluster, this one included, where they are not invited but listed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<MemberConfig>,
     /// Laboratory only.
     #[cfg(feature = "lab")]
@@ -289,6 +300,28 @@ impl Default for BackupConfig {
     }
 }
 
+/// How what was cancelled is forgotten.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ErasureConfig {
+    /// Between two rewritings of the disk, which happen only if cancelled accounts wait for one: it reads and writes
+    /// everything. 0: as soon as any waits.
+    pub interval_minutes: u32,
+}
+
+impl Default for ErasureConfig {
+    fn default() -> Self {
+        ErasureConfig { interval_minutes: 60 }
+    }
+}
+
+impl ErasureConfig {
+    /// Between two rewritings of the disk.
+    pub fn interval(&self) -> Duration {
+        Duration::from_secs(u64::from(self.interval_minutes) * 60)
+    }
+}
+
 /// One member of the cluster, as the configuration lists it.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -367,9 +400,19 @@ impl SiteConfig {
         Ok(config)
     }
 
-    /// This member's own entry.
+    /// This member's own entry among those listed.
     pub fn own(&self) -> Option<&MemberConfig> {
-        self.members.iter().find(|member| member.id == self.member)
+        self.members.iter().find(|member| Some(member.id) == self.member)
+    }
+
+    /// What people call this member.
+    pub fn own_name(&self) -> &str {
+        self.own().map_or(&self.name, |own| &own.name)
+    }
+
+    /// Where others dial this member.
+    pub fn own_addresses(&self) -> &[String] {
+        self.own().map_or(&self.addresses, |own| &own.addresses)
     }
 
     /// How the store keeps what it holds.
@@ -391,20 +434,35 @@ impl SiteConfig {
                 expected,
             })
         };
-        let Some(own) = self.own() else {
-            return wrong(
-                "member",
-                format!("`{}` is not the `id` of any of the [[members]]", self.member.0),
-            );
-        };
-        if own.site != self.site {
-            return wrong(
-                "site",
-                format!(
-                    "is `{}`, but [[members]] puts {} in `{}`",
-                    self.site, own.name, own.site
-                ),
-            );
+        match (self.member, self.own()) {
+            (Some(member), None) => {
+                return wrong(
+                    "member",
+                    format!("`{}` is not the `id` of any of the [[members]]", member.0),
+                );
+            }
+            (None, _) if !self.members.is_empty() => {
+                return wrong("member", "should be the `id` of one of the [[members]]".into());
+            }
+            (_, Some(own)) if own.site != self.site => {
+                return wrong(
+                    "site",
+                    format!(
+                        "is `{}`, but [[members]] puts {} in `{}`",
+                        self.site, own.name, own.site
+                    ),
+                );
+            }
+            (None, None) if self.name.is_empty() => {
+                return wrong("name", "a member that no [[members]] list needs one".into());
+            }
+            (None, None) if self.addresses.is_empty() => {
+                return wrong(
+                    "addresses",
+                    "a member that no [[members]] list needs one: `host:port`".into(),
+                );
+            }
+            _ => {}
         }
         for (place, member) in self.members.iter().enumerate() {
             if self.members[..place].iter().any(|other| other.id == member.id) {
@@ -616,6 +674,27 @@ public_key = "AAEC"
             "[passwords]\niterations = 0\n[[members]]",
             &["`passwords`", "at least 1"],
         );
+    }
+
+    #[test]
+    fn a_member_that_is_not_listed_says_itself_who_it_is() {
+        let listed = GOOD.find("[[members]]").expect("members");
+        let alone = GOOD[..listed].replace("member = \"0000000000000001\"\n", "");
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("site.toml");
+        let load = |text: &str| {
+            fs::write(&path, text).expect("written");
+            SiteConfig::load(&path).map_err(|error| error.to_string())
+        };
+        let words = load(&alone).expect_err("no name");
+        assert!(words.contains("`name`"), "{words}");
+        let named = format!("name = \"oslo-2\"\n{alone}");
+        let words = load(&named).expect_err("no addresses");
+        assert!(words.contains("`addresses`"), "{words}");
+        let good = load(&format!("addresses = [\"oslo.example:7101\"]\n{named}")).expect("a configuration");
+        assert!(good.own().is_none() && good.member.is_none());
+        let words = load(&GOOD.replace("member = \"0000000000000001\"\n", "")).expect_err("no member");
+        assert!(words.contains("`member`"), "{words}");
     }
 
     #[test]

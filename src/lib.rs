@@ -9,6 +9,7 @@
 //! | [`store`] | every record on this replica's disk: commit logic, committer, RocksDB |
 //! | [`identity`] | what people do: accounts, addresses, passwords. Knows no HTTP and no disk |
 //! | [`replication`] | where `crdt`'s store and `gossip` meet, and nowhere else |
+//! | [`settlement`] | what is decided once nothing concurrent is on its way: losers go, the cancelled is forgotten |
 //! | [`members`] | who belongs to the cluster, and by which key |
 //! | [`site`] | one data center in one process: starts everything, drains, stops |
 //! | [`admin`] | the operator's API on a Unix socket |
@@ -26,6 +27,7 @@ pub mod members;
 mod planted;
 mod prometheus;
 pub mod replication;
+pub mod settlement;
 #[cfg(feature = "lab")]
 pub mod sim;
 pub mod site;

@@ -6,20 +6,22 @@
 use std::{
     collections::VecDeque,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak},
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use gossip::{
     Dot, Event, MemberId, Received, Vector, Writer,
     quic::{LogChunk, Node, ReadLogError, Replica},
-    reconcile::{Cut, CutError, Part, Purpose},
+    reconcile::{Cut, CutError, Part, Purpose, Verdict},
     snapshot::{Sink, SnapshotError, Source},
 };
 use tokio::sync::{Notify, watch};
 
 use crate::{
     planted::{self, Bug},
+    settlement::Told,
+    site::Site,
     store::{Beginning, CommittedGroup, Listener, Store},
 };
 
@@ -40,8 +42,14 @@ pub struct Replication {
     aside: watch::Sender<Option<Writer>>,
     succession: Mutex<Succession>,
     alarms: Mutex<VecDeque<Alarm>>,
+    /// What there is to be settled.
+    pub(crate) told: Arc<Told>,
     /// Woken when the cluster record has changed: members may have.
     pub(crate) members_changed: Notify,
+    /// What every member that counts has.
+    stable: watch::Sender<Vector>,
+    /// Who answers newcomers. Weak: the site keeps this, not the other way round.
+    enrols: OnceLock<Weak<Site>>,
     #[cfg(feature = "lab")]
     sightings: Mutex<Sightings>,
 }
@@ -66,7 +74,10 @@ impl Replication {
             aside: watch::channel(None).0,
             succession: Mutex::default(),
             alarms: Mutex::default(),
+            told: Arc::default(),
             members_changed: Notify::new(),
+            stable: watch::channel(Vector::new()).0,
+            enrols: OnceLock::new(),
             #[cfg(feature = "lab")]
             sightings: Mutex::default(),
         });
@@ -80,6 +91,16 @@ impl Replication {
         let state = self.store.state();
         node.restarted(state.start, state.own_starts.clone(), state.vector.clone());
         *named = Some(node);
+    }
+
+    /// Names the site that answers newcomers.
+    pub(crate) fn enrol_at(&self, site: &Arc<Site>) {
+        let _ = self.enrols.set(Arc::downgrade(site));
+    }
+
+    /// Tells what every member that counts has.
+    pub(crate) fn watch_stable(&self) -> watch::Receiver<Vector> {
+        self.stable.subscribe()
     }
 
     /// What people should look into, the latest last.
@@ -201,7 +222,16 @@ impl Replica for Replication {
     }
 
     fn trim(&self, stable: Vector) {
+        self.stable.send_replace(stable.clone());
         self.store.trim(stable);
+    }
+
+    fn enrol(&self, request: Vec<u8>, binding: [u8; 32], peer_key: Vec<u8>) -> Vec<u8> {
+        // Nothing said closes the connection: the newcomer asks another. Whoever still catches up may not know the
+        // invitation yet, or not that it is used.
+        let site = self.enrols.get().and_then(Weak::upgrade);
+        site.filter(|site| site.is_serving())
+            .map_or_else(Vec::new, |site| site.enrol(&request, binding, peer_key))
     }
 
     fn vector(&self) -> Vector {
@@ -233,6 +263,27 @@ impl Replica for Replication {
         self.store.take_part(from, purpose, part)
     }
 
+    fn looked(&self, member: MemberId, purpose: Purpose, verdict: Option<&Verdict>) {
+        let Some(verdict) = verdict else { return };
+        if purpose == Purpose::CatchUp || verdict.divergent.is_empty() {
+            return;
+        }
+        tracing::warn!(
+            %member,
+            records = verdict.divergent.len(),
+            ?purpose,
+            "records differ, and nothing under way explains it"
+        );
+        self.alarm(format_args!(
+            "records here and at {member} differed, and nothing under way explained it: look for what damaged one of \
+             the disks (`persona scrub`), and whether they are the same now (`persona repair --dry-run`)"
+        ));
+    }
+
+    fn settled(&self, settled: Vector) {
+        self.told.settled(settled);
+    }
+
     fn event(&self, event: Event) {
         match event {
             Event::Ready { alone: false, .. } => tracing::info!("caught up with every peer in reach: ready"),
@@ -250,8 +301,14 @@ impl Replica for Replication {
                 "what this replica lacks is in no reachable log any more: it catches up by states, and is not ready \
                  until then",
             ),
-            Event::Evicted => self.alarm("this member was evicted, or has left: it only hands over what it has"),
-            Event::HandedOver => tracing::warn!("everything here is at every member in reach"),
+            Event::Evicted => self.alarm(
+                "this site is not in the cluster any more: it serves nobody, and hands over what only it has to \
+                 members in reach; leave it running until it has",
+            ),
+            Event::HandedOver => self.alarm(
+                "everything here is at every member in reach: to come back, ask for `persona cluster invite` and \
+                 start this site again with --join; its data stays, it becomes a new member",
+            ),
             Event::LaterStart { known, live } => self.later_start(known, live),
             Event::WriterAhead { dot, from } => {
                 tracing::warn!(%from, number = dot.number, "a peer has more of this start than was told");
@@ -277,7 +334,7 @@ impl Replica for Replication {
 }
 
 /// The store's listener. It holds the replication weakly: the store must not keep itself alive through it.
-struct Commits(std::sync::Weak<Replication>);
+struct Commits(Weak<Replication>);
 
 impl Listener for Commits {
     fn committed(&self, group: &CommittedGroup) {
@@ -286,6 +343,9 @@ impl Listener for Commits {
         };
         #[cfg(feature = "lab")]
         lock(&replication.sightings).add(group);
+        replication
+            .told
+            .committed(group, &replication.store.state().vector);
         if group.cluster_changed {
             replication.members_changed.notify_one();
         }
@@ -294,9 +354,15 @@ impl Listener for Commits {
         }
         let node = replication.node.read().unwrap_or_else(PoisonError::into_inner);
         let Some(node) = &*node else { return };
-        node.committed(group.moved.clone(), group.local.clone());
-        if let Some(trimmed) = &group.trimmed {
-            node.trimmed(trimmed.clone());
+        if group.caught_up {
+            let state = replication.store.state();
+            node.caught_up(state.vector.clone(), state.trimmed.clone());
+            tracing::info!("what this replica missed is merged");
+        } else {
+            node.committed(group.moved.clone(), group.local.clone());
+            if let Some(trimmed) = &group.trimmed {
+                node.trimmed(trimmed.clone());
+            }
         }
         if !group.rejected.is_empty() {
             tracing::error!(
@@ -311,6 +377,7 @@ impl Listener for Commits {
         let Some(replication) = self.0.upgrade() else {
             return;
         };
+        replication.told.restarted(vector);
         if vector.len() > VECTOR_ENTRIES_HIGH {
             replication.alarm(format_args!(
                 "{} starts of replicas are known, and peers take at most {}: set `log.keep = \"unstable\"`, so that \

@@ -2,27 +2,37 @@
 
 use std::{
     fs, io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
+use crdt::ClusterView;
 use gossip::{
     Dot, PeerState,
-    quic::{Durability, Identity as GossipIdentity, Node, NodeConfig, NodeError},
+    quic::{Durability, Node, NodeConfig, NodeError},
 };
-use tokio::sync::watch;
+use tokio::{runtime::Handle, sync::watch};
 
 use crate::{
     admin,
     config::{Answer, SiteConfig, hex},
     identity::{Identity, IndexKey, NORMALISATION, PasswordPool, PasswordSettings, PoolError},
-    members::{self, MembersError},
+    members::{
+        self, IdentityError, MembersError,
+        enrol::{self, Channel, Common, JoinError},
+        features,
+        identity::Keys,
+        keeper::{self, Standing},
+        own::{MemberFile, Own, OwnError},
+        token::Invitation,
+    },
     prometheus,
     replication::Replication,
+    settlement::Settler,
     store::{BackupOwner, OpenError, Store, StoreConfig},
 };
 
@@ -32,8 +42,6 @@ const PROTOCOL_VERSIONS: (u16, u16) = (1, 1);
 const CLOCK_SKEW_MAX_MS: u64 = 60_000;
 /// How often each peer is compared with.
 const LOOK_INTERVAL: Duration = Duration::from_secs(60);
-/// How often the site looks whether its own entry in the cluster record is right, beside when the record changes.
-const MEMBERS_LOOK: Duration = Duration::from_secs(10);
 
 /// Why a site does not run.
 #[derive(Debug, thiserror::Error)]
@@ -49,13 +57,14 @@ pub enum SiteError {
         error: NodeError,
     },
     /// The member's own key.
-    #[error("identity `{}`: {message}", path.display())]
-    Identity {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        message: String,
-    },
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// Which member this is.
+    #[error(transparent)]
+    Own(#[from] OwnError),
+    /// It was not let in.
+    #[error(transparent)]
+    Join(#[from] JoinError),
     /// The pool that hashes passwords.
     #[error(transparent)]
     Passwords(#[from] PoolError),
@@ -92,8 +101,10 @@ fn because(error: &NodeError) -> String {
 
 /// A running data center.
 pub struct Site {
-    /// What it was started with.
+    /// What it was started with; among the members, also those that it was told of when it joined.
     pub config: SiteConfig,
+    /// Which member it is.
+    pub own: Own,
     /// Its records.
     pub store: Store,
     /// What people do with them.
@@ -102,10 +113,16 @@ pub struct Site {
     pub node: Node,
     /// Between the two.
     pub replication: Arc<Replication>,
+    /// Ends what lost, and forgets what was cancelled.
+    pub settler: Arc<Settler>,
     /// Delay, loss and cuts between this process and its peers.
     #[cfg(feature = "lab")]
     pub shape: Arc<gossip::quic::Shape>,
     drain: watch::Sender<bool>,
+    standing: watch::Sender<Standing>,
+    keys: Mutex<Keys>,
+    common: Common,
+    runtime: Handle,
     degraded: AtomicU64,
 }
 
@@ -119,19 +136,17 @@ pub enum Answered {
 }
 
 impl Site {
-    /// Opens the store and joins the others. It serves once [`Site::is_serving`].
-    pub async fn start(config: SiteConfig) -> Result<Arc<Site>, SiteError> {
-        let identity = read_identity(&config.identity)?;
-        if let Some(own) = config.own()
-            && identity.public_key() != own.public_key
-        {
-            return Err(SiteError::Identity {
-                path: config.identity.clone(),
-                message: format!(
-                    "its public key is not the one that [[members]] lists for {}",
-                    own.name
-                ),
-            });
+    /// Opens the store and joins the others, by invitation if this directory is of no member yet, or of one that is
+    /// out. It serves once [`Site::is_serving`].
+    pub async fn start(
+        mut config: SiteConfig,
+        invitation: Option<Invitation>,
+    ) -> Result<Arc<Site>, SiteError> {
+        let keys = Keys::read(&config.identity)?;
+        let file = MemberFile::read(&config.data)?;
+        if invitation.is_none() {
+            // Nobody's directory is not even made.
+            Own::find(&config, file.as_ref())?;
         }
         let passwords = PasswordPool::new(&PasswordSettings {
             memory_kib: config.passwords.memory_kib,
@@ -153,29 +168,29 @@ impl Site {
             .await
             .unwrap_or_else(|_| Err(OpenError::Thread(io::Error::other("opening panicked"))))?;
         let index_key = IndexKey::new(config.cluster.index_key.0);
+        let common = common(&config, &index_key);
+        let cluster = members::cluster_at_start(&store)?;
+        let file = let_in(&config, &common, &keys, &cluster, file, invitation).await?;
+        let own = Own::find(&config, file.as_ref())?;
+        is_own_key(&config, &own, &keys, &cluster)?;
+        for told in file.into_iter().flat_map(|file| file.members) {
+            if config.members.iter().all(|listed| listed.id != told.id) {
+                config.members.push(told);
+            }
+        }
+        let standing = Standing::of(cluster.members.get(&own.id), own.begins, &cluster);
+        let listed = members::effective(&config, &own, &keys.public(), cluster);
         let replication = Replication::new(&store);
-        let listed = members::effective_at_start(&config, &store)?;
         let state = store.state();
         let core = gossip::Config {
-            cluster: config.cluster.id.0,
-            member: gossip::MemberId(*config.member.0.as_bytes()),
+            cluster: common.cluster,
+            member: gossip::MemberId(*own.id.as_bytes()),
             site: config.site.clone(),
             start: state.start,
             own_starts: state.own_starts.clone(),
             versions: PROTOCOL_VERSIONS,
-            features: [].into(),
-            fingerprints: [
-                ("index-key".to_owned(), index_key.fingerprint()),
-                (
-                    "digest-key".to_owned(),
-                    fingerprint("digest key", &config.cluster.digest_key.0),
-                ),
-                (
-                    "normalisation".to_owned(),
-                    fingerprint("normalisation", NORMALISATION.as_bytes()),
-                ),
-            ]
-            .into(),
+            features: features::known(),
+            fingerprints: common.fingerprints.clone(),
             startup_grace: config.startup_grace,
             look_interval: Some(LOOK_INTERVAL),
             limits: gossip::Limits::default(),
@@ -190,9 +205,11 @@ impl Site {
         };
         let node_config = NodeConfig {
             listen: config.listen,
-            identity,
+            identity: keys.present().clone(),
             core,
-            members: listed,
+            members: members::for_gossip(listed),
+            ground: gossip::quic::Ground::default(),
+            snapshot_bytes_per_second: gossip::quic::SNAPSHOT_BYTES_PER_SECOND,
             #[cfg(feature = "lab")]
             shape: Some(shape.clone()),
         };
@@ -205,18 +222,34 @@ impl Site {
         .await?;
         replication.attach(node.clone());
         let identity = Identity::new(store.clone(), index_key, passwords);
+        let settler = Arc::new(Settler::new(
+            store.clone(),
+            replication.told.clone(),
+            own.id,
+            Some(config.data.clone()),
+            config.erasure.interval(),
+        ));
         let site = Arc::new(Site {
             config,
+            own,
             store,
             identity,
             node,
             replication,
+            settler,
             #[cfg(feature = "lab")]
             shape,
             drain: watch::channel(false).0,
+            standing: watch::channel(standing).0,
+            keys: Mutex::new(keys),
+            common,
+            runtime: Handle::current(),
             degraded: AtomicU64::new(0),
         });
-        tokio::spawn(keep_members(Arc::downgrade(&site)));
+        site.heed();
+        site.replication.enrol_at(&site);
+        tokio::spawn(keeper::keep(Arc::downgrade(&site)));
+        tokio::spawn(settle(Arc::downgrade(&site)));
         if site.config.metrics.is_some() {
             tokio::spawn(prometheus::export(Arc::downgrade(&site)));
         }
@@ -247,9 +280,74 @@ impl Site {
         Ok(())
     }
 
-    /// Whether it takes requests now: caught up, and not on its way out.
+    /// Whether it takes people's requests now: an active member, caught up, and not on its way out.
     pub fn is_serving(&self) -> bool {
-        self.node.is_ready() && !self.is_draining()
+        self.node.is_ready() && !self.is_draining() && *self.standing.borrow() == Standing::Active
+    }
+
+    /// Whether this member has a part in the cluster.
+    pub fn standing(&self) -> Standing {
+        self.standing.borrow().clone()
+    }
+
+    pub(crate) fn set_standing(&self, standing: Standing) {
+        self.standing.send_if_modified(|known| {
+            let is_new = *known != standing;
+            if is_new {
+                if let Some(words) = standing.why_not_serving() {
+                    tracing::warn!("{words}");
+                }
+                *known = standing;
+            }
+            is_new
+        });
+    }
+
+    fn keys(&self) -> MutexGuard<'_, Keys> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The keys that the cluster record should list: the present one, and the next while it is being replaced.
+    pub(crate) fn public_keys(&self) -> Vec<Vec<u8>> {
+        self.keys().public()
+    }
+
+    /// Whether the key is being replaced.
+    pub fn is_rotating(&self) -> bool {
+        self.keys().is_rotating()
+    }
+
+    /// Begins to replace this member's key, or goes on with it.
+    pub fn rotate_key(&self) -> Result<(), IdentityError> {
+        self.keys().begin(&self.own.name)?;
+        self.replication.members_changed.notify_one();
+        Ok(())
+    }
+
+    /// The next key becomes the present one, for connections to come; those that stand go on.
+    pub(crate) fn take_next_key(&self) -> Result<(), IdentityError> {
+        let mut keys = self.keys();
+        if keys.promote()? {
+            self.node.set_identity(keys.present().clone());
+        }
+        Ok(())
+    }
+
+    /// Answers a newcomer, once what that takes is as durable as other writes. Blocks.
+    pub(crate) fn enrol(&self, request: &[u8], binding: [u8; 32], newcomer: Vec<u8>) -> Vec<u8> {
+        let channel = Channel {
+            binding,
+            newcomer,
+            member: self.keys().present().public_key().to_vec(),
+        };
+        self.runtime.block_on(async {
+            let (answer, dot) = enrol::admit(self.own.id, &self.common, &self.store, channel, request).await;
+            if dot.is_some() {
+                tracing::info!("a newcomer was let in by invitation");
+                self.answer(dot).await;
+            }
+            answer
+        })
     }
 
     /// Whether a drain has begun.
@@ -288,17 +386,18 @@ impl Site {
         }
     }
 
-    /// With a clock far off those of the others nothing is written here: what it stamps would beat or lose to
-    /// theirs for no reason.
-    fn heed_clock(&self) {
+    /// Sees whether anything may be written here. With a clock far off those of the others it may not: what it stamps
+    /// would beat or lose to theirs for no reason. Nor where this is no member any more.
+    pub(crate) fn heed(&self) {
         let skew_ms = self
             .node
             .status()
             .gossip
             .skew_ms
             .filter(|skew_ms| skew_ms.unsigned_abs() > CLOCK_SKEW_MAX_MS);
-        let why = skew_ms.map(|skew_ms| format!("the clock is {skew_ms} ms off the median of the peers"));
-        self.store.withhold_writes(why);
+        let skewed = skew_ms.map(|skew_ms| format!("the clock is {skew_ms} ms off the median of the peers"));
+        self.store
+            .withhold_writes(self.standing.borrow().why_not_writing().or(skewed));
     }
 
     /// Why this site should not be sent people; empty if it should. A full or failing disk alone is no reason while
@@ -308,7 +407,9 @@ impl Site {
         if self.is_draining() {
             reasons.push("draining".to_owned());
         }
-        if !self.node.is_ready() {
+        if let Some(words) = self.standing.borrow().why_not_serving() {
+            reasons.push(words);
+        } else if !self.node.is_ready() {
             reasons.push("still catching up with the others".to_owned());
         }
         if let Some(why) = self.store.refuses() {
@@ -367,48 +468,84 @@ impl Site {
     }
 }
 
-/// Keeps this member's entry in the cluster record right, and the gossip's list of members as the record has it.
-async fn keep_members(site: std::sync::Weak<Site>) {
+/// Has this site let in, if it holds an invitation and is no member. Gives what its data directory says then.
+async fn let_in(
+    config: &SiteConfig,
+    common: &Common,
+    keys: &Keys,
+    cluster: &ClusterView,
+    file: Option<MemberFile>,
+    invitation: Option<Invitation>,
+) -> Result<Option<MemberFile>, SiteError> {
+    let Some(invitation) = invitation else {
+        return Ok(file);
+    };
+    if let Ok(own) = Own::find(config, file.as_ref())
+        && !cluster.members.get(&own.id).is_some_and(crdt::Member::is_out)
+    {
+        tracing::info!(member = %own.id, "this is a member already: the invitation is not used");
+        return Ok(file);
+    }
+    let file = enrol::join(config, common, keys.present(), &invitation).await?;
+    file.write(&config.data)?;
+    tracing::info!(member = %file.member.0, "let in");
+    Ok(Some(file))
+}
+
+/// The files of two members may have been mixed up. A key that took the place of the listed one is in the record.
+fn is_own_key(config: &SiteConfig, own: &Own, keys: &Keys, cluster: &ClusterView) -> Result<(), SiteError> {
+    let present = keys.present().public_key();
+    let known = cluster.members.get(&own.id);
+    let is_known = known.is_some_and(|known| known.keys.iter().any(|key| key == present));
+    match config.own().filter(|listed| listed.id.0 == own.id) {
+        Some(listed) if listed.public_key != present && !is_known => Err(IdentityError::File {
+            path: config.identity.clone(),
+            message: format!(
+                "its public key is not the one that [[members]] lists for {}",
+                listed.name
+            ),
+        }
+        .into()),
+        _ => Ok(()),
+    }
+}
+
+/// Settles while the site serves: one that catches up knows too little, one on its way out has no time.
+async fn settle(site: std::sync::Weak<Site>) {
     loop {
-        {
+        let settler = {
             let Some(site) = site.upgrade() else { return };
             if site.is_draining() {
                 return;
             }
-            if site.is_serving() {
-                match members::register(&site.config, &site.store).await {
-                    Ok(true) => tracing::info!("this member's entry in the cluster record was written"),
-                    Ok(false) => {}
-                    Err(error) => {
-                        tracing::warn!(%error, "could not write this member's entry in the cluster record");
-                    }
-                }
+            if site.is_serving()
+                && let Err(error) = site.settler.step().await
+            {
+                tracing::warn!(%error, "what is settled could not be acted on; trying again");
             }
-            site.heed_clock();
-            match members::effective(&site.config, &site.store) {
-                Ok(listed) => site.node.set_members(listed),
-                Err(error) => tracing::warn!(%error, "could not read the members"),
-            }
-        }
-        let Some(replication) = site.upgrade().map(|site| site.replication.clone()) else {
-            return;
+            site.settler.clone()
         };
-        let wait = if site.upgrade().is_some_and(|site| site.is_serving()) {
-            MEMBERS_LOOK
-        } else {
-            Duration::from_millis(250)
-        };
-        let _ = tokio::time::timeout(wait, replication.members_changed.notified()).await;
+        settler.wait().await;
     }
 }
 
-fn read_identity(path: &Path) -> Result<GossipIdentity, SiteError> {
-    let wrong = |message: String| SiteError::Identity {
-        path: path.to_path_buf(),
-        message,
-    };
-    let pem = fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
-    GossipIdentity::from_pem(pem.as_bytes(), pem.as_bytes()).map_err(|error| wrong(error.to_string()))
+/// What all members must have in common.
+fn common(config: &SiteConfig, index_key: &IndexKey) -> Common {
+    Common {
+        cluster: config.cluster.id.0,
+        fingerprints: [
+            ("index-key".to_owned(), index_key.fingerprint()),
+            (
+                "digest-key".to_owned(),
+                fingerprint("digest key", &config.cluster.digest_key.0),
+            ),
+            (
+                "normalisation".to_owned(),
+                fingerprint("normalisation", NORMALISATION.as_bytes()),
+            ),
+        ]
+        .into(),
+    }
 }
 
 /// Whose a backup is that this member makes.
@@ -416,7 +553,10 @@ pub fn backup_owner(config: &SiteConfig) -> BackupOwner {
     BackupOwner {
         cluster: hex(&fingerprint("cluster id", &config.cluster.id.0)),
         site: config.site.clone(),
-        member: gossip::MemberId(*config.member.0.as_bytes()),
+        member: MemberFile::read(&config.data)
+            .and_then(|file| Own::find(config, file.as_ref()))
+            .ok()
+            .map(|own| gossip::MemberId(*own.id.as_bytes())),
     }
 }
 

@@ -79,6 +79,13 @@ impl AccountView {
             .filter(|password| !self.cancelled && password.resets >= self.epoch.resets)
     }
 
+    /// The password to write once more, under a new vault id, so that those that lost are superseded and erased;
+    /// `None` if there are none. All but its vault id stays, so nothing that is still on its way fares differently.
+    pub fn collapse(&self) -> Option<Password> {
+        self.password
+            .filter(|_| self.named.len() > 1 && self.unreadable == 0)
+    }
+
     /// What of the vault this record keeps alive.
     pub fn names(&self) -> &[VaultId] {
         &self.named
@@ -214,6 +221,12 @@ fn resolve_epoch(values: &[Epoch]) -> Epoch {
         };
     }
     greatest
+}
+
+/// When, from a value of [`CANCELLED`]; `None` if it cannot be read.
+pub(crate) fn cancelled_at(value: &[u8]) -> Option<Hlc> {
+    let mut reader = Reader::with_format("account field", FORMAT, value).ok()?;
+    reader.hlc().ok()
 }
 
 fn read_hlc(reader: &mut Reader<'_>) -> Result<Hlc, DecodeError> {

@@ -21,6 +21,7 @@ use crate::chunk::{ChangeOutline, DOCUMENT_OPS_MAX, DocumentOutline, OpId};
 use crate::cluster::{self, ClusterView, ClusterWrite};
 use crate::email::{self, ClaimValue, EmailView, EmailWrite};
 use crate::format::DecodeError;
+use crate::hlc::Hlc;
 use crate::id::RecordKind;
 use crate::view::View;
 
@@ -258,6 +259,15 @@ impl Document {
                 ..Default::default()
             }),
         })
+    }
+
+    /// When the account was cancelled, by the earliest word on it. Views do not hold it.
+    pub fn cancelled_at(&self) -> Option<Hlc> {
+        let values = quietly(|| surviving(&self.automerge, account::CANCELLED)).unwrap_or_default();
+        values
+            .iter()
+            .filter_map(|value| account::cancelled_at(value))
+            .min()
     }
 
     fn resolve(&self) -> View {

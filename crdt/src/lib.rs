@@ -35,9 +35,10 @@ pub mod vault;
 pub mod view;
 
 pub use account::{AccountView, AccountWrite, Epoch, Password};
-pub use cell::{Cell, CellKind, Purpose, Staging, Tries};
+pub use cell::{Cell, CellKind, ERASED_SCOPE, Erased, Purpose, Staging, Tries};
 pub use cluster::{
-    ClusterView, ClusterWrite, KeyField, KeyState, Member, MemberField, MemberState, SigningKey,
+    Admission, ClusterView, ClusterWrite, Eviction, Invite, KeyField, KeyState, Member, MemberField,
+    MemberState, SigningKey, TokenHash,
 };
 pub use digest::state_digest;
 pub use document::{Actor, ApplyError, Document, Write, WriteError, decoding};

@@ -6,7 +6,7 @@
 //! format byte is refused, and rebuilt.
 
 use crate::account::{AccountView, Epoch, Password};
-use crate::cluster::{ClusterView, KeyState, Member, MemberState, SigningKey};
+use crate::cluster::{Admission, ClusterView, Eviction, Invite, KeyState, Member, MemberState, SigningKey};
 use crate::email::{Claim, EmailView, Released, UsedAs};
 use crate::format::{DecodeError, Put, Reader};
 use crate::id::{MemberId, VaultId};
@@ -160,12 +160,23 @@ impl EmailView {
     }
 }
 
-const CLUSTER_FORMAT: u8 = 1;
+/// Members that their configurations list, and nothing else of them.
+const CLUSTER_FORMAT_1: u8 = 1;
+/// Adds invitations, and of each member version, features, how it came and how it was put out.
+const CLUSTER_FORMAT: u8 = 2;
+const ADMITTED: u8 = 1;
+const EVICTED: u8 = 2;
+const COMPROMISED: u8 = 4;
 
 impl ClusterView {
-    /// The form that is stored.
+    /// The form that is stored: the first one while it can say all, so that the version before can still read it.
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = vec![CLUSTER_FORMAT];
+        let format = if self.invites.is_empty() && self.members.values().all(Member::fits_format_1) {
+            CLUSTER_FORMAT_1
+        } else {
+            CLUSTER_FORMAT
+        };
+        let mut bytes = vec![format];
         bytes.put_u32(self.changes);
         bytes.put_u32(self.unreadable);
         bytes.put_hlc(self.latest);
@@ -178,6 +189,9 @@ impl ClusterView {
                 bytes.put_short(address.as_bytes());
             });
             put_list(bytes, member.keys.iter(), |bytes, key| bytes.put_short(key));
+            if format >= CLUSTER_FORMAT {
+                member.put_rest(bytes);
+            }
         });
         put_list(&mut bytes, self.keys.iter(), |bytes, (kid, key)| {
             bytes.put_short(kid.as_bytes());
@@ -190,12 +204,26 @@ impl ClusterView {
             bytes.put_short(name.as_bytes());
             bytes.put_short(value);
         });
+        if format >= CLUSTER_FORMAT {
+            put_list(&mut bytes, self.invites.iter(), |bytes, (token, invite)| {
+                bytes.extend_from_slice(token);
+                bytes.extend_from_slice(invite.by.as_bytes());
+                bytes.extend_from_slice(&invite.expires_ms.to_le_bytes());
+            });
+        }
         bytes
     }
 
     /// The other way.
     pub fn decode(bytes: &[u8]) -> Result<ClusterView, DecodeError> {
-        let mut reader = Reader::with_format("cluster view", CLUSTER_FORMAT, bytes)?;
+        let mut reader = Reader::new("cluster view", bytes);
+        let format = reader.u8()?;
+        if ![CLUSTER_FORMAT_1, CLUSTER_FORMAT].contains(&format) {
+            return Err(DecodeError::UnknownFormat {
+                what: "cluster view",
+                format,
+            });
+        }
         let (changes, unreadable, latest) = (reader.u32()?, reader.u32()?, reader.hlc()?);
         let members = read_list(&mut reader, 8, |reader| {
             let mut member = Member::new(MemberId::from_bytes(reader.array()?));
@@ -204,6 +232,9 @@ impl ClusterView {
             member.site = reader.short_string()?;
             member.addresses = read_list(reader, 2, read_text)?;
             member.keys = read_list(reader, 2, |reader| reader.short_bytes().map(<[u8]>::to_vec))?;
+            if format >= CLUSTER_FORMAT {
+                member.read_rest(reader)?;
+            }
             Ok((member.id, member))
         })?;
         let keys = read_list(&mut reader, 8, |reader| {
@@ -225,15 +256,80 @@ impl ClusterView {
         let settings = read_list(&mut reader, 4, |reader| {
             Ok((reader.short_string()?, reader.short_bytes()?.to_vec()))
         })?;
+        let invites = if format >= CLUSTER_FORMAT {
+            read_list(&mut reader, 48, |reader| {
+                let token = reader.array()?;
+                let by = MemberId::from_bytes(reader.array()?);
+                let expires_ms = reader.u64()?;
+                Ok((token, Invite { by, expires_ms }))
+            })?
+        } else {
+            Vec::new()
+        };
         reader.end()?;
         Ok(ClusterView {
             members: members.into_iter().collect(),
             keys: keys.into_iter().collect(),
+            invites: invites.into_iter().collect(),
             settings: settings.into_iter().collect(),
             changes,
             latest,
             unreadable,
         })
+    }
+}
+
+impl Member {
+    fn fits_format_1(&self) -> bool {
+        self.version.is_empty()
+            && self.features.is_empty()
+            && self.admission.is_none()
+            && self.evicted.is_none()
+    }
+
+    /// What format 2 adds.
+    fn put_rest(&self, bytes: &mut Vec<u8>) {
+        bytes.put_short(self.version.as_bytes());
+        put_list(bytes, self.features.iter(), |bytes, feature| {
+            bytes.put_short(feature.as_bytes());
+        });
+        let flag = |set: bool, flag: u8| if set { flag } else { 0 };
+        bytes.push(
+            flag(self.admission.is_some(), ADMITTED)
+                | flag(self.evicted.is_some(), EVICTED)
+                | flag(self.is_compromised(), COMPROMISED),
+        );
+        if let Some(admission) = &self.admission {
+            bytes.extend_from_slice(&admission.token);
+            bytes.put_hlc(admission.at);
+        }
+        if let Some(eviction) = &self.evicted {
+            bytes.put_hlc(eviction.at);
+            bytes.extend_from_slice(eviction.by.as_bytes());
+            bytes.put_short(eviction.words.as_bytes());
+        }
+    }
+
+    fn read_rest(&mut self, reader: &mut Reader<'_>) -> Result<(), DecodeError> {
+        self.version = reader.short_string()?;
+        self.features = read_list(reader, 2, read_text)?.into_iter().collect();
+        let flags = reader.u8()?;
+        if flags & !(ADMITTED | EVICTED | COMPROMISED) != 0 {
+            return Err(DecodeError::malformed("cluster view", &"an unknown flag is set"));
+        }
+        if flags & ADMITTED != 0 {
+            let (token, at) = (reader.array()?, reader.hlc()?);
+            self.admission = Some(Admission { token, at });
+        }
+        if flags & EVICTED != 0 {
+            self.evicted = Some(Eviction {
+                at: reader.hlc()?,
+                by: MemberId::from_bytes(reader.array()?),
+                compromised: flags & COMPROMISED != 0,
+                words: reader.short_string()?,
+            });
+        }
+        Ok(())
     }
 }
 

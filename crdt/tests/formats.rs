@@ -10,8 +10,9 @@ use std::collections::BTreeMap;
 
 use crdt::{
     AccountView, AccountWrite, Actor, Cell, CellKind, Claim, ClaimedBy, ClusterView, ClusterWrite, Document,
-    EmailView, EmailWrite, Epoch, KeyField, KeyState, MemberField, MemberState, Password, Purpose,
-    RecordChange, RecordKey, RecordKind, Staging, Transaction, Tries, UsedAs, VaultValue, View, Write,
+    ERASED_SCOPE, EmailView, EmailWrite, Epoch, Erased, Invite, KeyField, KeyState, MemberField, MemberState,
+    Password, Purpose, RecordChange, RecordKey, RecordKind, Staging, Transaction, Tries, UsedAs, VaultValue,
+    View, Write,
 };
 use replicas::{account, at, member, vault};
 
@@ -104,6 +105,40 @@ fn cluster_document() -> (Document, Vec<u8>) {
     written(RecordKind::Cluster, &writes)
 }
 
+/// What came with joining by invitation.
+fn members_document() -> (Document, Vec<u8>) {
+    let of_member = |id, field| ClusterWrite::Member {
+        id: member(id),
+        at: at(3),
+        field,
+    };
+    let writes = vec![
+        of_member(7, MemberField::State(MemberState::Active)),
+        of_member(8, MemberField::State(MemberState::Active)),
+        of_member(8, MemberField::Version("0.1.0".to_owned())),
+        of_member(8, MemberField::Features(["a".to_owned(), "b".to_owned()].into())),
+        of_member(8, MemberField::Invited([5; 32])),
+        of_member(
+            8,
+            MemberField::Evicted {
+                by: member(7),
+                compromised: true,
+                words: "stolen".to_owned(),
+            },
+        ),
+        ClusterWrite::Invite {
+            token: [5; 32],
+            at: at(2),
+            invite: Invite {
+                by: member(7),
+                expires_ms: 9,
+            },
+        },
+    ];
+    let writes: Vec<Write> = writes.into_iter().map(Write::Cluster).collect();
+    written(RecordKind::Cluster, &writes)
+}
+
 fn written(kind: RecordKind, writes: &[Write]) -> (Document, Vec<u8>) {
     let mut document = Document::new(kind);
     let change = document
@@ -120,6 +155,7 @@ fn records_and_their_views() {
         ("email-held", RecordKind::Email, held),
         ("email-freed", RecordKind::Email, freed),
         ("cluster", RecordKind::Cluster, cluster_document()),
+        ("members", RecordKind::Cluster, members_document()),
     ];
     for (name, kind, (document, change)) in records {
         check(&format!("{name}-change"), &change);
@@ -153,6 +189,14 @@ fn the_rest() {
     };
     check("tries", &tries.encode());
     assert_eq!(Tries::decode(&fixture("tries")), Ok(tries));
+
+    let erased = Erased {
+        member: member(7),
+        at_ms: 8,
+        scope: ERASED_SCOPE,
+    };
+    check("erased", &erased.encode());
+    assert_eq!(Erased::decode(&fixture("erased")), Ok(erased));
 
     let staging = Staging {
         purpose: Purpose::Transition,

@@ -48,6 +48,11 @@ impl ApiError {
         error
     }
 
+    /// The rules of membership say no.
+    pub(super) fn conflict(code: &'static str, message: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::CONFLICT, code, message)
+    }
+
     pub(super) fn no_such_route() -> ApiError {
         ApiError::new(
             StatusCode::NOT_FOUND,

@@ -1,13 +1,15 @@
 //! The operator's API: JSON over HTTP/1.1 on a Unix socket in the data directory, for its owner only (mode 0600).
 //!
-//! `API.md` beside this file lists every route. What people do is in `accounts`, what an operator looks at in
-//! `status`, what only a laboratory may do in `lab`.
+//! `API.md` beside this file lists every route. What people do is in `accounts`, who is a member in `cluster`, what an
+//! operator looks at in `status`, what only a laboratory may do in `lab`.
 
 mod accounts;
 mod backup;
+mod cluster;
 mod error;
 #[cfg(feature = "lab")]
 mod lab;
+mod repair;
 mod status;
 
 use std::{fs, io, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
@@ -23,7 +25,14 @@ use tokio::net::UnixListener;
 use tower_http::timeout::TimeoutLayer;
 
 pub(crate) use self::status::report;
-pub use self::{error::ApiError, status::StatusReport};
+pub use self::{
+    cluster::{
+        ClusterReport, EvictionReport, FeatureReport, InviteReport, LeaveReport, MemberReport, RotationReport,
+    },
+    error::ApiError,
+    repair::{Compared, ComparedReport, RepairReport},
+    status::StatusReport,
+};
 use crate::site::Site;
 
 /// A request's body: everything here is small.
@@ -88,10 +97,15 @@ fn router(site: Arc<Site>) -> Router {
         .route("/status", get(status::status))
         .route("/vector", get(status::vector))
         .route("/digest", get(status::digest))
-        .route("/drain", post(status::drain));
+        .route("/accounts/{account}/erased", get(accounts::erased))
+        .route("/drain", post(status::drain))
+        .merge(cluster::routes());
     let long = Router::new()
         .route("/backup", post(backup::make))
         .route_layer(middleware::from_fn_with_state(site.clone(), only_while_serving))
+        // A site that is not well is the one that needs these.
+        .route("/repair", post(repair::repair))
+        .route("/scrub", post(repair::scrub))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX));
     let router = people.merge(operator);
     #[cfg(feature = "lab")]
@@ -103,7 +117,7 @@ fn router(site: Arc<Site>) -> Router {
             axum::http::StatusCode::GATEWAY_TIMEOUT,
             REQUEST_TIMEOUT,
         ))
-        // Behind the time limit: it takes as long as the disk does.
+        // Behind the time limit: they take as long as the disk and the others do.
         .merge(long)
         .with_state(site)
 }
@@ -112,6 +126,9 @@ fn router(site: Arc<Site>) -> Router {
 async fn only_while_serving(State(site): State<Arc<Site>>, request: Request, next: Next) -> Response {
     if site.is_draining() {
         return ApiError::unavailable("draining", "This site is going out of service.").into_response();
+    }
+    if let Some(words) = site.standing().why_not_serving() {
+        return ApiError::unavailable("not-active", words).into_response();
     }
     if !site.is_serving() {
         return ApiError::unavailable("starting", "This site is still catching up with the others.")

@@ -6,7 +6,7 @@ use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
 
 use super::error::ApiError;
-use crate::{config::hex, site::Site, store};
+use crate::{config::hex, members::Standing, site::Site, store};
 
 /// How a site is.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -17,6 +17,9 @@ pub struct StatusReport {
     pub member: String,
     /// Its name, for people.
     pub name: String,
+    /// Its state as a member: joining, active, leaving or out.
+    #[serde(default)]
+    pub standing: String,
     /// Of this build.
     pub version: String,
     /// A laboratory build.
@@ -91,6 +94,29 @@ pub struct PeerReport {
     pub ahead_of_us: u64,
     /// Since anything was heard of it.
     pub heard_ms_ago: Option<u64>,
+    /// How often what it holds was compared with what is here, and what that came to.
+    #[serde(default)]
+    pub looks: LooksReport,
+    /// Since such a comparison last told anything.
+    #[serde(default)]
+    pub verdict_ms_ago: Option<u64>,
+}
+
+/// Comparisons with one peer that this site asked for.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
+pub struct LooksReport {
+    /// Nothing differed.
+    pub equal: u64,
+    /// What differed was on its way.
+    pub lag_only: u64,
+    /// Something differed that should not.
+    pub divergent: u64,
+    /// Records that did.
+    pub divergent_records: u64,
+    /// A log did not reach back far enough to tell.
+    pub inconclusive: u64,
+    /// The peer or the connection was lost.
+    pub failed: u64,
 }
 
 #[derive(Serialize)]
@@ -132,13 +158,29 @@ pub(crate) fn report(site: &Site) -> StatusReport {
             behind_us: peer.behind_them,
             ahead_of_us: peer.behind_us,
             heard_ms_ago: peer.heard_ms_ago,
+            looks: LooksReport {
+                equal: peer.looks.equal,
+                lag_only: peer.looks.lag_only,
+                divergent: peer.looks.divergent,
+                divergent_records: peer.looks.divergent_records,
+                inconclusive: peer.looks.inconclusive,
+                failed: peer.looks.failed,
+            },
+            verdict_ms_ago: peer.verdict_ms_ago,
         })
         .collect();
     let unhealthy = site.unhealthy();
     StatusReport {
         site: site.config.site.clone(),
-        member: site.config.member.0.to_string(),
-        name: site.config.own().map(|own| own.name.clone()).unwrap_or_default(),
+        member: site.own.id.to_string(),
+        name: site.own.name.clone(),
+        standing: match site.standing() {
+            Standing::Joining => "joining",
+            Standing::Active => "active",
+            Standing::Leaving => "leaving",
+            Standing::Out { .. } => "out",
+        }
+        .to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         lab: cfg!(feature = "lab"),
         pid: std::process::id(),

@@ -92,10 +92,9 @@ pub(super) async fn restore(args: RestoreArgs) -> Result<ExitCode, String> {
     let restored = restored.await.map_err(|_| "restoring panicked".to_owned())??;
     let age = restored.backup.age(now_ms());
     println!(
-        "Restored {} transactions from {} hours ago, made by {} in {}.",
+        "Restored {} transactions from {} hours ago, made in {}.",
         restored.backup.transactions,
         age.as_secs() / 3600,
-        restored.backup.owner.member,
         restored.backup.owner.site
     );
     if let Some(aside) = &restored.aside {

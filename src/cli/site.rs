@@ -1,16 +1,14 @@
 //! `persona site`, `persona identity`.
 
-use std::{
-    fs::{self, File},
-    io::Write,
-    os::unix::fs::OpenOptionsExt,
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::{path::PathBuf, process::ExitCode};
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use metrics_exporter_prometheus::PrometheusBuilder;
-use persona::{config::SiteConfig, members, site::Site};
+use persona::{
+    config::SiteConfig,
+    members::{self, identity::write_private, token::Invitation},
+    site::Site,
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(clap::Args)]
@@ -18,6 +16,15 @@ pub(super) struct SiteArgs {
     /// The site's configuration (TOML); see deploy/README.md for every field.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    /// Become a member by this invitation, as `persona cluster invite` printed it. Not used where the data directory
+    /// is a member's already, unless that one was evicted or has left.
+    #[arg(
+        long,
+        value_name = "TOKEN@HOST:PORT",
+        env = "PERSONA_JOIN",
+        hide_env_values = true
+    )]
+    join: Option<String>,
 }
 
 #[derive(clap::Args)]
@@ -43,7 +50,16 @@ pub(super) async fn run(args: SiteArgs) -> Result<ExitCode, String> {
             .map_err(|error| format!("metrics listener {listen}: {error}"))?;
     }
     let name = config.site.clone();
-    let site = Site::start(config).await.map_err(|error| error.to_string())?;
+    let invitation = args
+        .join
+        .map(|text| {
+            text.parse::<Invitation>()
+                .map_err(|error| format!("--join: {error}"))
+        })
+        .transpose()?;
+    let site = Site::start(config, invitation)
+        .await
+        .map_err(|error| error.to_string())?;
     tracing::info!(
         site = name,
         version = env!("CARGO_PKG_VERSION"),
@@ -74,16 +90,7 @@ pub(super) async fn run(args: SiteArgs) -> Result<ExitCode, String> {
 
 pub(super) fn make_identity(args: &IdentityArgs) -> Result<ExitCode, String> {
     let made = members::make_identity(&args.name).map_err(|error| error.to_string())?;
-    let at = |error: std::io::Error| format!("{}: {error}", args.out.display());
-    let mut file: File = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&args.out)
-        .map_err(at)?;
-    file.write_all(made.pem.as_bytes())
-        .and_then(|()| file.sync_all())
-        .map_err(at)?;
+    write_private(&args.out, &made.pem).map_err(|error| format!("{}: {error}", args.out.display()))?;
     println!(
         "Wrote {} (certificate and private key; keep it on this machine).",
         args.out.display()

@@ -8,9 +8,8 @@ use std::{
     ops::ControlFlow,
 };
 
-use gossip::Dot;
-
 use crdt::{AccountId, AccountView, Document, RecordKey, VaultId, View};
+use gossip::Dot;
 
 use super::{
     disk::{DiskRead, Family},

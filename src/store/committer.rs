@@ -11,11 +11,14 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::oneshot;
+
 use super::{
     Shared,
     disk::{Disk, DiskError},
     ledger::{Answers, Beginning, Committed, Keeping, Ledger, LedgerError, Work},
     repair::WaitingRepairs,
+    scrub::ScrubReport,
     snapshot::{self, Install, InstallError},
     space::{Reserve, Space},
     txn::TransactError,
@@ -32,6 +35,11 @@ const IDLE_LOOK: Duration = Duration::from_secs(5);
 /// Groups between two sweeps.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
+/// Bytes read again in one step: some milliseconds of work.
+const SCRUB_BYTES: u64 = 32 << 10;
+/// However little there is to read, a pass takes some steps: one for each family at least.
+const SCRUB_STEPS_MIN: u64 = 16;
+
 /// What waits for the committer.
 #[derive(Default)]
 pub(super) struct Queue {
@@ -47,6 +55,10 @@ struct Waiting {
     install: VecDeque<Install>,
     closed: bool,
     disk_closed: bool,
+    /// Who waits until everything has been read again.
+    scrub: Vec<oneshot::Sender<ScrubReport>>,
+    /// One of them came since a pass was last begun.
+    scrub_anew: bool,
     /// Why local writes are refused now, if they are.
     refused: Option<String>,
 }
@@ -102,6 +114,30 @@ impl Queue {
         self.wake.notify_one();
     }
 
+    /// Has everything read again, as fast as it goes beside the rest. Nobody is told if the store is closed before.
+    pub(super) fn scrub(&self, tell: oneshot::Sender<ScrubReport>) {
+        let mut waiting = self.waiting();
+        if !waiting.closed {
+            waiting.scrub.push(tell);
+            waiting.scrub_anew = true;
+            self.wake.notify_one();
+        }
+    }
+
+    /// Everything has been read again.
+    fn scrubbed(&self, report: &ScrubReport) {
+        for tell in self.waiting().scrub.drain(..) {
+            let _ = tell.send(report.clone());
+        }
+    }
+
+    /// Whether somebody waits for a pass, and whether that one is to begin anew.
+    fn scrub_wanted(&self) -> (bool, bool) {
+        let mut waiting = self.waiting();
+        let anew = std::mem::take(&mut waiting.scrub_anew);
+        (!waiting.scrub.is_empty(), anew)
+    }
+
     /// Asks for the copy that has come to be installed. Nobody is told if nothing is installed any more.
     pub(super) fn install(&self, install: Install) {
         let mut waiting = self.waiting();
@@ -144,6 +180,9 @@ impl Queue {
             if waiting.closed {
                 return Next::Closed;
             }
+            if !waiting.scrub.is_empty() {
+                return Next::Idle;
+            }
             let (guard, timeout) = self
                 .wake
                 .wait_timeout(waiting, IDLE_LOOK)
@@ -170,6 +209,7 @@ impl Queue {
         let mut waiting = self.waiting();
         waiting.closed = true;
         waiting.works.clear();
+        waiting.scrub.clear();
         waiting.install.clear();
         waiting.local = 0;
     }
@@ -204,6 +244,9 @@ pub(super) struct Committer {
     pub(super) reserve: Option<Reserve>,
     pub(super) ledger: Ledger,
     pub(super) waiting: WaitingRepairs,
+    /// When something was last read again, and what there was to read.
+    pub(super) scrubbed_ms: u64,
+    pub(super) disk_bytes: u64,
     /// Batches that failed since the last that did not.
     pub(super) failures: u32,
 }
@@ -259,6 +302,9 @@ impl Committer {
                 Next::Idle => {}
                 Next::Closed => return,
             }
+            if !self.scrub() {
+                return;
+            }
             let space = self.reserve.as_mut().map_or(Space::Enough, Reserve::look);
             self.shared.set_space(space);
             if self.shared.now_ms().saturating_sub(swept_ms) > SWEEP_EVERY.as_millis() as u64 {
@@ -269,6 +315,26 @@ impl Committer {
                 }
             }
         }
+    }
+
+    /// Reads a little again, if its time has come; false if the thread is to end.
+    fn scrub(&mut self) -> bool {
+        let now_ms = self.shared.now_ms();
+        let since_ms = now_ms.saturating_sub(self.scrubbed_ms);
+        let due = self.keeping.scrub_period.is_some_and(|period| {
+            let steps = (self.disk_bytes / SCRUB_BYTES).max(SCRUB_STEPS_MIN);
+            since_ms >= period.as_millis() as u64 / steps
+        });
+        let (wanted, anew) = self.shared.queue.scrub_wanted();
+        if !wanted && !due {
+            return true;
+        }
+        self.scrubbed_ms = now_ms;
+        self.disk_bytes = self.disk.bytes_used();
+        self.commit(vec![Work::Scrub {
+            bytes: SCRUB_BYTES,
+            anew,
+        }])
     }
 
     /// Commits a group; false if the thread is to end.
@@ -286,6 +352,10 @@ impl Committer {
                 if !committed.moved.is_empty() {
                     self.failures = 0;
                     self.shared.set_failing(None);
+                }
+                if let Some(report) = &committed.scrubbed {
+                    self.shared.scrubbed(report);
+                    self.shared.queue.scrubbed(report);
                 }
                 for repair in std::mem::take(&mut committed.waiting) {
                     self.waiting.keep(now_ms, repair);

@@ -8,12 +8,11 @@ use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
 };
 
-use gossip::{ReplicaId, reconcile::StateDigest};
-
 use crdt::{
     AccountId, AccountView, Actor, Cell, CellKind, ClusterView, Document, EmailId, EmailView, Hlc,
     RecordChange, RecordKey, Transaction, VaultId, VaultValue, View, Write, WriteError,
 };
+use gossip::{ReplicaId, reconcile::StateDigest};
 
 use super::{
     disk::{Batch, DiskRead, Family},
@@ -35,6 +34,10 @@ pub(super) struct Group<'d> {
     pub(super) quarantine: BTreeMap<(RecordKey, u64), Vec<u8>>,
     /// Parts that leave it.
     pub(super) freed: BTreeSet<(RecordKey, u64)>,
+    /// Vault values that do not prove themselves: they go, and count as missing.
+    pub(super) spoiled: BTreeSet<VaultId>,
+    /// What the records that are written down name, and is there.
+    named: Vec<VaultId>,
     pub(super) counts: Counts,
 }
 
@@ -43,6 +46,8 @@ pub(super) struct Finished {
     pub(super) counts: Counts,
     /// The digests in it.
     pub(super) digests: BTreeMap<RecordKey, StateDigest>,
+    /// What the records in it name.
+    pub(super) named: Vec<VaultId>,
 }
 
 /// What happened in a group beside the ordinary.
@@ -79,6 +84,8 @@ impl<'d> Group<'d> {
             cells: BTreeMap::new(),
             quarantine: BTreeMap::new(),
             freed: BTreeSet::new(),
+            spoiled: BTreeSet::new(),
+            named: Vec::new(),
             counts: Counts::default(),
         }
     }
@@ -253,6 +260,21 @@ impl<'d> Group<'d> {
         self.records.borrow().get(&key).is_some_and(|loaded| loaded.dirty)
     }
 
+    /// The records that the group changes.
+    pub(super) fn changed(&self) -> Vec<RecordKey> {
+        let records = self.records.borrow();
+        let dirty = records.iter().filter(|(_, loaded)| loaded.dirty);
+        dirty.map(|(key, _)| *key).collect()
+    }
+
+    /// A vault value whole, salt and all.
+    pub(super) fn vault_value(&self, id: VaultId) -> Result<Option<VaultValue>, ReadError> {
+        match self.arrived.get(&id) {
+            Some(value) => Ok(Some(value.clone())),
+            None => records::read_vault(self.disk, id),
+        }
+    }
+
     /// Writes down how everything stands.
     pub(super) fn finish(mut self, batch: &mut Batch) -> Result<Finished, ReadError> {
         let dirty: BTreeSet<RecordKey> = self
@@ -274,6 +296,9 @@ impl<'d> Group<'d> {
                     Err(error) => return Err(error),
                 }
             }
+        }
+        for id in &self.spoiled {
+            batch.delete(Family::Vault, layout::vault_key(*id));
         }
         let mut digests = BTreeMap::new();
         for key in touched {
@@ -304,6 +329,7 @@ impl<'d> Group<'d> {
         Ok(Finished {
             counts: self.counts,
             digests,
+            named: self.named,
         })
     }
 
@@ -324,11 +350,7 @@ impl<'d> Group<'d> {
             batch.put(Family::Views, bytes, layout::seal_quarantined(&last_known));
             return Ok(Some(self.digest_of_damaged(key)));
         };
-        let names = match view {
-            View::Account(account) => account.names().to_vec(),
-            View::Email(email) => email.names(|account| self.cancelled(account))?,
-            View::Cluster(_) => Vec::new(),
-        };
+        let names = self.names(view)?;
         if !loaded.quarantined {
             for gone in names_before.iter().filter(|id| names.binary_search(id).is_err()) {
                 batch.delete(Family::Vault, layout::vault_key(*gone));
@@ -342,12 +364,13 @@ impl<'d> Group<'d> {
                     layout::vault_key(id),
                     layout::seal(&value.encode()),
                 );
-            } else if self.get(Family::Vault, id.as_bytes())?.is_none() {
+            } else if self.spoiled.contains(&id) || self.get(Family::Vault, id.as_bytes())?.is_none() {
                 self.counts.missing_values += 1;
                 continue;
             }
             present.push(id);
         }
+        self.named.extend_from_slice(&present);
         let digest = crdt::state_digest(&document.heads(), &present);
         if !loaded.dirty {
             return Ok(Some(digest));
@@ -377,12 +400,21 @@ impl<'d> Group<'d> {
     }
 
     /// What no other replica has for this record, so that it is found to differ, and its state is brought.
-    fn digest_of_damaged(&self, key: RecordKey) -> StateDigest {
+    pub(super) fn digest_of_damaged(&self, key: RecordKey) -> StateDigest {
         let mut hasher = blake3::Hasher::new_derive_key("persona 2026 damaged record 1");
         hasher.update(key.as_bytes()).update(&self.replica.0);
         let mut digest = StateDigest::default();
         hasher.finalize_xof().fill(&mut digest);
         digest
+    }
+
+    /// What of the vault a record names.
+    pub(super) fn names(&self, view: &View) -> Result<Vec<VaultId>, ReadError> {
+        match view {
+            View::Account(account) => Ok(account.names().to_vec()),
+            View::Email(email) => email.names(|account| self.cancelled(account)),
+            View::Cluster(_) => Ok(Vec::new()),
+        }
     }
 
     /// The vault ids that a loaded record named before this group.
@@ -401,7 +433,8 @@ impl<'d> Group<'d> {
         }
     }
 
-    fn account_before(&self, id: AccountId) -> Result<Option<AccountView>, ReadError> {
+    /// What an account's record said before this group.
+    pub(super) fn account_before(&self, id: AccountId) -> Result<Option<AccountView>, ReadError> {
         match self.records.borrow().get(&id.into()) {
             Some(Loaded {
                 before: Some(View::Account(view)),
@@ -518,10 +551,7 @@ impl Records for Group<'_> {
     }
 
     fn vault(&self, id: VaultId) -> Result<Option<Vec<u8>>, ReadError> {
-        match self.arrived.get(&id) {
-            Some(value) => Ok(Some(value.data.clone())),
-            None => Ok(records::read_vault(self.disk, id)?.map(|value| value.data)),
-        }
+        Ok(self.vault_value(id)?.map(|value| value.data))
     }
 
     fn emails_of(&self, id: AccountId) -> Result<Vec<EmailId>, ReadError> {

@@ -6,7 +6,11 @@
 use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc, time::Duration};
 
 use crdt::{Actor, Cell, Clock, Hlc, RecordKey, Transaction};
-use gossip::{Dot, Envelope, Received, ReplicaId, Tip, Vector, Writer, reconcile::Part, transaction_hash};
+use gossip::{
+    Dot, Envelope, Received, ReplicaId, Tip, Vector, Writer,
+    reconcile::{self, Part},
+    transaction_hash,
+};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use super::{
@@ -18,9 +22,11 @@ use super::{
     layout::{self, meta},
     records::{self, ReadError},
     repair::{Beyond, Repair, Repaired},
+    scrub::{Scrub, ScrubReport},
     space::Space,
     sums::{DigestKey, Sums},
     txn::{Staged, TransactError, Txn},
+    unsettled::{self, Unsettled},
 };
 use crate::planted::{self, Bug};
 
@@ -51,8 +57,8 @@ pub(crate) enum Work {
     },
     /// Merge a part of what lies aside. Nothing else is committed while [`Ledger::is_merging`].
     MergeAside,
-    /// Read about so many bytes of what is stored again.
-    Scrub { bytes: u64 },
+    /// Read about so many bytes of what is stored again. Alone in its group.
+    Scrub { bytes: u64, anew: bool },
 }
 
 /// Tells whoever brought states or cells.
@@ -132,8 +138,12 @@ pub struct Committed {
     pub waiting: Vec<Repair>,
     /// Records that a catch-up changed in this group.
     pub repaired_in_catch_up: u64,
+    /// With this group everything has been read again.
+    pub scrubbed: Option<ScrubReport>,
     /// With this group a catch-up is merged: the vector was raised to what it brought.
     pub caught_up: bool,
+    /// What the group leaves to be settled: losers to be collapsed, accounts to be erased.
+    pub unsettled: Unsettled,
 }
 
 /// How a replica keeps what it holds.
@@ -181,6 +191,7 @@ pub struct Ledger {
     pub(super) trimmed: Vector,
     pub(super) sums: Sums,
     pub(super) aside: Aside,
+    pub(super) scrub: Scrub,
     /// `None`: the log keeps everything.
     pub(super) merge_entries_max: usize,
     pub(super) log_bytes_max: Option<u64>,
@@ -289,6 +300,7 @@ impl Ledger {
             trimmed: found.trimmed,
             sums,
             aside,
+            scrub: Scrub::default(),
             merge_entries_max: keeping.merge_entries_max,
             log_bytes_max: (keeping.log == KeepLog::Unstable).then_some(keeping.log_bytes_max),
             log_bytes: found.log_bytes,
@@ -448,14 +460,25 @@ impl Ledger {
                 Work::MergeAside => {
                     self.merge_aside(&mut group, now_ms, &mut batch, &mut moved, &mut committed)?;
                 }
-                Work::Scrub { bytes: _ } => {}
+                Work::Scrub { bytes, anew } => {
+                    if anew {
+                        self.scrub = Scrub::default();
+                    }
+                    committed.scrubbed = self.read_again(&mut group, bytes, &mut batch)?;
+                }
             }
         }
         self.trim_to_size(disk, &mut batch, &mut committed)?;
         committed.cluster_changed = group.changes(RecordKey::CLUSTER);
+        committed.unsettled = unsettled::after(&group)?;
         let finished = group.finish(&mut batch)?;
         committed.counts = finished.counts;
-        self.sums.take_in(disk, &finished.digests, &mut batch)?;
+        self.note_named(&finished.named);
+        let repaired = committed.repaired.iter();
+        let recount = repaired
+            .map(|repaired| reconcile::partition(repaired.key.as_bytes()))
+            .collect();
+        self.sums.take_in(disk, &finished.digests, recount, &mut batch)?;
         for (writer, tip) in &moved {
             let key = layout::join(meta::VECTOR, &writer.to_bytes());
             batch.put(Family::Meta, key, layout::seal(&layout::tip_payload(*tip)));

@@ -7,6 +7,7 @@
 //! - [`disk`]: the narrow waist; RocksDB below it, or a model of a disk.
 //! - [`Ledger`](ledger): the commit logic. [`committer`]: its thread. [`group`]: one group of transactions.
 //! - [`Records`]: reading. [`Txn`]: a local write under way.
+//! - [`unsettled`]: losers and cancelled accounts, for [`settlement`](crate::settlement).
 //! - [`log`]: transactions for peers who lack them. [`snapshot`]: copies of all of it. [`backup`]: those for operators. [`space`]: what happens when the disk fills up.
 
 mod audit;
@@ -23,11 +24,13 @@ mod ledger;
 mod log;
 mod records;
 mod repair;
+mod scrub;
 mod snapshot;
 mod space;
 mod sums;
 mod trim;
 mod txn;
+mod unsettled;
 
 use std::{
     collections::VecDeque,
@@ -61,10 +64,14 @@ pub use self::{
     ledger::{Beginning, Committed as CommittedGroup, Keeping, Ledger, LedgerError},
     records::{ReadError, Records, Snapshot, standing_of},
     repair::{Repair, RepairOutcome, Repaired, WaitingRepairs},
+    scrub::ScrubReport,
     snapshot::InstallError,
     space::{Space, free_bytes},
     sums::DigestKey,
     txn::{CHANGES_MAX, TransactError, Txn},
+    unsettled::{
+        Contested, Obstacle, RECEIPT_MS, Remains, Stretch, Trace, Unsettled, contested, stretch, traces,
+    },
 };
 #[cfg(feature = "lab")]
 pub(crate) use self::{
@@ -179,6 +186,8 @@ struct Shared {
     catching_up: Mutex<Option<(MemberId, Writer)>>,
     /// The latest records that were repaired.
     repairs: Mutex<VecDeque<RepairNote>>,
+    /// What the latest pass over everything found.
+    scrubbed: Mutex<ScrubReport>,
     /// Why the site lets nobody write, if it does not.
     withheld: Mutex<Option<String>>,
     checkpoints: snapshot::Checkpoints,
@@ -213,11 +222,16 @@ struct Counters {
     repaired: AtomicU64,
     repairs_refused: AtomicU64,
     catch_ups: AtomicU64,
+    scrub_passes: AtomicU64,
+    scrub_mended: AtomicU64,
+    scrub_damaged: AtomicU64,
 }
 
 /// A record that another replica's state changed here.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct RepairNote {
+    /// Counts from 1 since the store was opened.
+    pub number: u64,
     /// When, in milliseconds since 1970.
     pub at_ms: u64,
     /// The record's key.
@@ -254,6 +268,12 @@ pub struct StoreCounters {
     pub repairs_refused: u64,
     /// Catch-ups merged.
     pub catch_ups: u64,
+    /// How often everything has been read again.
+    pub scrub_passes: u64,
+    /// What was then found wrong and made again from what it follows from.
+    pub scrub_mended: u64,
+    /// What was then found wrong and could not be.
+    pub scrub_damaged: u64,
 }
 
 impl Store {
@@ -317,6 +337,7 @@ impl Store {
             cuts_ended: AtomicBool::new(false),
             catching_up: Mutex::default(),
             repairs: Mutex::default(),
+            scrubbed: Mutex::default(),
             withheld: Mutex::default(),
             checkpoints: snapshot::Checkpoints::default(),
             backing_up: Mutex::default(),
@@ -329,6 +350,8 @@ impl Store {
             reserve,
             ledger,
             waiting: WaitingRepairs::default(),
+            scrubbed_ms: shared.now_ms(),
+            disk_bytes: disk.bytes_used(),
             failures: 0,
         };
         let handle = thread::Builder::new()
@@ -482,6 +505,19 @@ impl Store {
             .map_err(|error| refused(&error))
     }
 
+    /// Reads everything again now, as fast as it goes beside the rest, and says what was found. A pass that is under
+    /// way begins anew. `None`: the store was closed before.
+    pub async fn scrub_now(&self) -> Option<ScrubReport> {
+        let (tell, told) = oneshot::channel();
+        self.shared.queue.scrub(tell);
+        told.await.ok()
+    }
+
+    /// What the latest pass over everything found.
+    pub fn scrubbed(&self) -> ScrubReport {
+        lock(&self.shared.scrubbed).clone()
+    }
+
     /// The latest records that another replica's state changed here, the latest last.
     pub fn repairs(&self) -> Vec<RepairNote> {
         lock(&self.shared.repairs).iter().cloned().collect()
@@ -525,6 +561,23 @@ impl Store {
         self.read(|snapshot| audit::audit(snapshot.disk(), Some(self.keeping.digest_key)))?
     }
 
+    /// Looks at up to `records_max` records from a key on for what is to be settled.
+    pub fn unsettled(&self, from: &[u8], records_max: usize) -> Result<Stretch, ReadError> {
+        let slot = self.state().start.replica.0;
+        let now_ms = self.shared.now_ms();
+        self.read(|snapshot| unsettled::stretch(snapshot.disk(), slot, now_ms, from, records_max))?
+    }
+
+    /// Where bytes of transactions still lie, beside what the records name.
+    pub fn remains(&self) -> Result<Remains, ReadError> {
+        self.read(|snapshot| Remains::of(snapshot.disk()))?
+    }
+
+    /// Searches everything that is stored for byte strings.
+    pub fn traces(&self, needles: &[&[u8]]) -> Result<Vec<Trace>, ReadError> {
+        Ok(self.read(|snapshot| unsettled::traces(snapshot.disk(), needles))??)
+    }
+
     /// Calls `visit` with every stored key and value, family by family: what a replica really holds, for tests that
     /// check it and scans that search it.
     pub fn scan_everything(&self, mut visit: impl FnMut(Family, &[u8], &[u8])) -> Result<(), ReadError> {
@@ -564,6 +617,11 @@ impl Store {
         *lock(&self.shared.withheld) = why;
     }
 
+    /// The wall clock, in milliseconds since 1970.
+    pub fn now_ms(&self) -> u64 {
+        self.shared.now_ms()
+    }
+
     /// What the disk has room for.
     pub fn space(&self) -> Space {
         self.shared.space()
@@ -590,6 +648,9 @@ impl Store {
             repaired: read(&counters.repaired),
             repairs_refused: read(&counters.repairs_refused),
             catch_ups: read(&counters.catch_ups),
+            scrub_passes: read(&counters.scrub_passes),
+            scrub_mended: read(&counters.scrub_mended),
+            scrub_damaged: read(&counters.scrub_damaged),
         }
     }
 
@@ -692,12 +753,33 @@ impl Shared {
             if notes.len() == REPAIRS_MAX {
                 notes.pop_front();
             }
+            let number = notes.back().map_or(0, |note| note.number) + 1;
             notes.push_back(RepairNote {
+                number,
                 at_ms: self.now_ms(),
                 record: key.to_string(),
                 outcome: *outcome,
             });
         }
+    }
+
+    fn scrubbed(&self, report: &ScrubReport) {
+        if report.mended + report.damaged > 0 {
+            tracing::error!(
+                mended = report.mended,
+                damaged = report.damaged,
+                findings = ?report.findings,
+                "reading everything again found damage"
+            );
+        }
+        self.counters.scrub_passes.fetch_add(1, Ordering::Relaxed);
+        self.counters
+            .scrub_mended
+            .fetch_add(report.mended, Ordering::Relaxed);
+        self.counters
+            .scrub_damaged
+            .fetch_add(report.damaged, Ordering::Relaxed);
+        *lock(&self.scrubbed) = report.clone();
     }
 
     fn set_failing(&self, why: Option<String>) {

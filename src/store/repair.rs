@@ -142,6 +142,8 @@ impl Group<'_> {
         if damaged || added || quarantined {
             self.make_whole(key, !damaged && !added, state.whole, beyond)?;
         }
+        // It may differ only by what was made from it.
+        self.recheck(key)?;
         let loaded = self.load(key)?;
         Ok(match (loaded.quarantined, added, loaded.dirty) {
             (true, ..) => RepairOutcome::Quarantined,

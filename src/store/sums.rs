@@ -87,15 +87,16 @@ impl Sums {
         Ok(sums)
     }
 
-    /// Takes in the digests that a batch writes, and adds the sums that they move to it.
+    /// Takes in the digests that a batch writes, and adds the sums that they move to it. The partitions to `recount`
+    /// are those of records whose stored digest is not to be relied on.
     pub(super) fn take_in(
         &mut self,
         disk: &dyn DiskRead,
         digests: &BTreeMap<RecordKey, StateDigest>,
+        mut recount: BTreeSet<usize>,
         batch: &mut Batch,
     ) -> Result<(), ReadError> {
         let mut moved = BTreeSet::new();
-        let mut recount = BTreeSet::new();
         for (record, digest) in digests {
             let partition = reconcile::partition(record.as_bytes());
             let old = match disk.get(Family::Digests, record.as_bytes()) {
@@ -142,11 +143,6 @@ impl Sums {
             put(batch, partition, counted);
         }
         Ok(wrong)
-    }
-
-    /// The key that they are made with.
-    pub(super) fn key(&self) -> DigestKey {
-        self.key
     }
 }
 

@@ -95,7 +95,7 @@ impl Gossiper {
             identity: Identity::from_pem(pem, pem).expect("an identity"),
             core: Config {
                 cluster: config.cluster.id.0,
-                member: MemberId(*config.member.0.as_bytes()),
+                member: MemberId(*config.member.expect("a listed member").0.as_bytes()),
                 site: config.site.clone(),
                 start,
                 own_starts: vec![start],
@@ -103,9 +103,12 @@ impl Gossiper {
                 features: quirks.features,
                 fingerprints: quirks.fingerprints,
                 startup_grace: Duration::from_millis(100),
+                look_interval: None,
                 limits: Limits::default(),
             },
             members: members.collect(),
+            ground: gossip::quic::Ground::default(),
+            snapshot_bytes_per_second: gossip::quic::SNAPSHOT_BYTES_PER_SECOND,
             shape: None,
         };
         let node = Node::start(node, Vector::new(), Vector::new(), log.clone())

@@ -13,8 +13,8 @@ use std::{
 use gossip::{Dot, Writer};
 use persona::{
     config::{
-        Answer, BackupConfig, ClusterConfig, DiskConfig, DurabilityConfig, Hex, LabConfig, LogConfig, Member,
-        MemberConfig, PasswordConfig, ScrubConfig, SiteConfig,
+        Answer, BackupConfig, ClusterConfig, DiskConfig, DurabilityConfig, ErasureConfig, Hex, LabConfig,
+        LogConfig, Member, MemberConfig, PasswordConfig, ScrubConfig, SiteConfig,
     },
     members::make_identity,
     store::{KeepLog, Store, StoreConfig},
@@ -67,7 +67,9 @@ impl Plan {
         let config = |(number, member): (usize, &MemberConfig)| SiteConfig {
             data: directory.path().join(format!("data-{number}")),
             site: member.site.clone(),
-            member: member.id,
+            member: Some(member.id),
+            name: String::new(),
+            addresses: Vec::new(),
             listen: member.addresses[0].parse().expect("an address"),
             identity: directory.path().join(format!("{}.pem", member.name)),
             metrics: None,
@@ -100,6 +102,7 @@ impl Plan {
                 free_min_mib: 0,
             },
             backup: BackupConfig::default(),
+            erasure: ErasureConfig::default(),
             members: members.clone(),
             lab: LabConfig::default(),
         };
@@ -186,7 +189,18 @@ pub(crate) struct Site {
 
 impl Site {
     pub(crate) fn spawn(config: &Path, data: &Path) -> Site {
-        let mut child = command(config)
+        Site::spawn_command(command(config), data)
+    }
+
+    /// The same, with an invitation in its hand.
+    pub(crate) fn spawn_joining(config: &Path, data: &Path, invitation: &str) -> Site {
+        let mut command = command(config);
+        command.arg("--join").arg(invitation);
+        Site::spawn_command(command, data)
+    }
+
+    fn spawn_command(mut command: Command, data: &Path) -> Site {
+        let mut child = command
             .env("PERSONA_LAB_STDIN", "1")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())

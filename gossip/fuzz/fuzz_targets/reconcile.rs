@@ -61,7 +61,7 @@ impl Cut for Few {
     }
 }
 
-/// The first byte says how long the conversation is in order, and which end the rest goes to.
+// The first byte says how long the conversation is in order, and which end the rest goes to.
 fuzz_target!(|data: &[u8]| {
     let Some((&how, data)) = data.split_first() else {
         return;

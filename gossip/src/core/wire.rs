@@ -172,6 +172,10 @@ pub enum StreamClass {
     Control,
     Push,
     Pull,
+    /// A conversation about what both hold.
+    Repair,
+    /// A whole copy of one's data.
+    Snapshot,
 }
 
 impl StreamClass {
@@ -181,14 +185,22 @@ impl StreamClass {
             StreamClass::Control => 1,
             StreamClass::Push => 2,
             StreamClass::Pull => 3,
+            StreamClass::Repair => 4,
+            StreamClass::Snapshot => 5,
         }
     }
 
     #[must_use]
     pub fn from_byte(byte: u8) -> Option<StreamClass> {
-        [StreamClass::Control, StreamClass::Push, StreamClass::Pull]
-            .into_iter()
-            .find(|class| class.to_byte() == byte)
+        [
+            StreamClass::Control,
+            StreamClass::Push,
+            StreamClass::Pull,
+            StreamClass::Repair,
+            StreamClass::Snapshot,
+        ]
+        .into_iter()
+        .find(|class| class.to_byte() == byte)
     }
 }
 

@@ -6,22 +6,29 @@
 //!
 //! Promise: a frame that no correct peer sends closes its connection, is counted, and does nothing else.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use quinn::{Connection, RecvStream, SendStream, VarInt};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
 use super::Replica;
+use super::driver::Command;
+use super::gate::Gate;
+use super::ground::{Blocking, Chance};
 use super::pull::{self, Serving};
 use super::streams::{self, Control, FrameError, FrameReader, HEADER_BYTES, Queued, Sending, code};
-use super::tls::PinnedKeys;
+use super::talk::TalkError;
+use super::throttle::Throttle;
+use super::tls::Tls;
 use super::traffic::Counters;
+use super::{copy, repair};
+use crate::reconcile::{Purpose, Verdict};
 use crate::{
     ConnectionId, Event, FRAME_BYTES_MAX, MemberId, Message, PullEnd, StreamClass, TRANSACTION_BYTES_MAX,
     Vector,
@@ -47,16 +54,36 @@ const ROUND_TRIP_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub(super) struct Environment {
     pub(super) replica: Arc<dyn Replica>,
-    pub(super) keys: Arc<PinnedKeys>,
+    pub(super) tls: Arc<Tls>,
     pub(super) counters: Arc<Counters>,
     pub(super) arrivals: mpsc::UnboundedSender<Arrival>,
     pub(super) arriving: Arc<Semaphore>,
     /// Whether the core has room for transactions.
-    pub(super) room: watch::Receiver<bool>,
+    pub(super) room: Arc<Gate>,
+    pub(super) chance: Arc<Chance>,
+    pub(super) blocking: Blocking,
     pub(super) serving: Arc<Semaphore>,
+    /// Slots for what is asked of peers beside their logs, for answered conversations, and for given copies.
+    pub(super) asking: Arc<Semaphore>,
+    pub(super) answering: Arc<Semaphore>,
+    pub(super) giving: Arc<Semaphore>,
+    /// Over all given copies.
+    pub(super) throttle: Arc<Throttle>,
+    /// Weak, since a node ends when the last handle to it is dropped.
+    pub(super) commands: mpsc::WeakUnboundedSender<Command>,
     pub(super) next_connection: Arc<AtomicU64>,
     /// Held by every task; when all are gone the node has really stopped.
     pub(super) alive: mpsc::Sender<Infallible>,
+}
+
+impl Environment {
+    /// Tells the driver what must not overtake what the store tells it.
+    pub(super) fn command(&self, command: Command) {
+        if let Some(commands) = self.commands.upgrade() {
+            // Without a driver there is nobody to tell: the node stops.
+            let _ = commands.send(command);
+        }
+    }
 }
 
 /// Something a connection's tasks learned.
@@ -92,7 +119,9 @@ pub(super) struct Link {
     pub(super) dialed: bool,
     control: Sending<Control>,
     push: Sending<Arc<[u8]>>,
-    pulls: HashMap<u64, AbortHandle>,
+    pulls: BTreeMap<u64, AbortHandle>,
+    /// What is asked of this peer beside its log.
+    talks: Vec<AbortHandle>,
     /// No more is taken from a connection that is being closed.
     pub(super) closing: bool,
 }
@@ -114,7 +143,7 @@ impl Link {
     /// Closes when all that was said before has arrived.
     pub(super) fn close(&mut self, reason: String) {
         self.closing = true;
-        self.cancel_pulls();
+        self.cancel_requests();
         self.control.insist(Control::Close {
             code: code::CLOSED,
             reason,
@@ -124,18 +153,13 @@ impl Link {
     /// Closes at once.
     pub(super) fn cut(&mut self, code: VarInt, reason: &str) {
         self.closing = true;
-        self.cancel_pulls();
+        self.cancel_requests();
         self.connection.close(code, reason.as_bytes());
     }
 
     pub(super) fn pull(&mut self, environment: &Environment, id: ConnectionId, pull: u64, vector: Vector) {
         self.pulls.retain(|_, task| !task.is_finished());
-        let peer = Peering {
-            id,
-            member: self.member,
-            connection: self.connection.clone(),
-            environment: environment.clone(),
-        };
+        let peer = self.peering(environment, id);
         self.pulls
             .insert(pull, tokio::spawn(peer.pull(pull, vector)).abort_handle());
     }
@@ -146,9 +170,48 @@ impl Link {
         }
     }
 
-    pub(super) fn cancel_pulls(&mut self) {
-        for (_, task) in self.pulls.drain() {
+    /// Compares what both hold. The outcome is told to the driver, whatever it is.
+    pub(super) fn converse(&mut self, environment: &Environment, id: ConnectionId, purpose: Purpose) {
+        self.talks.retain(|task| !task.is_finished());
+        let peer = self.peering(environment, id);
+        let mut told = Told::failed(&peer, Outcome::Verdict(purpose, None));
+        let talk = async move {
+            match repair::ask(&peer, purpose).await {
+                Ok(verdict) => told.came_to(Outcome::Verdict(purpose, Some(verdict))),
+                Err(error) => peer.failed("reconciliation", &error),
+            }
+        };
+        self.talks.push(tokio::spawn(talk).abort_handle());
+    }
+
+    /// Takes a copy of the peer's data. The outcome is told to the driver, whatever it is.
+    pub(super) fn copy(&mut self, environment: &Environment, id: ConnectionId) {
+        self.talks.retain(|task| !task.is_finished());
+        let peer = self.peering(environment, id);
+        let mut told = Told::failed(&peer, Outcome::Copied(false));
+        let talk = async move {
+            match copy::take(&peer).await {
+                Ok(()) => told.came_to(Outcome::Copied(true)),
+                Err(error) => peer.failed("snapshot", &error),
+            }
+        };
+        self.talks.push(tokio::spawn(talk).abort_handle());
+    }
+
+    /// Ends all that is asked of this peer.
+    pub(super) fn cancel_requests(&mut self) {
+        let pulls = std::mem::take(&mut self.pulls).into_values();
+        for task in pulls.chain(self.talks.drain(..)) {
             task.abort();
+        }
+    }
+
+    fn peering(&self, environment: &Environment, id: ConnectionId) -> Peering {
+        Peering {
+            id,
+            member: self.member,
+            connection: self.connection.clone(),
+            environment: environment.clone(),
         }
     }
 }
@@ -163,7 +226,7 @@ pub(super) fn establish(
 ) -> bool {
     let remote = connection.remote_address();
     // Again, though the handshake looked: the list may have changed meanwhile.
-    let Some((member, public_key)) = environment.keys.member_of(&connection) else {
+    let Some((member, public_key)) = environment.tls.keys.member_of(&connection) else {
         tracing::warn!(%remote, "closed: the peer's key is not listed any more");
         connection.close(code::UNLISTED, b"key not listed");
         return false;
@@ -193,7 +256,8 @@ pub(super) fn establish(
             dialed: expected.is_some(),
             control,
             push,
-            pulls: HashMap::new(),
+            pulls: BTreeMap::new(),
+            talks: Vec::new(),
             closing: false,
         }),
         None,
@@ -204,11 +268,56 @@ pub(super) fn establish(
 
 /// A task's view of its connection.
 #[derive(Clone)]
-struct Peering {
+pub(super) struct Peering {
     id: ConnectionId,
+    pub(super) member: MemberId,
+    pub(super) connection: Connection,
+    pub(super) environment: Environment,
+}
+
+/// Tells the driver what something that was asked of a peer came to. Once, when it is dropped: also when the task that
+/// asks is cancelled.
+struct Told {
     member: MemberId,
-    connection: Connection,
     environment: Environment,
+    outcome: Option<Outcome>,
+}
+
+enum Outcome {
+    Verdict(Purpose, Option<Verdict>),
+    /// Whether it was installed.
+    Copied(bool),
+}
+
+impl Told {
+    /// Until it is known better.
+    fn failed(peer: &Peering, outcome: Outcome) -> Told {
+        Told {
+            member: peer.member,
+            environment: peer.environment.clone(),
+            outcome: Some(outcome),
+        }
+    }
+
+    fn came_to(&mut self, outcome: Outcome) {
+        self.outcome = Some(outcome);
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        let member = self.member;
+        let command = match self.outcome.take() {
+            Some(Outcome::Verdict(purpose, verdict)) => Command::Reconciled {
+                member,
+                purpose,
+                verdict,
+            },
+            Some(Outcome::Copied(installed)) => Command::Copied { member, installed },
+            None => return,
+        };
+        self.environment.command(command);
+    }
 }
 
 /// What the readers of one connection's streams have seen.
@@ -217,18 +326,7 @@ struct Seen {
     classes: AtomicU8,
     /// The first message has gone to the driver. Until then no other stream is read: what is pushed right after
     /// a hello would otherwise overtake it now and then, and be thrown away.
-    greeted: watch::Sender<bool>,
-}
-
-impl Seen {
-    /// False when the connection ends before.
-    async fn wait_for_hello(&self) -> bool {
-        self.greeted
-            .subscribe()
-            .wait_for(|greeted| *greeted)
-            .await
-            .is_ok()
-    }
+    greeted: Gate,
 }
 
 impl Peering {
@@ -236,7 +334,7 @@ impl Peering {
         let counters = &self.environment.counters;
         let seen = Arc::new(Seen {
             classes: AtomicU8::new(0),
-            greeted: watch::Sender::new(false),
+            greeted: Gate::new(false),
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(streams::write_control(
@@ -251,6 +349,8 @@ impl Peering {
         ));
         let reason = loop {
             tokio::select! {
+                biased;
+                Some(_) = tasks.join_next() => {}
                 stream = self.connection.accept_uni() => match stream {
                     Ok(stream) => { tasks.spawn(self.clone().read(stream, Arc::clone(&seen))); }
                     Err(error) => break error,
@@ -259,7 +359,6 @@ impl Peering {
                     Ok((send, receive)) => { tasks.spawn(self.clone().answer(send, receive, Arc::clone(&seen))); }
                     Err(error) => break error,
                 },
-                Some(_) = tasks.join_next() => {}
             }
         };
         tasks.shutdown().await;
@@ -301,7 +400,7 @@ impl Peering {
         };
         let Some(class @ (StreamClass::Control | StreamClass::Push)) = StreamClass::from_byte(byte) else {
             self.environment.counters.streams_declined.increase();
-            frames.decline();
+            frames.decline(code::UNSUPPORTED);
             return;
         };
         let bit = 1 << class.to_byte();
@@ -344,31 +443,27 @@ impl Peering {
                 .await
                 .map_err(|_| Unread::Stopping)?;
             self.tell(News::Message { message, round_trip }, Some(permit));
-            seen.greeted
-                .send_if_modified(|greeted| !std::mem::replace(greeted, true));
+            seen.greeted.set(true);
         }
         Ok(())
     }
 
     async fn read_pushes(&self, frames: &mut FrameReader, seen: &Seen) -> Result<(), Unread> {
-        if !seen.wait_for_hello().await {
-            return Err(Unread::Stopping);
-        }
-        let mut room = self.environment.room.clone();
+        seen.greeted.pass().await;
         while let Some(frame) = frames.next(TRANSACTION_BYTES_MAX).await? {
             self.environment
                 .counters
                 .push_bytes_received
                 .add(frame.len() + HEADER_BYTES);
-            let permit = self.admit(&mut room, frame.len()).await.ok_or(Unread::Stopping)?;
+            let permit = self.admit(frame.len()).await.ok_or(Unread::Stopping)?;
             self.tell(News::Pushed(Arc::from(&frame[..])), Some(permit));
         }
         Ok(())
     }
 
     /// Waits until the core has room, and the way to it too. `None`: the node stops.
-    async fn admit(&self, room: &mut watch::Receiver<bool>, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        room.wait_for(|room| *room).await.ok()?;
+    async fn admit(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        self.environment.room.pass().await;
         let cost = u32::try_from(bytes.clamp(ARRIVAL_BYTES_MIN, ARRIVING_BYTES_MAX)).ok()?;
         Arc::clone(&self.environment.arriving)
             .acquire_many_owned(cost)
@@ -376,26 +471,54 @@ impl Peering {
             .ok()
     }
 
-    /// Reads a two-way stream: a pull to be answered.
-    async fn answer(self, send: SendStream, receive: RecvStream, seen: Arc<Seen>) {
+    /// A conversation or a copy failed, ours or theirs.
+    fn failed(&self, what: &str, error: &TalkError) {
+        self.environment.counters.talks_failed.increase();
+        if error.is_misbehaviour() {
+            self.malformed(error);
+        } else {
+            tracing::warn!(member = %self.member, what, %error, "came to nothing");
+        }
+    }
+
+    /// Reads a two-way stream: something to be answered.
+    async fn answer(self, mut send: SendStream, receive: RecvStream, seen: Arc<Seen>) {
         let mut frames = FrameReader::new(receive);
         let Ok(Some(byte)) = frames.byte().await else {
             return;
         };
-        if StreamClass::from_byte(byte) != Some(StreamClass::Pull) {
-            self.environment.counters.streams_declined.increase();
-            frames.decline();
-            let mut send = send;
-            // An error means that the stream is over already.
-            let _ = send.reset(code::UNSUPPORTED);
-            return;
+        let class = StreamClass::from_byte(byte);
+        match class {
+            Some(StreamClass::Pull) => {
+                seen.greeted.pass().await;
+                self.answer_pull(frames, send).await;
+            }
+            Some(StreamClass::Repair) => {
+                seen.greeted.pass().await;
+                if let Err(error) = repair::answer(&self, frames, send).await {
+                    self.failed("answered reconciliation", &error);
+                }
+            }
+            Some(StreamClass::Snapshot) => {
+                seen.greeted.pass().await;
+                if let Err(error) = copy::give(&self, frames, send).await {
+                    self.failed("given snapshot", &error);
+                }
+            }
+            Some(StreamClass::Control | StreamClass::Push) | None => {
+                self.environment.counters.streams_declined.increase();
+                frames.decline(code::UNSUPPORTED);
+                // An error means that the stream is over already.
+                let _ = send.reset(code::UNSUPPORTED);
+            }
         }
-        if !seen.wait_for_hello().await {
-            return;
-        }
+    }
+
+    async fn answer_pull(&self, frames: FrameReader, send: SendStream) {
         let serving = Serving {
             replica: Arc::clone(&self.environment.replica),
             slots: Arc::clone(&self.environment.serving),
+            blocking: self.environment.blocking,
             counters: Arc::clone(&self.environment.counters),
             alive: self.environment.alive.clone(),
         };
@@ -408,7 +531,6 @@ impl Peering {
 
     /// Pulls from the peer until the answer ends.
     async fn pull(self, pull: u64, vector: Vector) {
-        let mut room = self.environment.room.clone();
         let failed = || {
             let end = Some(PullEnd::Failed);
             self.tell(
@@ -427,7 +549,7 @@ impl Peering {
             match asking.next(&self.environment.counters).await {
                 Ok(Some(piece)) => {
                     let bytes = piece.transactions.iter().map(|bytes| bytes.len()).sum();
-                    let Some(permit) = self.admit(&mut room, bytes).await else {
+                    let Some(permit) = self.admit(bytes).await else {
                         return;
                     };
                     let news = News::Pulled {

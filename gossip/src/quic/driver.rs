@@ -4,19 +4,21 @@
 //! store and one write per peer carry many transactions, and with no load each goes at once. It sleeps until
 //! the core's deadline; nothing is polled.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use quinn::{ClientConfig, Endpoint};
+use quinn::{Endpoint, ServerConfig, TransportConfig};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::connection::{Arrival, Environment, Link, News};
+use super::gate::Gate;
 use super::streams::code;
 use super::{Intake, MemberConfig, NodeStatus, dial, pinned};
+use crate::reconcile::{Purpose, Verdict};
 use crate::{
     Config, ConnectionId, Dot, Event, Gossip, Input, MemberId, Now, Output, Peer, PeerState, Tip, Vector,
     Writer,
@@ -28,6 +30,8 @@ pub const WAITERS_MAX: usize = 65_536;
 const CONNECTIONS_PER_MEMBER_MAX: usize = 4;
 /// Inputs between two rounds of outputs.
 const BURST_MAX: usize = 256;
+/// Operators who may wait for conversations at once; more are told of none.
+const INQUIRERS_MAX: usize = 16;
 /// A new picture is published at most this often.
 const STATUS_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -68,6 +72,28 @@ pub(super) enum Command {
     Rejected(Vec<Dot>),
     Members(Vec<MemberConfig>),
     Wait(Waiter),
+    Reconciled {
+        member: MemberId,
+        purpose: Purpose,
+        verdict: Option<Verdict>,
+    },
+    /// A snapshot was taken, or not.
+    Copied {
+        member: MemberId,
+        installed: bool,
+    },
+    Serving {
+        member: MemberId,
+        cut: Vector,
+    },
+    ReconcileNow {
+        member: Option<MemberId>,
+        purpose: Purpose,
+        /// Hears whom it concerns.
+        asked: oneshot::Sender<BTreeSet<MemberId>>,
+        /// Hears each outcome, and is dropped after the last.
+        verdicts: mpsc::UnboundedSender<(MemberId, Option<Verdict>)>,
+    },
     Stop,
 }
 
@@ -82,16 +108,25 @@ pub(super) struct Waiter {
     pub(super) reply: oneshot::Sender<Durability>,
 }
 
+/// Somebody who asked for conversations and waits for their outcomes.
+struct Inquirer {
+    purpose: Purpose,
+    /// With whom; and whether that has begun, for one that ran before does not count.
+    open: BTreeMap<MemberId, bool>,
+    verdicts: mpsc::UnboundedSender<(MemberId, Option<Verdict>)>,
+}
+
 /// What a driver is made of.
 pub(super) struct Parts {
     pub(super) endpoint: Endpoint,
-    pub(super) client: ClientConfig,
+    pub(super) transport: Arc<TransportConfig>,
+    pub(super) server: ServerConfig,
     pub(super) environment: Environment,
     pub(super) commands: mpsc::UnboundedReceiver<Command>,
     pub(super) arrivals: mpsc::UnboundedReceiver<Arrival>,
     pub(super) intake: Arc<Intake>,
     pub(super) ready: Arc<AtomicBool>,
-    pub(super) room: watch::Sender<bool>,
+    pub(super) wall_ms: Arc<dyn Fn() -> u64 + Send + Sync>,
     pub(super) status: watch::Sender<Arc<NodeStatus>>,
     pub(super) config: Config,
     pub(super) vector: Vector,
@@ -105,18 +140,23 @@ pub(super) struct Driver {
     held_bytes_max: usize,
     began: Instant,
     endpoint: Endpoint,
-    client: ClientConfig,
+    transport: Arc<TransportConfig>,
+    server: ServerConfig,
     environment: Environment,
     commands: mpsc::UnboundedReceiver<Command>,
     arrivals: mpsc::UnboundedReceiver<Arrival>,
     intake: Arc<Intake>,
     ready: Arc<AtomicBool>,
-    room: watch::Sender<bool>,
+    wall_ms: Arc<dyn Fn() -> u64 + Send + Sync>,
+    room: Arc<Gate>,
     status: watch::Sender<Arc<NodeStatus>>,
     published: Option<Instant>,
     members: BTreeMap<MemberId, Known>,
     links: BTreeMap<ConnectionId, Link>,
+    /// Whose connections ended since the core was last heard.
+    departed: BTreeMap<ConnectionId, MemberId>,
     waiters: Vec<Waiter>,
+    inquirers: Vec<Inquirer>,
     /// Something happened that may concern the waiters.
     moved: bool,
     /// Something happened that the published picture does not show.
@@ -142,25 +182,34 @@ impl Driver {
     pub(super) fn new(parts: Parts) -> Self {
         let began = Instant::now();
         let peers = peers_of(&parts.members);
+        let now = Now {
+            at: Duration::ZERO,
+            wall_ms: (parts.wall_ms)(),
+        };
         let (own, held_bytes_max) = (parts.config.member, parts.config.limits.held_bytes_max);
+        let room = Arc::clone(&parts.environment.room);
         let mut driver = Self {
-            gossip: Gossip::new(now_since(began), parts.config, parts.vector, parts.trimmed, peers),
+            gossip: Gossip::new(now, parts.config, parts.vector, parts.trimmed, peers),
             own,
             held_bytes_max,
             began,
             endpoint: parts.endpoint,
-            client: parts.client,
-            environment: parts.environment,
+            transport: parts.transport,
+            server: parts.server,
             commands: parts.commands,
             arrivals: parts.arrivals,
+            environment: parts.environment,
             intake: parts.intake,
             ready: parts.ready,
-            room: parts.room,
+            room,
+            wall_ms: parts.wall_ms,
             status: parts.status,
             published: None,
             members: BTreeMap::new(),
             links: BTreeMap::new(),
+            departed: BTreeMap::new(),
             waiters: Vec::new(),
+            inquirers: Vec::new(),
             moved: false,
             unpublished: true,
             stopping: false,
@@ -170,7 +219,11 @@ impl Driver {
     }
 
     pub(super) async fn run(mut self) {
-        let listener = tokio::spawn(dial::listen(self.endpoint.clone(), self.environment.clone()));
+        let listener = tokio::spawn(dial::listen(
+            self.endpoint.clone(),
+            self.server.clone(),
+            self.environment.clone(),
+        ));
         let timer = tokio::time::sleep_until(self.began);
         tokio::pin!(timer);
         while !self.stopping {
@@ -217,8 +270,12 @@ impl Driver {
         }
     }
 
+    /// The only clocks: the monotonic one from the driver's beginning, and the wall's.
     fn now(&self) -> Now {
-        now_since(self.began)
+        Now {
+            at: self.began.elapsed(),
+            wall_ms: (self.wall_ms)(),
+        }
     }
 
     fn feed(&mut self, input: Input) {
@@ -273,6 +330,30 @@ impl Driver {
                     let _ = waiter.reply.send(Durability::Degraded { sites });
                 }
             }
+            Command::Reconciled {
+                member,
+                purpose,
+                verdict,
+            } => {
+                self.answer_inquirers(member, purpose, verdict.as_ref());
+                self.environment.replica.looked(member, purpose, verdict.as_ref());
+                self.feed(Input::Reconciled {
+                    member,
+                    purpose,
+                    verdict,
+                });
+            }
+            Command::Copied { member, installed } => {
+                self.moved = true;
+                self.feed(Input::SnapshotEnded { member, installed });
+            }
+            Command::Serving { member, cut } => self.feed(Input::Serving { member, cut }),
+            Command::ReconcileNow {
+                member,
+                purpose,
+                asked,
+                verdicts,
+            } => self.inquire(member, purpose, asked, verdicts),
             Command::Stop => self.stopping = true,
         }
     }
@@ -284,10 +365,12 @@ impl Driver {
             News::Connected(link) => self.connected(connection, link),
             News::Disconnected { reason } => {
                 if let Some(mut link) = self.links.remove(&connection) {
-                    link.cancel_pulls();
+                    link.cancel_requests();
+                    self.departed.insert(connection, link.member);
                     let remote = link.connection.remote_address();
                     tracing::info!(member = %link.member, %remote, %reason, "disconnected");
                     self.count_living(link.member);
+                    self.give_up_asking(link.member);
                     self.moved = true;
                     self.feed(Input::Disconnected { connection });
                 }
@@ -384,16 +467,118 @@ impl Driver {
                 }
                 Output::Event(event) => self.tell(event),
                 Output::Settled(settled) => self.environment.replica.settled(settled),
-                Output::Reconcile { .. } | Output::Snapshot { .. } => {}
+                Output::Reconcile { connection, purpose } => self.converse(connection, purpose),
+                Output::Snapshot { connection } => match self.links.get_mut(&connection) {
+                    Some(link) => link.copy(&self.environment, connection),
+                    None => {
+                        if let Some(member) = self.departed.get(&connection).copied() {
+                            let installed = false;
+                            self.feed(Input::SnapshotEnded { member, installed });
+                        }
+                    }
+                },
             }
         }
+        self.departed.clear();
         if !deliveries.is_empty() {
             self.environment.replica.deliver(deliveries);
         }
-        let room = self.gossip.held_bytes() <= self.held_bytes_max;
-        self.room
-            .send_if_modified(|was| std::mem::replace(was, room) != room);
+        self.room.set(self.gossip.held_bytes() <= self.held_bytes_max);
         self.ready.store(self.gossip.is_ready(), Ordering::Release);
+    }
+
+    fn converse(&mut self, connection: ConnectionId, purpose: Purpose) {
+        let Some(link) = self.links.get_mut(&connection) else {
+            if let Some(member) = self.departed.get(&connection).copied() {
+                self.answer_inquirers(member, purpose, None);
+                self.feed(Input::Reconciled {
+                    member,
+                    purpose,
+                    verdict: None,
+                });
+            }
+            return;
+        };
+        link.converse(&self.environment, connection, purpose);
+        let member = link.member;
+        for inquirer in self
+            .inquirers
+            .iter_mut()
+            .filter(|inquirer| inquirer.purpose == purpose)
+        {
+            inquirer.open.entry(member).and_modify(|begun| *begun = true);
+        }
+    }
+
+    /// Asks the core for conversations, and remembers who wants to know of their outcomes.
+    fn inquire(
+        &mut self,
+        member: Option<MemberId>,
+        purpose: Purpose,
+        asked: oneshot::Sender<BTreeSet<MemberId>>,
+        verdicts: mpsc::UnboundedSender<(MemberId, Option<Verdict>)>,
+    ) {
+        let is_active = |id: &MemberId| {
+            let known = self.members.get(id);
+            known.is_some_and(|known| known.config.peer.state == PeerState::Active)
+        };
+        let connected = self
+            .links
+            .values()
+            .filter(|link| !link.closing)
+            .map(|link| link.member);
+        let whom: BTreeSet<MemberId> = connected
+            .filter(|id| member.map_or_else(|| is_active(id), |member| member == *id))
+            .collect();
+        let open = whom.iter().map(|member| (*member, false)).collect();
+        self.inquirers.retain(|inquirer| !inquirer.verdicts.is_closed());
+        if !whom.is_empty() && self.inquirers.len() < INQUIRERS_MAX {
+            self.inquirers.push(Inquirer {
+                purpose,
+                open,
+                verdicts,
+            });
+            self.feed(Input::ReconcileNow { member, purpose });
+        }
+        // Whoever does not wait any more needs no answer.
+        let _ = asked.send(whom);
+    }
+
+    /// A connection ended. If it was the last one, a conversation that has not begun will not.
+    fn give_up_asking(&mut self, member: MemberId) {
+        if self
+            .links
+            .values()
+            .any(|link| link.member == member && !link.closing)
+        {
+            return;
+        }
+        for inquirer in &mut self.inquirers {
+            if inquirer.open.get(&member) == Some(&false) {
+                inquirer.open.remove(&member);
+                let _ = inquirer.verdicts.send((member, None));
+            }
+        }
+        self.inquirers.retain(|inquirer| !inquirer.open.is_empty());
+    }
+
+    fn answer_inquirers(&mut self, member: MemberId, purpose: Purpose, verdict: Option<&Verdict>) {
+        for inquirer in self
+            .inquirers
+            .iter_mut()
+            .filter(|inquirer| inquirer.purpose == purpose)
+        {
+            // A departed peer's conversation never began; one that failed is an outcome too.
+            if inquirer
+                .open
+                .get(&member)
+                .is_some_and(|begun| *begun || verdict.is_none())
+            {
+                inquirer.open.remove(&member);
+                let _ = inquirer.verdicts.send((member, verdict.cloned()));
+            }
+        }
+        self.inquirers.retain(|inquirer| !inquirer.open.is_empty());
     }
 
     fn tell(&self, event: Event) {
@@ -473,7 +658,7 @@ impl Driver {
                 self.environment.counters.closes.increase();
             }
         }
-        self.environment.keys.replace(keys);
+        self.environment.tls.keys.replace(keys);
         let peers = peers_of(&members);
         self.know(members);
         self.moved = true;
@@ -485,7 +670,8 @@ impl Driver {
         let mut before = std::mem::take(&mut self.members);
         for config in members {
             let id = config.peer.id;
-            if id == self.own || config.peer.state > PeerState::Leaving {
+            // Who left in good order has nothing to hand over that it did not.
+            if id == self.own || matches!(config.peer.state, PeerState::Left | PeerState::Banned) {
                 continue;
             }
             let same = before.remove(&id).filter(|known| known.config == config);
@@ -493,7 +679,7 @@ impl Driver {
                 let (living, watched) = watch::channel(0);
                 let dialer = tokio::spawn(dial::dial_forever(
                     self.endpoint.clone(),
-                    self.client.clone(),
+                    Arc::clone(&self.transport),
                     config.clone(),
                     watched,
                     self.environment.clone(),
@@ -526,13 +712,4 @@ impl Driver {
 
 fn peers_of(members: &[MemberConfig]) -> Vec<Peer> {
     members.iter().map(|member| member.peer.clone()).collect()
-}
-
-/// The only clocks: the monotonic one from the driver's beginning, and the wall's.
-fn now_since(began: Instant) -> Now {
-    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Now {
-        at: began.elapsed(),
-        wall_ms: u64::try_from(wall.as_millis()).unwrap_or(u64::MAX),
-    }
 }

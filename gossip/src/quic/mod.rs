@@ -13,132 +13,51 @@
 )]
 
 mod connection;
+mod copy;
 mod dial;
 mod driver;
+mod enrol;
+mod gate;
+mod ground;
 mod pull;
+mod repair;
+mod replica;
 #[cfg(feature = "shaped")]
 mod shaped;
 mod socket;
 mod streams;
+mod talk;
+mod throttle;
 mod tls;
 mod traffic;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use quinn::{
-    Endpoint, EndpointConfig, IdleTimeout, Runtime, ServerConfig, TokioRuntime, TransportConfig, VarInt,
-};
+use quinn::{Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt};
 use serde::Serialize;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use self::connection::Environment;
 use self::driver::{Command, Driver, Waiter};
 pub use self::driver::{Durability, WAITERS_MAX};
+pub use self::enrol::{ENROL_ANSWER_BYTES_MAX, ENROL_REQUEST_BYTES_MAX, EnrolError, enrol};
+use self::gate::Gate;
+use self::ground::Chance;
+pub use self::ground::{Blocking, Ground};
+pub use self::replica::{LogChunk, ReadLogError, Replica};
 #[cfg(feature = "shaped")]
 pub use self::shaped::{Casualties, DELAYED_BYTES_MAX, DELAYED_COUNT_MAX, Link, Shape};
-pub use self::tls::{ALPN, Identity, IdentityError, fingerprint};
-use self::tls::{PinnedKeys, Tls};
+use self::throttle::Throttle;
+use self::tls::Tls;
+pub use self::tls::{ALPN, ENROL_ALPN, Identity, IdentityError, fingerprint};
 pub use self::traffic::Traffic;
-use crate::reconcile::{Cut, CutError, Part, Purpose};
-use crate::snapshot::{self, SnapshotError};
-use crate::{Config, Dot, Event, MemberId, Peer, Received, Status, Tip, Vector, Writer};
-
-/// What the driver needs from the store. Called from the driver's own task: nothing here may block but
-/// [`Replica::read_log`], which is called where it may.
-pub trait Replica: Send + Sync + 'static {
-    /// Queues transactions for the committer, in this order. They are causal, whole, and each follows what was
-    /// delivered before. The driver bounds what is under way by what the core holds.
-    fn deliver(&self, transactions: Vec<Received>);
-
-    /// Reads the log in this replica's own commit order: what `beyond` does not cover, from `position` on
-    /// (none: the beginning), about `bytes_max` bytes of it and at least one transaction if there is one.
-    ///
-    /// # Errors
-    /// When the log could not be read; the peer asks again, or asks another.
-    fn read_log(
-        &self,
-        beyond: &Vector,
-        position: Option<u64>,
-        bytes_max: usize,
-    ) -> Result<LogChunk, ReadLogError>;
-
-    /// Everything up to this vector is at all members: its log entries may go.
-    fn trim(&self, stable: Vector);
-
-    /// What is committed now, at least all that was reported by [`Node::committed`]. Asked for only after the
-    /// queue of reports overflowed.
-    fn vector(&self) -> Vector;
-
-    /// Something that an operator or the site should know.
-    fn event(&self, event: Event);
-
-    /// Everything up to this vector is at all members, and nothing concurrent with it is on its way.
-    fn settled(&self, _settled: Vector) {}
-
-    /// Pins a cut for as long as `talk` runs, on a thread that may block.
-    ///
-    /// # Errors
-    /// When nothing can be pinned now.
-    fn with_cut(&self, _talk: &mut dyn FnMut(&dyn Cut)) -> Result<(), CutError> {
-        Err(CutError("not offered".to_owned()))
-    }
-
-    /// Takes a part of a conversation with `from`; blocks until there is room for more.
-    ///
-    /// # Errors
-    /// When it cannot be kept; the conversation ends, and no later part of it may be delivered.
-    fn take_part(&self, _from: MemberId, _purpose: Purpose, _part: Part) -> Result<(), CutError> {
-        Err(CutError("not offered".to_owned()))
-    }
-
-    /// A checkpoint to be copied by a peer: the one that is kept for it, or a new one. Blocks.
-    ///
-    /// # Errors
-    /// When none can be made.
-    fn snapshot_source(&self, _for_member: MemberId) -> Result<Arc<dyn snapshot::Source>, SnapshotError> {
-        Err(SnapshotError("not offered".to_owned()))
-    }
-
-    /// Where a copy of a peer's data is kept while it comes.
-    ///
-    /// # Errors
-    /// When it cannot be kept.
-    fn snapshot_sink(&self) -> Result<Box<dyn snapshot::Sink>, SnapshotError> {
-        Err(SnapshotError("not offered".to_owned()))
-    }
-
-    /// The finished copy replaces all that is here. Blocks until the replica runs on it.
-    ///
-    /// # Errors
-    /// When this replica has written something since, or the copy does not open.
-    fn install_snapshot(&self) -> Result<(), SnapshotError> {
-        Err(SnapshotError("not offered".to_owned()))
-    }
-}
-
-/// A piece of the log.
-#[derive(Debug, Clone)]
-pub enum LogChunk {
-    /// Transactions as their writers made them.
-    Transactions {
-        /// In commit order.
-        transactions: Vec<Arc<[u8]>>,
-        /// Where to go on reading; none at the end.
-        next: Option<u64>,
-    },
-    /// Some of what is asked for is not in the log any more.
-    Trimmed,
-}
-
-/// The log could not be read.
-#[derive(Debug, thiserror::Error)]
-#[error("the log could not be read: {0}")]
-pub struct ReadLogError(pub String);
+use crate::reconcile::{Purpose, Verdict};
+use crate::{Config, Dot, MemberId, Peer, PeerState, Status, Tip, Vector, Writer};
 
 /// A member, and how to reach and recognise it.
 #[derive(Debug, Clone, PartialEq)]
@@ -161,6 +80,10 @@ pub struct NodeConfig {
     pub core: Config,
     /// All members; this one may be among them.
     pub members: Vec<MemberConfig>,
+    /// What it stands on; the default is this machine.
+    pub ground: Ground,
+    /// How fast snapshots are given, all together; see [`SNAPSHOT_BYTES_PER_SECOND`].
+    pub snapshot_bytes_per_second: u64,
     /// A laboratory's network; none for the real one.
     #[cfg(feature = "shaped")]
     pub shape: Option<Arc<Shape>>,
@@ -202,6 +125,7 @@ pub struct Node {
 }
 
 struct Shared {
+    tls: Arc<Tls>,
     commands: mpsc::UnboundedSender<Command>,
     intake: Arc<Intake>,
     status: watch::Receiver<Arc<NodeStatus>>,
@@ -224,6 +148,11 @@ const INTAKE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// What a reported entry or transaction costs beside its bytes.
 const INTAKE_ITEM_BYTES: usize = 64;
 
+/// How long [`Node::reconcile_now`] waits for all whom it concerns: ten conversations of a minute each, and some rest.
+pub const RECONCILE_NOW_MAX: Duration = Duration::from_secs(15 * 60);
+/// How fast snapshots are usually given: half of what a 1 Gbit/s link takes.
+pub const SNAPSHOT_BYTES_PER_SECOND: u64 = 64 * 1024 * 1024;
+
 /// How long [`Node::shutdown`] waits for the tasks.
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -238,60 +167,70 @@ impl Node {
         trimmed: Vector,
         replica: Arc<dyn Replica>,
     ) -> Result<Node, NodeError> {
-        let keys = Arc::new(PinnedKeys::default());
-        keys.replace(pinned(&config.members));
-        let tls = Tls::new(&config.identity, &keys).map_err(NodeError::Tls)?;
+        let tls = Arc::new(Tls::new(&config.identity));
+        tls.keys.replace(pinned(&config.members));
         let transport = Arc::new(transport());
-        let mut server = ServerConfig::with_crypto(tls.server);
+        let mut server = ServerConfig::with_crypto(tls.admitting().map_err(NodeError::Tls)?);
         server.transport_config(Arc::clone(&transport));
-        let mut client = quinn::ClientConfig::new(tls.client);
-        client.transport_config(transport);
 
         let (alive, stopped) = mpsc::channel(1);
-        let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime);
-        let socket = std::net::UdpSocket::bind(config.listen)
-            .and_then(|socket| runtime.wrap_udp_socket(socket))
-            .map(|socket| socket::Tracked::wrap(socket, alive.clone()))
-            .map_err(|source| NodeError::Listen {
-                address: config.listen,
-                source,
-            })?;
+        let ground = config.ground;
+        let chance = Arc::new(Chance::new(ground.seed));
+        let socket = match ground.socket {
+            Some(socket) => socket,
+            None => std::net::UdpSocket::bind(config.listen)
+                .and_then(|socket| ground.runtime.wrap_udp_socket(socket))
+                .map_err(|source| NodeError::Listen {
+                    address: config.listen,
+                    source,
+                })?,
+        };
+        let socket = socket::Tracked::wrap(socket, alive.clone());
         #[cfg(feature = "shaped")]
         let socket = match config.shape {
             None => socket,
             Some(shape) => Arc::new(shaped::Shaped::new(socket, shape).map_err(NodeError::Endpoint)?),
         };
-        let endpoint_config = EndpointConfig::new(Arc::new(config.identity.reset_key()));
-        let endpoint = Endpoint::new_with_abstract_socket(endpoint_config, Some(server), socket, runtime)
-            .map_err(NodeError::Endpoint)?;
+        let mut endpoint_config = EndpointConfig::new(Arc::new(config.identity.reset_key()));
+        endpoint_config.rng_seed(Some(chance.bytes()));
+        let endpoint =
+            Endpoint::new_with_abstract_socket(endpoint_config, Some(server.clone()), socket, ground.runtime)
+                .map_err(NodeError::Endpoint)?;
         let local_address = endpoint.local_addr().map_err(NodeError::Endpoint)?;
 
         let (commands, command_queue) = mpsc::unbounded_channel();
         let (arrivals, arrival_queue) = mpsc::unbounded_channel();
-        let (room, room_watch) = watch::channel(true);
         let (status_sender, status) = watch::channel(Arc::default());
         let intake = Arc::new(Intake::default());
         let ready = Arc::new(AtomicBool::new(false));
         let environment = Environment {
             replica,
-            keys,
+            tls: Arc::clone(&tls),
             counters: Arc::default(),
             arrivals,
             arriving: Arc::new(Semaphore::new(connection::ARRIVING_BYTES_MAX)),
-            room: room_watch,
+            room: Arc::new(Gate::new(true)),
+            chance,
+            blocking: ground.blocking,
             serving: Arc::new(Semaphore::new(pull::SERVED_MAX)),
+            asking: Arc::new(Semaphore::new(repair::ASKED_MAX)),
+            answering: Arc::new(Semaphore::new(repair::ANSWERED_MAX)),
+            giving: Arc::new(Semaphore::new(copy::GIVEN_MAX)),
+            throttle: Arc::new(Throttle::new(config.snapshot_bytes_per_second)),
+            commands: commands.downgrade(),
             next_connection: Arc::default(),
             alive,
         };
         let driver = Driver::new(driver::Parts {
             endpoint,
-            client,
+            transport,
+            server,
             environment,
             commands: command_queue,
             arrivals: arrival_queue,
             intake: Arc::clone(&intake),
             ready: Arc::clone(&ready),
-            room,
+            wall_ms: ground.wall_ms,
             status: status_sender,
             config: config.core,
             vector,
@@ -300,6 +239,7 @@ impl Node {
         });
         tokio::spawn(driver.run());
         let shared = Shared {
+            tls,
             commands,
             intake,
             status,
@@ -388,6 +328,46 @@ impl Node {
         )
     }
 
+    /// From the next connection on, in both directions, this key is shown; those that stand go on. Who is asked to list
+    /// it must have done so before.
+    pub fn set_identity(&self, identity: Identity) {
+        self.shared.tls.present(identity);
+    }
+
+    /// Compares what this replica holds with what `member` holds, or with each active member that is connected, as
+    /// soon as the core lets it. `None` beside a member: it is not connected, or the conversation failed, or there was
+    /// none within [`RECONCILE_NOW_MAX`].
+    pub async fn reconcile_now(
+        &self,
+        member: Option<MemberId>,
+        purpose: Purpose,
+    ) -> Vec<(MemberId, Option<Verdict>)> {
+        let (asked, whom) = oneshot::channel();
+        let (verdicts, mut found) = mpsc::unbounded_channel();
+        self.command(Command::ReconcileNow {
+            member,
+            purpose,
+            asked,
+            verdicts,
+        });
+        // An error means that the node has stopped.
+        let whom: BTreeSet<MemberId> = whom.await.unwrap_or_default();
+        let mut outcome: BTreeMap<MemberId, Option<Verdict>> = member
+            .into_iter()
+            .chain(whom)
+            .map(|member| (member, None))
+            .collect();
+        let collect = async {
+            while let Some((member, verdict)) = found.recv().await {
+                outcome.insert(member, verdict);
+            }
+        };
+        if tokio::time::timeout(RECONCILE_NOW_MAX, collect).await.is_err() {
+            tracing::warn!("some reconciliations that were asked for have not ended in time");
+        }
+        outcome.into_iter().collect()
+    }
+
     async fn wait(&self, dots: Vec<Dot>, sites: usize, patient: bool, timeout: Duration) -> Durability {
         let (reply, answer) = oneshot::channel();
         let reached = Arc::new(AtomicUsize::new(0));
@@ -444,6 +424,7 @@ impl Node {
 fn pinned(members: &[MemberConfig]) -> BTreeMap<Vec<u8>, MemberId> {
     members
         .iter()
+        .filter(|member| member.peer.state != PeerState::Banned)
         .flat_map(|member| member.keys.iter().map(|key| (key.clone(), member.peer.id)))
         .collect()
 }
@@ -474,8 +455,9 @@ fn transport() -> TransportConfig {
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
         .send_window(SEND_WINDOW_BYTES)
-        // Within one priority there is one stream, or several pulls: better one done than all half done.
-        .send_fairness(false)
+        // Without it quinn finishes a stream that it has begun, whatever the priorities: a long pull over a slow
+        // link would silence the control stream until it is done.
+        .send_fairness(true)
         .max_concurrent_uni_streams(VarInt::from_u32(UNI_STREAMS_MAX))
         .max_concurrent_bidi_streams(VarInt::from_u32(BI_STREAMS_MAX))
         // 1200 bytes pass everywhere; a larger datagram that stops passing one day would cost seconds.

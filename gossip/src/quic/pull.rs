@@ -12,6 +12,7 @@ use std::sync::Arc;
 use quinn::{Connection, SendStream};
 use tokio::sync::{Semaphore, mpsc};
 
+use super::ground::Blocking;
 use super::streams::{self, FrameError, FrameReader, HEADER_BYTES};
 use super::traffic::Counters;
 use super::{LogChunk, Replica};
@@ -54,7 +55,7 @@ pub(super) struct Asking {
 /// Opens a pull's stream and sends the request. `None`: the connection is gone.
 pub(super) async fn ask(connection: &Connection, vector: Vector) -> Option<Asking> {
     let (mut send, receive) = connection.open_bi().await.ok()?;
-    streams::as_pull(&send);
+    streams::prioritise(&send, StreamClass::Pull);
     let mut request = vec![StreamClass::Pull.to_byte()];
     request.extend(PullRequest { vector }.to_frame());
     send.write_all(&request).await.ok()?;
@@ -107,6 +108,7 @@ impl Asking {
 pub(super) struct Serving {
     pub(super) replica: Arc<dyn Replica>,
     pub(super) slots: Arc<Semaphore>,
+    pub(super) blocking: Blocking,
     pub(super) counters: Arc<Counters>,
     /// Goes along with each read, which outlives a task that is cancelled.
     pub(super) alive: mpsc::Sender<Infallible>,
@@ -115,7 +117,7 @@ pub(super) struct Serving {
 impl Serving {
     /// Answers one pull, whose class byte has been read.
     pub(super) async fn serve(self, mut frames: FrameReader, mut send: SendStream) -> Result<(), PullError> {
-        streams::as_pull(&send);
+        streams::prioritise(&send, StreamClass::Pull);
         let frame = frames.next(FRAME_BYTES_MAX).await?.ok_or(FrameError::Truncated)?;
         let PullRequest { vector } = PullRequest::decode(&frame).map_err(PullError::Request)?;
         let vector = Arc::new(vector);
@@ -156,19 +158,17 @@ impl Serving {
     async fn read(&self, vector: Arc<Vector>, position: Option<u64>) -> Option<LogChunk> {
         let slot = Arc::clone(&self.slots).acquire_owned().await.ok()?;
         let (replica, alive) = (Arc::clone(&self.replica), self.alive.clone());
-        let read = tokio::task::spawn_blocking(move || {
+        let read = self.blocking.run(move || {
             let chunk = replica.read_log(&vector, position, CHUNK_BYTES_MAX);
             drop((replica, alive, slot));
             chunk
         });
-        match read.await {
-            Ok(Ok(chunk)) => Some(chunk),
-            Ok(Err(error)) => {
+        match read.await? {
+            Ok(chunk) => Some(chunk),
+            Err(error) => {
                 tracing::warn!(%error, "the log could not be read for a peer");
                 None
             }
-            // It panicked, which was reported where it happened, or the runtime stops.
-            Err(_) => None,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Streams and frames: how messages and transactions lie on a QUIC connection.
 //!
 //! A stream's first byte is its class. Each side opens one `control` and one `push` stream, both one-way, and a
-//! two-way stream per pull. Behind the class come frames: a length (u32, little-endian), then that many bytes:
+//! two-way stream per pull, reconciliation or snapshot. Behind the class come frames: a length (u32, little-endian), then that many bytes:
 //! a message, a transaction as its writer made it, or a piece of a pull.
 //!
 //! Promise: no more than a frame and one chunk is held per stream that is read, whatever length a peer claims;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
 use quinn::{Connection, RecvStream, SendStream, VarInt};
 use tokio::sync::mpsc;
 
@@ -19,12 +19,15 @@ use super::traffic::Counters;
 use crate::core::wire::frame_length;
 use crate::{StreamClass, WireError};
 
-/// Acks and vectors are small and everybody waits for them; a pull is the opposite.
+/// Acks and vectors are small and everybody waits for them; a pull is the opposite; and what goes on in the background
+/// takes what the others leave.
 fn priority(class: StreamClass) -> i32 {
     match class {
         StreamClass::Control => 2,
         StreamClass::Push => 1,
         StreamClass::Pull => 0,
+        StreamClass::Repair => -1,
+        StreamClass::Snapshot => -2,
     }
 }
 
@@ -44,6 +47,10 @@ pub(super) mod code {
     pub(in crate::quic) const UNLISTED: VarInt = VarInt::from_u32(4);
     /// The peer reads too slowly for its control stream.
     pub(in crate::quic) const SLOW: VarInt = VarInt::from_u32(5);
+    /// So many of these are answered already; ask again later, or another.
+    pub(in crate::quic) const BUSY: VarInt = VarInt::from_u32(6);
+    /// A conversation or a transfer failed at the far end.
+    pub(in crate::quic) const FAILED: VarInt = VarInt::from_u32(7);
 }
 
 /// What is read at once from a stream.
@@ -129,9 +136,9 @@ impl FrameReader {
     }
 
     /// Says that nothing more is wanted from this stream.
-    pub(super) fn decline(&mut self) {
+    pub(super) fn decline(&mut self, code: VarInt) {
         // An error means that the stream is over already.
-        let _ = self.stream.stop(code::UNSUPPORTED);
+        let _ = self.stream.stop(code);
     }
 
     async fn fill(&mut self) -> Result<bool, FrameError> {
@@ -146,11 +153,11 @@ impl FrameReader {
 }
 
 /// Appends one frame.
-pub(super) fn put_frame(buffer: &mut Vec<u8>, content: &[u8]) {
+pub(super) fn put_frame(buffer: &mut impl BufMut, content: &[u8]) {
     // Contents are capped far below 4 GiB by the makers of frames.
     let length = u32::try_from(content.len()).unwrap_or(u32::MAX);
-    buffer.extend_from_slice(&length.to_le_bytes());
-    buffer.extend_from_slice(content);
+    buffer.put_u32_le(length);
+    buffer.put_slice(content);
 }
 
 /// What a control stream's writer is given.
@@ -234,10 +241,10 @@ async fn open(connection: &Connection, class: StreamClass) -> Option<SendStream>
     Some(stream)
 }
 
-/// Sets the priority of a pull's stream.
-pub(super) fn as_pull(stream: &SendStream) {
+/// Gives a two-way stream the priority of its class.
+pub(super) fn prioritise(stream: &SendStream, class: StreamClass) {
     // An error means that the stream is over already, which the next write tells.
-    let _ = stream.set_priority(priority(StreamClass::Pull));
+    let _ = stream.set_priority(priority(class));
 }
 
 /// Writes the control stream until the connection or the queue ends.

@@ -5,36 +5,41 @@
 //! no authority whose loss or expiry could stop the world. What makes it safe is left whole: the handshake's
 //! signature is verified, so a peer must hold the private half of a listed key.
 //!
-//! Promise: no connection reaches the driver but one whose peer proved a key that is listed at that moment.
+//! Promise: no connection reaches the driver but one whose peer proved a key that is listed at that moment. A stranger
+//! gets as far as [`super::enrol`], by a protocol name of its own, and only if it asks for nothing else.
 //! Sessions are never resumed, since a resumed one would not be verified again.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, RwLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::ParsedCertificate;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::sign::CertifiedKey;
+use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, SignatureScheme};
 
 use crate::MemberId;
 
 /// The protocol's name in the TLS handshake; a change of framing takes a new one.
 pub const ALPN: &[u8] = b"persona-gossip/1";
+/// The name by which somebody who is no member asks to become one.
+pub const ENROL_ALPN: &[u8] = b"persona-enrol/1";
 
 /// A name for TLS, which wants one; nothing checks it.
 pub(super) const SERVER_NAME: &str = "persona-gossip";
 
 /// This member's own key, and the self-signed certificate that carries it.
+#[derive(Clone)]
 pub struct Identity {
-    certificate: CertificateDer<'static>,
-    private_key: PrivateKeyDer<'static>,
+    certified: Arc<CertifiedKey>,
     public_key: Vec<u8>,
+    reset_key: ResetKey,
 }
 
 /// Why a certificate and a key are no identity. Retrying will not help: mend the files.
@@ -63,17 +68,18 @@ impl Identity {
         let certificate =
             CertificateDer::from_pem_slice(certificate_pem.as_ref()).map_err(IdentityError::Certificate)?;
         let private_key = PrivateKeyDer::from_pem_slice(key_pem.as_ref()).map_err(IdentityError::Key)?;
-        CertifiedKey::from_der(
-            vec![certificate.clone()],
-            private_key.clone_key(),
-            &aws_lc_rs::default_provider(),
-        )
-        .map_err(IdentityError::Mismatch)?;
         let public_key = public_key_of(&certificate).map_err(IdentityError::Mismatch)?;
+        let reset_key = ResetKey(blake3::derive_key(
+            "persona gossip stateless reset 1",
+            private_key.secret_der(),
+        ));
+        let provider = aws_lc_rs::default_provider();
+        let certified = CertifiedKey::from_der(vec![certificate], private_key, &provider)
+            .map_err(IdentityError::Mismatch)?;
         Ok(Self {
-            certificate,
-            private_key,
+            certified: Arc::new(certified),
             public_key,
+            reset_key,
         })
     }
 
@@ -86,20 +92,7 @@ impl Identity {
     /// A secret only this identity has, by which a restarted process can disown the connections of the one
     /// before it (a QUIC stateless reset), so that peers dial anew at once and not after the idle timeout.
     pub(super) fn reset_key(&self) -> ResetKey {
-        ResetKey(blake3::derive_key(
-            "persona gossip stateless reset 1",
-            self.private_key.secret_der(),
-        ))
-    }
-}
-
-impl Clone for Identity {
-    fn clone(&self) -> Self {
-        Self {
-            certificate: self.certificate.clone(),
-            private_key: self.private_key.clone_key(),
-            public_key: self.public_key.clone(),
-        }
+        self.reset_key.clone()
     }
 }
 
@@ -123,9 +116,9 @@ pub fn fingerprint(public_key: &[u8]) -> String {
         .collect()
 }
 
-/// A key that no member lists. The peer may be a stranger, or a member whose new key is not known here yet.
+/// The peer may be a stranger, or a member whose new key is not known here yet.
 #[derive(Debug, thiserror::Error)]
-#[error("the public key {fingerprint} is listed by no member")]
+#[error("its key, fingerprint {fingerprint}, is listed for no member here")]
 struct UnlistedKey {
     fingerprint: String,
 }
@@ -136,25 +129,31 @@ pub(super) struct PinnedKeys(RwLock<BTreeMap<Vec<u8>, MemberId>>);
 
 impl PinnedKeys {
     pub(super) fn replace(&self, keys: BTreeMap<Vec<u8>, MemberId>) {
-        *self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner) = keys;
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = keys;
     }
 
     pub(super) fn member(&self, public_key: &[u8]) -> Option<MemberId> {
         self.0
             .read()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .unwrap_or_else(PoisonError::into_inner)
             .get(public_key)
             .copied()
     }
 
     /// Whose key the certificate of an established connection carries.
     pub(super) fn member_of(&self, connection: &quinn::Connection) -> Option<(MemberId, Vec<u8>)> {
-        let certificates = connection
-            .peer_identity()?
-            .downcast::<Vec<CertificateDer<'static>>>()
-            .ok()?;
-        let key = public_key_of(certificates.first()?).ok()?;
+        let key = proven_key(connection)?;
         Some((self.member(&key)?, key))
+    }
+}
+
+/// The fingerprint of the key that a verifier refused, if it did.
+#[derive(Debug, Default)]
+pub(super) struct Refusal(OnceLock<String>);
+
+impl Refusal {
+    pub(super) fn fingerprint(&self) -> Option<&str> {
+        self.0.get().map(String::as_str)
     }
 }
 
@@ -168,6 +167,9 @@ fn public_key_of(certificate: &CertificateDer<'_>) -> Result<Vec<u8>, rustls::Er
 #[derive(Debug)]
 struct PinnedVerifier {
     keys: Arc<PinnedKeys>,
+    refusal: Arc<Refusal>,
+    /// Any key will do: nobody is to be known yet.
+    stranger: Arc<AtomicBool>,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
@@ -181,12 +183,12 @@ impl PinnedVerifier {
             return Err(rustls::Error::InvalidCertificate(CertificateError::BadEncoding));
         }
         let key = public_key_of(certificate)?;
-        if self.keys.member(&key).is_some() {
+        if self.stranger.load(Ordering::Acquire) || self.keys.member(&key).is_some() {
             return Ok(());
         }
-        let unlisted = UnlistedKey {
-            fingerprint: fingerprint(&key),
-        };
+        let fingerprint = fingerprint(&key);
+        let _ = self.refusal.0.set(fingerprint.clone());
+        let unlisted = UnlistedKey { fingerprint };
         Err(rustls::Error::InvalidCertificate(CertificateError::Other(
             OtherError(Arc::new(unlisted)),
         )))
@@ -276,49 +278,153 @@ impl ClientCertVerifier for PinnedVerifier {
     }
 }
 
-/// Both halves of TLS for one endpoint: it dials and it listens, with one identity and one list of keys.
+/// Both halves of TLS for one endpoint: it dials and it listens, with one identity at a time and one list of keys.
+///
+/// Each connection has a configuration of its own. So a new identity is used from the next connection on, a dialer
+/// learns which key it refused, and a listener lets a stranger in for one purpose only: to ask to become a member.
 pub(super) struct Tls {
-    pub(super) client: Arc<QuicClientConfig>,
-    pub(super) server: Arc<QuicServerConfig>,
+    pub(super) keys: Arc<PinnedKeys>,
+    provider: Arc<CryptoProvider>,
+    presented: RwLock<Arc<CertifiedKey>>,
 }
 
 impl Tls {
-    pub(super) fn new(identity: &Identity, keys: &Arc<PinnedKeys>) -> Result<Self, rustls::Error> {
-        let provider: Arc<CryptoProvider> = Arc::new(aws_lc_rs::default_provider());
-        let algorithms = provider.signature_verification_algorithms;
-        let verifier = Arc::new(PinnedVerifier {
-            keys: Arc::clone(keys),
-            algorithms,
-        });
-        let chain = vec![identity.certificate.clone()];
+    pub(super) fn new(identity: &Identity) -> Self {
+        Self {
+            keys: Arc::default(),
+            provider: Arc::new(aws_lc_rs::default_provider()),
+            presented: RwLock::new(Arc::clone(&identity.certified)),
+        }
+    }
 
-        let mut client = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
+    /// From the next connection on, in both directions.
+    pub(super) fn present(&self, identity: Identity) {
+        *self.presented.write().unwrap_or_else(PoisonError::into_inner) = identity.certified;
+    }
+
+    fn presented(&self) -> SingleCertAndKey {
+        let presented = self.presented.read().unwrap_or_else(PoisonError::into_inner);
+        SingleCertAndKey::from(Arc::clone(&presented))
+    }
+
+    /// To dial a member: any listed key will do here, and whose it is is looked at after.
+    pub(super) fn dialing(&self) -> Result<(Arc<QuicClientConfig>, Arc<Refusal>), rustls::Error> {
+        let refusal = Arc::new(Refusal::default());
+        let verifier = PinnedVerifier {
+            keys: Arc::clone(&self.keys),
+            refusal: Arc::clone(&refusal),
+            stranger: Arc::default(),
+            algorithms: self.provider.signature_verification_algorithms,
+        };
+        Ok((self.client(Arc::new(verifier), ALPN)?, refusal))
+    }
+
+    fn client(
+        &self,
+        verifier: Arc<dyn ServerCertVerifier>,
+        protocol: &[u8],
+    ) -> Result<Arc<QuicClientConfig>, rustls::Error> {
+        let mut client = rustls::ClientConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::clone(&verifier) as Arc<dyn ServerCertVerifier>)
-            .with_client_auth_cert(chain.clone(), identity.private_key.clone_key())?;
-        client.alpn_protocols = vec![ALPN.to_vec()];
+            .with_custom_certificate_verifier(verifier)
+            .with_client_cert_resolver(Arc::new(self.presented()));
+        client.alpn_protocols = vec![protocol.to_vec()];
         client.resumption = rustls::client::Resumption::disabled();
         client.enable_early_data = false;
+        QuicClientConfig::try_from(client)
+            .map(Arc::new)
+            .map_err(|error| unusable(&error))
+    }
 
-        let mut server = rustls::ServerConfig::builder_with_provider(provider)
+    /// To take one connection.
+    pub(super) fn admitting(&self) -> Result<Arc<QuicServerConfig>, rustls::Error> {
+        let stranger = Arc::new(AtomicBool::new(false));
+        let verifier = PinnedVerifier {
+            keys: Arc::clone(&self.keys),
+            refusal: Arc::default(),
+            stranger: Arc::clone(&stranger),
+            algorithms: self.provider.signature_verification_algorithms,
+        };
+        let resolver = Doorkeeper {
+            presented: self.presented(),
+            stranger,
+        };
+        let mut server = rustls::ServerConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(&[&rustls::version::TLS13])?
-            .with_client_cert_verifier(verifier)
-            .with_single_cert(chain, identity.private_key.clone_key())?;
-        server.alpn_protocols = vec![ALPN.to_vec()];
+            .with_client_cert_verifier(Arc::new(verifier))
+            .with_cert_resolver(Arc::new(resolver));
+        server.alpn_protocols = vec![ALPN.to_vec(), ENROL_ALPN.to_vec()];
         server.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
         server.send_tls13_tickets = 0;
-
-        let unusable =
-            |error: quinn::crypto::rustls::NoInitialCipherSuite| rustls::Error::General(error.to_string());
-        Ok(Self {
-            client: Arc::new(QuicClientConfig::try_from(client).map_err(unusable)?),
-            server: Arc::new(QuicServerConfig::try_from(server).map_err(unusable)?),
-        })
+        QuicServerConfig::try_from(server)
+            .map(Arc::new)
+            .map_err(|error| unusable(&error))
     }
 }
 
+fn unusable(error: &quinn::crypto::rustls::NoInitialCipherSuite) -> rustls::Error {
+    rustls::Error::General(error.to_string())
+}
+
+/// Shows our certificate, and notes what the far end has come for.
+#[derive(Debug)]
+struct Doorkeeper {
+    presented: SingleCertAndKey,
+    /// Asked for nothing but to be enrolled.
+    stranger: Arc<AtomicBool>,
+}
+
+impl ResolvesServerCert for Doorkeeper {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let only_enrols = hello.alpn().is_some_and(|mut offered| {
+            let first = offered.next();
+            first == Some(ENROL_ALPN) && offered.next().is_none()
+        });
+        self.stranger.store(only_enrols, Ordering::Release);
+        self.presented.resolve(hello)
+    }
+}
+
+/// The connection's own secret, of which nobody between the two ends can have the like (RFC 9266 says how such a value
+/// binds what is proven over a connection to it).
+pub(super) fn binding(connection: &quinn::Connection) -> Option<[u8; 32]> {
+    let mut binding = [0; 32];
+    connection
+        .export_keying_material(&mut binding, b"EXPORTER-persona-enrol", b"")
+        .ok()?;
+    Some(binding)
+}
+
+/// What was agreed to speak on a connection.
+pub(super) fn protocol(connection: &quinn::Connection) -> Option<Vec<u8>> {
+    let handshake = connection.handshake_data()?.downcast::<HandshakeData>().ok()?;
+    handshake.protocol.clone()
+}
+
+/// The key that the far end proved (SPKI DER).
+pub(super) fn proven_key(connection: &quinn::Connection) -> Option<Vec<u8>> {
+    let certificates = connection
+        .peer_identity()?
+        .downcast::<Vec<CertificateDer<'static>>>()
+        .ok()?;
+    public_key_of(certificates.first()?).ok()
+}
+
+/// A newcomer's TLS: it knows nobody's key yet. What it is told is proven over the channel's binding.
+pub(super) fn newcomer(identity: &Identity) -> Result<Arc<QuicClientConfig>, rustls::Error> {
+    let tls = Tls::new(identity);
+    let verifier = PinnedVerifier {
+        keys: Arc::clone(&tls.keys),
+        refusal: Arc::default(),
+        stranger: Arc::new(AtomicBool::new(true)),
+        algorithms: tls.provider.signature_verification_algorithms,
+    };
+    tls.client(Arc::new(verifier), ENROL_ALPN)
+}
+
 /// Signs stateless resets; keyed BLAKE3 in place of HMAC (a keyed hash needs no nesting).
+#[derive(Clone)]
 pub(super) struct ResetKey([u8; 32]);
 
 impl quinn::crypto::HmacKey for ResetKey {

@@ -35,6 +35,22 @@ counters! {
     pull_bytes_sent,
     /// Bytes of peers' answers to our pulls.
     pull_bytes_received,
+    /// Bytes of frames of reconciliations, led and answered.
+    repair_bytes_sent,
+    /// The same, received.
+    repair_bytes_received,
+    /// Bytes of frames of snapshots, given and taken.
+    snapshot_bytes_sent,
+    /// The same, received.
+    snapshot_bytes_received,
+    /// Reconciliations that this replica answered.
+    repairs_answered,
+    /// Snapshots that it began to give.
+    snapshots_given,
+    /// Reconciliations and snapshots, ours and theirs, that came to nothing.
+    talks_failed,
+    /// Newcomers that were answered.
+    enrolments_answered,
     /// Transactions not pushed because a peer's queue was full; it pulls them.
     pushes_dropped,
     /// Pulls that this replica answered.

@@ -29,6 +29,7 @@ const BITS_BYTES: usize = 64 * 1024;
 #[derive(Debug, Default)]
 pub struct Answerer {
     meter: Meter,
+    purpose: Option<Purpose>,
     phase: Phase,
 }
 
@@ -111,6 +112,12 @@ impl Answerer {
     #[must_use]
     pub fn new() -> Answerer {
         Answerer::default()
+    }
+
+    /// What the asker wants, once it has said so.
+    #[must_use]
+    pub fn purpose(&self) -> Option<Purpose> {
+        self.purpose
     }
 
     /// Takes a frame of the asker.
@@ -218,6 +225,7 @@ impl Answerer {
             return malformed(&format!("format {} is not known here", ask.version));
         }
         self.meter.round_trips += 1;
+        self.purpose = Some(ask.purpose);
         let sums = narrow::sums(cut)?;
         let same_vector = *ask.vector_hash == cut.vector().hash();
         if *ask.sum == narrow::total(&sums).to_be_bytes() {

@@ -12,14 +12,19 @@
 )]
 
 mod hostile;
+mod memory;
+mod newcomers;
+mod records;
 mod replica;
+mod talks;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use gossip::Event;
 use gossip::quic::{Durability, Link};
 
 use replica::World;
+use tokio::time::Instant;
 
 /// Far longer than anything here takes: a wait that ends by it has failed.
 const LONG: Duration = Duration::from_secs(60);

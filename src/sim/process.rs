@@ -244,7 +244,10 @@ impl World {
             let group: Vec<Task> = if ledger.is_merging() {
                 vec![Task::MergeAside]
             } else {
-                running.queue.drain(..running.queue.len().min(GROUP_MAX)).collect()
+                running
+                    .queue
+                    .drain(..running.queue.len().min(GROUP_MAX))
+                    .collect()
             };
             let _ = ledger.commit(self.wall_ms(at), running.space, group);
             self.tally.count("batches that landed in a crash", 1);
@@ -608,6 +611,9 @@ impl World {
                     vector: ledger.vector().clone(),
                 };
                 let waits = !running.queue.is_empty() || ledger.is_merging();
+                let (name, start) = (&process.name, ledger.start());
+                self.story
+                    .tell(self.now, || format!("{name} begins again as {start}"));
                 self.opened(at, &ledger);
                 if let Some(running) = &mut self.processes[at].running {
                     running.ledger = Some(ledger);

@@ -100,6 +100,18 @@ impl<M> End<M> {
 impl World {
     pub(crate) fn begin_talk(&mut self, at: usize, connection: ConnectionId, purpose: Purpose) {
         let Some((other, far)) = self.network.far_end(connection) else {
+            // It has ended meanwhile, and an answer is waited for.
+            if let Some(member) = self.leads_to.get(&connection).copied() {
+                let verdict = None;
+                self.input(
+                    at,
+                    Input::Reconciled {
+                        member,
+                        purpose,
+                        verdict,
+                    },
+                );
+            }
             return;
         };
         let nonce = self.rng.bytes();
@@ -318,6 +330,10 @@ impl World {
             (Some(_), _) => "looks that found divergence",
         };
         self.tally.count(what, 1);
+        let [name, other] = [talk.asker.at, talk.answerer.at].map(|at| &self.processes[at].name);
+        self.story.tell(self.now, || {
+            format!("{name} and {other}, {:?}: {what}", talk.purpose)
+        });
         if let Some(verdict) = verdict.as_ref().filter(|verdict| verdict.conclusive)
             && talk.purpose != Purpose::CatchUp
         {

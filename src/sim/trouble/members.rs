@@ -107,7 +107,9 @@ impl World {
 
     /// An operator puts a member out.
     pub(super) fn evict_one(&mut self) {
-        let Some((by, at)) = self.two_members() else { return };
+        let Some((by, at)) = self.two_members() else {
+            return;
+        };
         if std::mem::replace(&mut self.troubles.put_out, true) {
             return;
         }

@@ -13,7 +13,7 @@ use std::{
 use gossip::{
     Dot, Event, MemberId, Received, Vector, Writer,
     quic::{LogChunk, Node, ReadLogError, Replica},
-    reconcile::{Cut, CutError, Part, Purpose},
+    reconcile::{Cut, CutError, Part, Purpose, Verdict},
     snapshot::{Sink, SnapshotError, Source},
 };
 use tokio::sync::{Notify, watch};
@@ -263,6 +263,23 @@ impl Replica for Replication {
         self.store.take_part(from, purpose, part)
     }
 
+    fn looked(&self, member: MemberId, purpose: Purpose, verdict: Option<&Verdict>) {
+        let Some(verdict) = verdict else { return };
+        if purpose == Purpose::CatchUp || verdict.divergent.is_empty() {
+            return;
+        }
+        tracing::warn!(
+            %member,
+            records = verdict.divergent.len(),
+            ?purpose,
+            "records differ, and nothing under way explains it"
+        );
+        self.alarm(format_args!(
+            "records here and at {member} differed, and nothing under way explained it: look for what damaged one of \
+             the disks (`persona scrub`), and whether they are the same now (`persona repair --dry-run`)"
+        ));
+    }
+
     fn settled(&self, settled: Vector) {
         self.told.settled(settled);
     }
@@ -337,9 +354,15 @@ impl Listener for Commits {
         }
         let node = replication.node.read().unwrap_or_else(PoisonError::into_inner);
         let Some(node) = &*node else { return };
-        node.committed(group.moved.clone(), group.local.clone());
-        if let Some(trimmed) = &group.trimmed {
-            node.trimmed(trimmed.clone());
+        if group.caught_up {
+            let state = replication.store.state();
+            node.caught_up(state.vector.clone(), state.trimmed.clone());
+            tracing::info!("what this replica missed is merged");
+        } else {
+            node.committed(group.moved.clone(), group.local.clone());
+            if let Some(trimmed) = &group.trimmed {
+                node.trimmed(trimmed.clone());
+            }
         }
         if !group.rejected.is_empty() {
             tracing::error!(

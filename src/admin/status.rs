@@ -100,6 +100,29 @@ pub struct PeerReport {
     pub ahead_of_us: u64,
     /// Since anything was heard of it.
     pub heard_ms_ago: Option<u64>,
+    /// How often what it holds was compared with what is here, and what that came to.
+    #[serde(default)]
+    pub looks: LooksReport,
+    /// Since such a comparison last told anything.
+    #[serde(default)]
+    pub verdict_ms_ago: Option<u64>,
+}
+
+/// Comparisons with one peer that this site asked for.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
+pub struct LooksReport {
+    /// Nothing differed.
+    pub equal: u64,
+    /// What differed was on its way.
+    pub lag_only: u64,
+    /// Something differed that should not.
+    pub divergent: u64,
+    /// Records that did.
+    pub divergent_records: u64,
+    /// A log did not reach back far enough to tell.
+    pub inconclusive: u64,
+    /// The peer or the connection was lost.
+    pub failed: u64,
 }
 
 #[derive(Serialize)]
@@ -141,6 +164,15 @@ pub(crate) fn report(site: &Site) -> StatusReport {
             behind_us: peer.behind_them,
             ahead_of_us: peer.behind_us,
             heard_ms_ago: peer.heard_ms_ago,
+            looks: LooksReport {
+                equal: peer.looks.equal,
+                lag_only: peer.looks.lag_only,
+                divergent: peer.looks.divergent,
+                divergent_records: peer.looks.divergent_records,
+                inconclusive: peer.looks.inconclusive,
+                failed: peer.looks.failed,
+            },
+            verdict_ms_ago: peer.verdict_ms_ago,
         })
         .collect();
     let unhealthy = site.unhealthy();

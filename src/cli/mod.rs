@@ -4,6 +4,7 @@ mod account;
 mod backup;
 mod client;
 mod cluster;
+mod repair;
 mod site;
 mod status;
 
@@ -34,6 +35,10 @@ enum Command {
     Restore(backup::RestoreArgs),
     /// Who belongs to the cluster: begin one, invite, list, leave, evict; replace a key; finalise features.
     Cluster(cluster::ClusterArgs),
+    /// Compare a running site with the others, and repair what differs and should not.
+    Repair(repair::RepairArgs),
+    /// Have a running site read everything on its disk again, and mend what can be.
+    Scrub(repair::ScrubArgs),
     /// How a running site is.
     Status(status::StatusArgs),
     /// Run ten sites on this machine, to break and to watch (laboratory).
@@ -63,6 +68,8 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
             Command::Backup(args) => backup::backup(args).await,
             Command::Restore(args) => backup::restore(args).await,
             Command::Cluster(args) => cluster::run(args).await,
+            Command::Repair(args) => repair::repair(args).await,
+            Command::Scrub(args) => repair::scrub(args).await,
             Command::Status(args) => status::run(args).await,
             #[cfg(feature = "lab")]
             Command::World(args) => persona::world::run(args).await.map_err(|error| error.to_string()),

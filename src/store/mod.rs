@@ -230,6 +230,8 @@ struct Counters {
 /// A record that another replica's state changed here.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct RepairNote {
+    /// Counts from 1 since the store was opened.
+    pub number: u64,
     /// When, in milliseconds since 1970.
     pub at_ms: u64,
     /// The record's key.
@@ -751,7 +753,9 @@ impl Shared {
             if notes.len() == REPAIRS_MAX {
                 notes.pop_front();
             }
+            let number = notes.back().map_or(0, |note| note.number) + 1;
             notes.push_back(RepairNote {
+                number,
                 at_ms: self.now_ms(),
                 record: key.to_string(),
                 outcome: *outcome,

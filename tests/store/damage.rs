@@ -3,7 +3,7 @@
 use crdt::Transaction;
 use persona::store::{
     KeepLog, ReadError,
-    disk::{Disk, Family},
+    disk::Family,
 };
 
 use crate::replica::{Replica, Time, address, passwords, with_body};

@@ -179,14 +179,14 @@ fn owner(member: u8) -> BackupOwner {
     BackupOwner {
         cluster: "0123".to_owned(),
         site: "oslo".to_owned(),
-        member: MemberId([member; 8]),
+        member: Some(MemberId([member; 8])),
     }
 }
 
 fn open(directory: &Path) -> Store {
     let config = StoreConfig {
         directory: directory.to_path_buf(),
-        keep_log: KeepLog::Everything,
+        keeping: KeepLog::Everything.into(),
         reserve_bytes: 0,
         free_bytes_min: 0,
     };
@@ -290,7 +290,7 @@ async fn a_store_comes_back_from_a_backup_as_a_new_replica() {
     let mut own = 0;
     store
         .scan_everything(|family, key, _| {
-            own += u32::from(family == Family::Meta && key.starts_with(b"start/"))
+            own += u32::from(family == Family::Meta && key.starts_with(b"start/"));
         })
         .expect("a scan");
     assert_eq!(own, 3, "two starts of before, and this one");

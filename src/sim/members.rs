@@ -31,6 +31,19 @@ impl World {
         self.input(at, Input::Members(peers));
     }
 
+    /// A member that its configuration lists as active writes so itself, as a site does.
+    pub(crate) fn register(&mut self, at: usize) {
+        let own = crdt::MemberId::from_bytes(self.processes[at].member.0);
+        let view = read_records(&self.processes[at].disk, |records| records.cluster()).unwrap_or_default();
+        if self.processes[at].serves() && !view.members.contains_key(&own) {
+            let deed = Deed::Member {
+                id: own,
+                state: MemberState::Active,
+            };
+            self.do_now(at, deed);
+        }
+    }
+
     /// Nobody is joining any more; whoever was, and has caught up, is told so first.
     pub(crate) fn joined(&mut self) -> bool {
         let mut joined = true;
@@ -72,6 +85,23 @@ fn state_of(view: &ClusterView, peer: &Peer) -> Option<PeerState> {
         MemberState::Left => PeerState::Left,
         MemberState::Evicted => PeerState::Evicted,
     })
+}
+
+/// Writes that one member has put another out.
+pub(crate) fn write_eviction(
+    txn: &mut Txn<'_>,
+    id: crdt::MemberId,
+    by: crdt::MemberId,
+) -> Result<(), crate::store::ReadError> {
+    let latest = txn.cluster()?.latest;
+    let at = txn.stamp_past(latest);
+    let field = MemberField::Evicted {
+        by,
+        compromised: false,
+        words: String::new(),
+    };
+    txn.write_cluster(ClusterWrite::Member { id, at, field });
+    Ok(())
 }
 
 /// Writes a member's state into the cluster record.

@@ -6,6 +6,7 @@
 //! | `options` | what a seed chooses beforehand |
 //! | `world`, `process`, `network` | a calendar; a replica and what drives it; links between them |
 //! | `talks`, `copies` | conversations about what two hold; whole copies |
+//! | `settling` | losers that go once nothing concurrent is on its way |
 //! | `members` | who belongs to the cluster, as each has it |
 //! | `people` | the domain's own deeds, done at whichever site is reached |
 //! | `trouble/` | those who make trouble |
@@ -37,6 +38,7 @@ mod plant;
 mod process;
 mod rng;
 mod seed;
+mod settling;
 mod shrink;
 mod story;
 mod talks;

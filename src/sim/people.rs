@@ -21,7 +21,8 @@ use crate::{
     identity::{
         Address, HashedPassword, IndexKey, OperationError, Proof, Refusal, Word, account, emails, sign_in,
     },
-    store::{ReadError, Records, Snapshot, TransactError, Txn},
+    settlement::collapse,
+    store::{Contested, ReadError, Records, Snapshot, TransactError, Txn},
 };
 
 /// The people of a world, and what they remember.
@@ -86,6 +87,13 @@ pub(crate) enum Deed {
         id: MemberId,
         state: MemberState,
     },
+    /// A member puts another out.
+    Evict {
+        id: MemberId,
+        by: MemberId,
+    },
+    /// The winner is written once more, so that losers go.
+    Collapse(Contested),
 }
 
 /// What became of a deed.
@@ -138,6 +146,14 @@ impl Deed {
             Deed::Cancel { account } => account::cancel(txn, *account, usize::MAX, &BTreeSet::new()),
             Deed::WrongPassword { account } => {
                 sign_in::fail(txn, (*account).into(), 1)?;
+                Ok(Ok(()))
+            }
+            Deed::Evict { id, by } => {
+                members::write_eviction(txn, *id, *by)?;
+                Ok(Ok(()))
+            }
+            Deed::Collapse(contested) => {
+                collapse::write(txn, *contested)?;
                 Ok(Ok(()))
             }
             Deed::Member { id, state } => {
@@ -211,7 +227,7 @@ impl Deed {
                     .collect()
             }
             Deed::Cancel { account } => vec![Meaning::Cancelled(*account)],
-            Deed::WrongPassword { .. } => Vec::new(),
+            Deed::WrongPassword { .. } | Deed::Collapse(_) | Deed::Evict { .. } => Vec::new(),
             Deed::Member { id, state } => vec![Meaning::Member {
                 id: *id,
                 state: *state,
@@ -236,6 +252,8 @@ impl Deed {
             Deed::WrongPassword { account } => format!("a wrong password for {account}"),
             Deed::Setting { name, .. } => format!("set {name}"),
             Deed::Member { id, state } => format!("member {id} is {state:?}"),
+            Deed::Evict { id, by } => format!("{by} puts {id} out"),
+            Deed::Collapse(contested) => format!("the losers of {} go", contested.key),
         }
     }
 }

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     replication::{Step, Succession},
+    settlement::Settlement,
     store::{
         Beginning, KeepLog, Keeping, Ledger, LedgerError, Ruling, Space, Task, Txn, WaitingRepairs,
         disk::{Disk, DiskError, memory::MemoryDisk},
@@ -79,6 +80,7 @@ pub(crate) struct Running {
     waiting: Vec<Waiting>,
     told: Arc<Mutex<Vec<(u64, Outcome)>>>,
     pub(crate) kept: Kept,
+    pub(crate) settlement: Settlement,
     /// States that came before what they follow.
     waiting_repairs: WaitingRepairs,
 }
@@ -221,6 +223,7 @@ impl World {
             waiting: Vec::new(),
             told: Arc::default(),
             kept: Kept::default(),
+            settlement: Settlement::default(),
             waiting_repairs: WaitingRepairs::default(),
         });
         for other in 0..self.processes.len() {
@@ -228,6 +231,7 @@ impl World {
             self.dial_soon(other, at);
         }
         self.members_may_have_changed(at);
+        self.nothing_settled(at);
         self.commit_soon(at);
     }
 
@@ -354,7 +358,7 @@ impl World {
             Output::Event(event) => self.event(at, event),
             Output::Reconcile { connection, purpose } => self.begin_talk(at, connection, purpose),
             Output::Snapshot { connection } => self.begin_copy(at, connection),
-            Output::Settled(_) => self.tally.count("times that something was settled", 1),
+            Output::Settled(settled) => self.settled(at, settled),
         }
     }
 
@@ -387,6 +391,10 @@ impl World {
             Event::Fork { dot, .. } => self.forked(at, dot),
             Event::Misbehaved { .. } => self.tally.count("peers that misbehaved", 1),
             Event::ClockSkew { .. } => self.tally.count("warnings of a clock", 1),
+            Event::Ready { renew: false, .. } => {
+                let life = self.processes[at].life;
+                self.after(Duration::from_millis(10), Happening::Register { at, life });
+            }
             Event::HandedOver => {
                 self.tally.count("members put out that handed over", 1);
                 let life = self.processes[at].life;
@@ -503,6 +511,7 @@ impl World {
                     running.queue.push_back(Task::Repair { repair, kept: None });
                 }
                 let merging = ledger.is_merging();
+                running.settlement.committed(&committed, ledger.vector());
                 let members = committed.cluster_changed;
                 self.committed(at, start, &committed, &received);
                 answers.tell();
@@ -619,6 +628,8 @@ impl World {
                     running.ledger = Some(ledger);
                 }
                 self.input(at, input);
+                self.nothing_settled(at);
+                self.parts_dropped(at);
                 if waits {
                     self.commit_soon(at);
                 }
@@ -631,7 +642,19 @@ impl World {
                     format!("{} cannot open its disk: {error}", process.name)
                 });
                 self.after(REOPEN_AFTER, Happening::Reopen { at, life });
+                self.parts_dropped(at);
             }
+        }
+    }
+
+    /// What was on its way to the disk when that was reopened is not kept.
+    fn parts_dropped(&mut self, at: usize) {
+        if let Some(kept) = self.processes[at]
+            .running
+            .as_ref()
+            .map(|running| Arc::clone(&running.kept))
+        {
+            self.parts_kept(&kept);
         }
     }
 

@@ -55,6 +55,33 @@ struct End<M> {
 /// What became of parts: the talk, the end, and whether it was kept.
 pub(crate) type Kept = Arc<Mutex<Vec<(u64, Side, Result<(), NotKept>)>>>;
 
+/// A part on its way to the disk. One that is dropped on it, because the store was reopened, was not kept.
+struct Waits {
+    told: Kept,
+    talk: u64,
+    side: Side,
+    over: bool,
+}
+
+impl Waits {
+    fn end(mut self, result: Result<(), NotKept>) {
+        self.tell(result);
+    }
+
+    fn tell(&mut self, result: Result<(), NotKept>) {
+        if !std::mem::replace(&mut self.over, true) {
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            told.push((self.talk, self.side, result));
+        }
+    }
+}
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.tell(Err(NotKept::Disk));
+    }
+}
+
 /// All conversations.
 #[derive(Default)]
 pub(crate) struct Talks {
@@ -254,11 +281,13 @@ impl World {
             return false;
         };
         let told = Arc::clone(&running.kept);
-        let kept = Box::new(move |result| {
-            told.lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push((id, side, result));
-        });
+        let waits = Waits {
+            told,
+            talk: id,
+            side,
+            over: false,
+        };
+        let kept = Box::new(move |result| waits.end(result));
         let task = match (purpose, part, start) {
             (Purpose::Repair, Part::States { cut, states }, _) => {
                 self.tally

@@ -80,6 +80,14 @@ pub(crate) enum Happening {
         at: usize,
         life: u64,
     },
+    Register {
+        at: usize,
+        life: u64,
+    },
+    Settle {
+        at: usize,
+        life: u64,
+    },
     JoinAnew {
         at: usize,
         life: u64,
@@ -210,6 +218,12 @@ impl World {
                     self.kill(at);
                 }
             }
+            Happening::Register { at, life } => {
+                if self.processes[at].life == life {
+                    self.register(at);
+                }
+            }
+            Happening::Settle { at, life } => self.settle_some(at, life),
             Happening::JoinAnew { at, life } => self.join_anew(at, life),
             Happening::Dial { from, to } => self.dial(from, to),
             Happening::Established { from, to, lives } => {

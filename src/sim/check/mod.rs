@@ -60,10 +60,12 @@ pub enum Checker {
     Bounds,
     /// Lag is not taken for divergence.
     Divergence,
+    /// Nothing that comes is concurrent with what was called settled.
+    Settled,
 }
 
 impl Checker {
-    pub(crate) const ALL: [Checker; 14] = [
+    pub(crate) const ALL: [Checker; 15] = [
         Checker::Content,
         Checker::Sync,
         Checker::Order,
@@ -78,6 +80,7 @@ impl Checker {
         Checker::Convergence,
         Checker::Bounds,
         Checker::Divergence,
+        Checker::Settled,
     ];
 
     /// As it is printed.
@@ -97,6 +100,7 @@ impl Checker {
             Checker::Convergence => "convergence",
             Checker::Bounds => "bounds",
             Checker::Divergence => "divergence",
+            Checker::Settled => "settled",
         }
     }
 }

@@ -115,7 +115,8 @@ impl World {
         }
         self.tally.fault(Kind::Evict);
         self.tell(|| format!("process {by} puts process {at} out"));
-        self.write_member(by, at, MemberState::Evicted);
+        let [id, by_id] = [at, by].map(|at| crdt::MemberId::from_bytes(self.processes[at].member.0));
+        self.do_now(by, Deed::Evict { id, by: by_id });
     }
 
     /// One that was put out has handed over all that it has: it joins anew, with its data, as somebody else.

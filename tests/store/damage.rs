@@ -1,10 +1,7 @@
 //! Bytes that are not what was written, and transactions that cannot be merged.
 
 use crdt::Transaction;
-use persona::store::{
-    KeepLog, ReadError,
-    disk::Family,
-};
+use persona::store::{KeepLog, ReadError, disk::Family};
 
 use crate::replica::{Replica, Time, address, passwords, with_body};
 

@@ -19,10 +19,9 @@ async fn no_file_of_any_site_holds_what_was_cancelled() {
     }
     let sites = all(&plan).await;
     for number in 0..20 {
-        let stays = sites[number % SITES]
-            .client
-            .sign_up(&format!("person{number}@example.org"));
-        stays.await.expect("a sign-up");
+        let address = format!("person{number}@example.org");
+        let signed_up = sites[number % SITES].client.sign_up(&address).await;
+        signed_up.expect("a sign-up");
     }
     let (account, dot) = sites[0].client.sign_up(ADDRESS).await.expect("a sign-up");
     for site in &sites {

@@ -45,7 +45,7 @@ pub(super) async fn take(peering: &Peering) -> Result<(), TalkError> {
         .await
         .map_err(|_| TalkError::Ended)?;
     let (replica, alive) = (Arc::clone(&environment.replica), environment.alive.clone());
-    let speaker = Speaker::start(environment.blocking, move |desk: Desk<()>| {
+    let speaker = Speaker::start(environment.blocking, move |mut desk: Desk<()>| {
         match replica.snapshot_sink() {
             Ok(sink) => {
                 let mut taker = Taker::new(sink);
@@ -96,7 +96,7 @@ pub(super) async fn give(
     let serving = Arc::new(Serving::default());
     let serve = {
         let (serving, environment, member) = (Arc::clone(&serving), environment.clone(), peering.member);
-        move |desk: Desk<()>| {
+        move |mut desk: Desk<()>| {
             match environment.replica.snapshot_source(member) {
                 Ok(source) => {
                     serving.begin(&environment, member, &source.manifest().vector);

@@ -148,7 +148,7 @@ fn on_a_cut(
 ) -> Result<Speaker<Verdict>, TalkError> {
     let replica = Arc::clone(&environment.replica);
     let alive = environment.alive.clone();
-    Speaker::start(environment.blocking, move |desk: Desk<Verdict>| {
+    Speaker::start(environment.blocking, move |mut desk: Desk<Verdict>| {
         let pinned = replica.with_cut(&mut |cut| {
             desk.serve(&mut |step| {
                 let taken = speak(cut, step)

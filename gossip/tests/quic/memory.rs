@@ -285,7 +285,7 @@ impl Replica for Memory {
         Ok(())
     }
 
-    fn take_part(&self, _from: MemberId, part: Part) -> Result<(), CutError> {
+    fn take_part(&self, _from: MemberId, _purpose: Purpose, part: Part) -> Result<(), CutError> {
         self.records.take(part);
         self.ring();
         Ok(())

@@ -130,9 +130,13 @@ async fn an_empty_replica_copies_what_is_too_much_to_pull_at_the_giver_s_pace() 
         begun.elapsed()
     );
     world.memory(1).until("ready", is_ready).await;
+    world
+        .picture(1, "copied", |status| {
+            status.traffic.snapshot_bytes_received > 2_500_000
+        })
+        .await;
     let status = world.node(1).status();
     assert_eq!(status.gossip.counters.pull_received, 0, "{status:#?}");
-    assert!(status.traffic.snapshot_bytes_received > 2_500_000);
     world
         .picture(0, "has given one", |status| status.traffic.snapshots_given == 1)
         .await;

@@ -23,7 +23,7 @@ use super::super::plan::at;
 use super::super::verdict::Verdict;
 use super::super::{World, WorldError, load, locked, operator};
 use super::{close_whole, no_failures, open, watch};
-use crate::settlement::{ErasureReport, MemberErasure};
+use crate::settlement::receipts::{ErasureReport, MemberErasure};
 
 pub(super) async fn conduct(world: &Arc<World>) -> Result<Verdict, WorldError> {
     let mut verdict = Verdict::new("erase");

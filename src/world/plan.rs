@@ -86,6 +86,8 @@ pub(crate) struct PlannedSite {
     pub(crate) identity: PathBuf,
     /// It is not listed in anybody's configuration: it joins by invitation.
     pub(crate) invited: bool,
+    /// How often it compares itself with others, if not as all do.
+    pub(crate) look_interval: Option<Duration>,
 }
 
 impl PlannedSite {
@@ -193,6 +195,7 @@ impl Plan {
                 dir: site_dir,
                 identity,
                 invited: false,
+                look_interval: None,
                 name,
             };
             let socket = planned.socket();
@@ -258,6 +261,7 @@ impl Plan {
     /// the site will, so that a mistake shows here and not in ten logs.
     pub(crate) fn write_config(&self, site: &PlannedSite, links: &[Link]) -> Result<(), WorldError> {
         let upkeep = self.settings.upkeep;
+        let looks = site.look_interval.unwrap_or(upkeep.look_interval);
         let config = ConfigFile {
             data: site.data(),
             site: &site.name,
@@ -297,7 +301,7 @@ impl Plan {
                 free_min_mib: 64,
             },
             lab: Lab {
-                look_interval_ms: u64::try_from(upkeep.look_interval.as_millis()).unwrap_or(u64::MAX),
+                look_interval_ms: u64::try_from(looks.as_millis()).unwrap_or(u64::MAX),
                 links,
             },
             members: if site.invited {

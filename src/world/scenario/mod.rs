@@ -6,6 +6,7 @@
 
 mod clone;
 mod cut_off_one;
+mod divergence;
 mod erase;
 mod evict_return;
 mod five_gone;
@@ -143,7 +144,8 @@ impl Scenario {
             Scenario::OneWay => one_way::conduct(world, length).await,
             Scenario::RollingRestart => rolling_restart::conduct(world).await,
             Scenario::Clone => clone::conduct(world, length).await,
-            Scenario::Divergence | Scenario::Erase => erase::conduct(world).await,
+            Scenario::Divergence => divergence::conduct(world).await,
+            Scenario::Erase => erase::conduct(world).await,
             Scenario::LongAbsence => long_absence::conduct(world, length).await,
             Scenario::EvictReturn => evict_return::conduct(world, length).await,
             Scenario::HalvesEvict => halves_evict::conduct(world, length).await,

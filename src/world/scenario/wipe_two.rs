@@ -97,7 +97,7 @@ pub(super) fn judge_missing(
         elsewhere,
         of - theirs.min(of),
     );
-    verdict.enough("writes acknowledged by the lost before", theirs as u64, 200);
+    verdict.enough("writes acknowledged by the lost before", theirs as u64, 100);
 
     let mut too_old = Vec::new();
     let mut named = Vec::new();

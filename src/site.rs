@@ -145,8 +145,11 @@ impl Site {
         let keys = Keys::read(&config.identity)?;
         let file = MemberFile::read(&config.data)?;
         if invitation.is_none() {
-            // Nobody's directory is not even made.
-            Own::find(&config, file.as_ref())?;
+            // For nobody nothing is made, nor for a wrong key: only a record that is here could know it for a later one.
+            let own = Own::find(&config, file.as_ref())?;
+            if !config.data.exists() {
+                is_own_key(&config, &own, &keys, &ClusterView::default())?;
+            }
         }
         let passwords = PasswordPool::new(&PasswordSettings {
             memory_kib: config.passwords.memory_kib,

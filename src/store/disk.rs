@@ -63,9 +63,9 @@ impl Family {
         Family::Side,
     ];
 
-    /// Whether it is in a copy for another replica. What a replica knows of itself is not.
+    /// Whether it is in a copy for another replica. What a replica knows of itself is not, nor what is still coming.
     pub const fn travels(self) -> bool {
-        !matches!(self, Family::Meta)
+        !matches!(self, Family::Meta | Family::Side)
     }
 
     /// The name on disk. A promise: names are retired, not reused.

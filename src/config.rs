@@ -344,6 +344,8 @@ pub struct MemberConfig {
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LabConfig {
+    /// How often each peer is compared with, in milliseconds, where that is not to be as in earnest.
+    pub look_interval_ms: Option<u64>,
     /// Links that are not as the machine's own network is.
     pub links: Vec<LinkConfig>,
 }

@@ -192,7 +192,7 @@ impl Site {
             features: features::known(),
             fingerprints: common.fingerprints.clone(),
             startup_grace: config.startup_grace,
-            look_interval: Some(LOOK_INTERVAL),
+            look_interval: Some(look_interval(&config)),
             limits: gossip::Limits::default(),
         };
         #[cfg(feature = "lab")]
@@ -466,6 +466,15 @@ impl Site {
         let store = self.store.clone();
         let _ = tokio::task::spawn_blocking(move || store.close()).await;
     }
+}
+
+fn look_interval(config: &SiteConfig) -> Duration {
+    #[cfg(feature = "lab")]
+    if let Some(interval_ms) = config.lab.look_interval_ms {
+        return Duration::from_millis(interval_ms);
+    }
+    let _ = config;
+    LOOK_INTERVAL
 }
 
 /// Has this site let in, if it holds an invitation and is no member. Gives what its data directory says then.

@@ -1,4 +1,10 @@
 //! A copy goes from one to the other: whole, after any number of interruptions, and from nobody who cheats.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_types,
+    reason = "a failure ends the run, and a test may look at what a sink keeps"
+)]
 
 use std::sync::{Arc, Mutex};
 

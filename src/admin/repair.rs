@@ -115,7 +115,7 @@ pub(super) async fn repair(
         .map(|(member, verdict)| ComparedReport {
             member: member.to_string(),
             name: known(&member).map(|peer| peer.name.clone()).unwrap_or_default(),
-            ..compared(verdict)
+            ..compared(verdict.as_ref())
         })
         .collect();
     Ok(Json(RepairReport {
@@ -125,24 +125,24 @@ pub(super) async fn repair(
     }))
 }
 
-fn compared(verdict: Option<Verdict>) -> ComparedReport {
-    let outcome = match &verdict {
+fn compared(verdict: Option<&Verdict>) -> ComparedReport {
+    let outcome = match verdict {
         None => Compared::Failed,
         Some(verdict) if !verdict.conclusive => Compared::Inconclusive,
         Some(verdict) if !verdict.divergent.is_empty() => Compared::Divergent,
         Some(verdict) if verdict.lagging > 0 => Compared::Lag,
         Some(_) => Compared::Equal,
     };
-    let listed = verdict.iter().flat_map(|verdict| &verdict.divergent);
+    let listed = verdict.into_iter().flat_map(|verdict| &verdict.divergent);
     ComparedReport {
         member: String::new(),
         name: String::new(),
         outcome,
         records: listed.take(DIVERGENT_LISTED_MAX).map(named).collect(),
-        divergent: verdict.as_ref().map_or(0, |verdict| verdict.divergent.len()),
-        lagging: verdict.as_ref().map_or(0, |verdict| verdict.lagging),
-        bytes: verdict.as_ref().map_or(0, |verdict| verdict.bytes),
-        round_trips: verdict.as_ref().map_or(0, |verdict| verdict.round_trips),
+        divergent: verdict.map_or(0, |verdict| verdict.divergent.len()),
+        lagging: verdict.map_or(0, |verdict| verdict.lagging),
+        bytes: verdict.map_or(0, |verdict| verdict.bytes),
+        round_trips: verdict.map_or(0, |verdict| verdict.round_trips),
     }
 }
 

@@ -20,6 +20,9 @@ pub struct StatusReport {
     /// Its state as a member: joining, active, leaving or out.
     #[serde(default)]
     pub standing: String,
+    /// Out of the cluster, and everything here is at every member in reach.
+    #[serde(default)]
+    pub handed_over: bool,
     /// Of this build.
     pub version: String,
     /// A laboratory build.
@@ -46,6 +49,9 @@ pub struct StatusReport {
     pub vector_hash: String,
     /// Transactions that every member has.
     pub stable: u64,
+    /// Transactions that the log holds no more.
+    #[serde(default)]
+    pub trimmed: u64,
     /// Parts of transactions in quarantine since it was started.
     pub quarantined: u64,
     /// Transactions that wait for what they follow.
@@ -181,6 +187,7 @@ pub(crate) fn report(site: &Site) -> StatusReport {
             Standing::Out { .. } => "out",
         }
         .to_owned(),
+        handed_over: gossip.handed_over,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         lab: cfg!(feature = "lab"),
         pid: std::process::id(),
@@ -194,6 +201,7 @@ pub(crate) fn report(site: &Site) -> StatusReport {
         vector_total: state.vector.total(),
         vector_hash: hex(&state.vector.hash()),
         stable: gossip.stable,
+        trimmed: state.trimmed.total(),
         quarantined: site.store.counters().quarantined,
         early: gossip.early_count,
         clock_skew_ms: gossip.skew_ms,

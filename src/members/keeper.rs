@@ -71,17 +71,17 @@ impl Standing {
 pub(crate) async fn keep(site: Weak<Site>) {
     let mut keeper = Keeper::default();
     loop {
-        let (replication, wait) = {
+        let (replication, mut stable, wait) = {
             let Some(site) = site.upgrade() else { return };
             if site.is_draining() {
                 return;
             }
+            // Before the step, so that nothing that comes meanwhile is slept through.
+            let stable = site.replication.watch_stable();
             keeper.step(&site).await;
             let wait = if site.node.is_ready() { LOOK } else { LOOK_STARTING };
-            (site.replication.clone(), wait)
+            (site.replication.clone(), stable, wait)
         };
-        let mut stable = replication.watch_stable();
-        stable.mark_unchanged();
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = replication.members_changed.notified() => {}
@@ -188,7 +188,8 @@ async fn register(site: &Site) {
 
 /// Who has caught up with others is active by its own word. Alone nobody has caught up with anything.
 async fn joining(site: &Site, known: Option<&Member>) {
-    if known.is_none() || site.node.status().gossip.alone {
+    let status = site.node.status();
+    if known.is_none() || !status.gossip.ready || status.gossip.alone {
         return;
     }
     register(site).await;

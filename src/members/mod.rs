@@ -114,20 +114,22 @@ fn nobody(id: MemberId) -> Member {
 }
 
 /// The members as the gossip takes them. A key that a member which is in shares with one that is out (it came back
-/// with its old key) is that of the one that is in; that of a compromised one is nobody's.
+/// with its old key) is that of the one that is in; that of a compromised one is nobody's, in none of its lives.
 pub fn for_gossip(members: Vec<Member>) -> Vec<gossip::quic::MemberConfig> {
-    let in_use: BTreeSet<Vec<u8>> = members
-        .iter()
-        .filter(|member| !member.is_out())
-        .flat_map(|member| member.keys.iter().cloned())
-        .collect();
+    let keys_of = |of: fn(&&Member) -> bool| -> BTreeSet<Vec<u8>> {
+        let members = members.iter().filter(of);
+        members.flat_map(|member| member.keys.iter().cloned()).collect()
+    };
+    let in_use = keys_of(|member| !member.is_out());
+    let banned = keys_of(|member| member.is_compromised());
     let member = |mut member: Member| {
         if member.is_compromised() {
-            member.keys.clear();
             member.addresses.clear();
-        } else if member.is_out() {
-            member.keys.retain(|key| !in_use.contains(key));
         }
+        let is_out = member.is_out();
+        member
+            .keys
+            .retain(|key| !banned.contains(key) && (!is_out || !in_use.contains(key)));
         gossip::quic::MemberConfig {
             peer: gossip::Peer {
                 id: gossip::MemberId(*member.id.as_bytes()),

@@ -302,7 +302,7 @@ mod tests {
             keys: Vec::new(),
             state,
             version: String::new(),
-            features: std::collections::BTreeSet::new(),
+            features: BTreeSet::new(),
             admission: None,
             evicted: None,
         };

@@ -54,9 +54,17 @@ pub(crate) struct Copies {
 impl World {
     pub(crate) fn begin_copy(&mut self, at: usize, connection: ConnectionId) {
         let Some((other, far)) = self.network.far_end(connection) else {
+            // It has ended meanwhile, and an answer is waited for.
+            if let Some(member) = self.leads_to.get(&connection).copied() {
+                self.copy_ended(at, member, false);
+            }
             return;
         };
         let members = (self.processes[at].member, self.processes[other].member);
+        let name = &self.processes[at].name;
+        self.story.tell(self.now, || {
+            format!("{name} copies from {}", self.processes[other].name)
+        });
         let Ok(sink) = self.processes[at].disk.incoming() else {
             self.copy_ended(at, members.1, false);
             return;
@@ -241,6 +249,10 @@ impl World {
     }
 
     fn copy_ended(&mut self, at: usize, member: MemberId, installed: bool) {
+        let name = &self.processes[at].name;
+        self.story.tell(self.now, || {
+            format!("{name}: the copy from {member} ended, installed: {installed}")
+        });
         if !installed {
             self.tally.count("copies that broke off", 1);
         }

@@ -21,6 +21,11 @@
 //!
 //! Compiled only with the feature `lab`.
 
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "what the machines put out is used up here"
+)]
+
 mod campaign;
 mod check;
 mod copies;

@@ -241,10 +241,14 @@ impl World {
             && lands
             && let Some(ledger) = &mut running.ledger
         {
-            let group: Vec<Task> = running
-                .queue
-                .drain(..running.queue.len().min(GROUP_MAX))
-                .collect();
+            let group: Vec<Task> = if ledger.is_merging() {
+                vec![Task::MergeAside]
+            } else {
+                running
+                    .queue
+                    .drain(..running.queue.len().min(GROUP_MAX))
+                    .collect()
+            };
             let _ = ledger.commit(self.wall_ms(at), running.space, group);
             self.tally.count("batches that landed in a crash", 1);
         }
@@ -383,6 +387,11 @@ impl World {
             Event::Fork { dot, .. } => self.forked(at, dot),
             Event::Misbehaved { .. } => self.tally.count("peers that misbehaved", 1),
             Event::ClockSkew { .. } => self.tally.count("warnings of a clock", 1),
+            Event::HandedOver => {
+                self.tally.count("members put out that handed over", 1);
+                let life = self.processes[at].life;
+                self.after(Duration::from_secs(1), Happening::JoinAnew { at, life });
+            }
             Event::Unready => self.tally.count("replicas beyond all logs", 1),
             Event::Ready { renew: true, .. } => {
                 let beginning = Beginning {
@@ -602,6 +611,9 @@ impl World {
                     vector: ledger.vector().clone(),
                 };
                 let waits = !running.queue.is_empty() || ledger.is_merging();
+                let (name, start) = (&process.name, ledger.start());
+                self.story
+                    .tell(self.now, || format!("{name} begins again as {start}"));
                 self.opened(at, &ledger);
                 if let Some(running) = &mut self.processes[at].running {
                     running.ledger = Some(ledger);

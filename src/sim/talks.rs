@@ -23,6 +23,8 @@ pub(crate) struct Talk {
     purpose: Purpose,
     asker: End<Asker>,
     answerer: End<Answerer>,
+    /// The asker's core was told what it came to.
+    told: bool,
 }
 
 /// Which end.
@@ -98,15 +100,22 @@ impl<M> End<M> {
 impl World {
     pub(crate) fn begin_talk(&mut self, at: usize, connection: ConnectionId, purpose: Purpose) {
         let Some((other, far)) = self.network.far_end(connection) else {
+            // It has ended meanwhile, and an answer is waited for.
+            if let Some(member) = self.leads_to.get(&connection).copied() {
+                let verdict = None;
+                self.input(
+                    at,
+                    Input::Reconciled {
+                        member,
+                        purpose,
+                        verdict,
+                    },
+                );
+            }
             return;
         };
-        let asker = End::new(
-            self,
-            at,
-            connection,
-            Asker::new(purpose, self.rng.clone().bytes()),
-        );
-        self.rng.next();
+        let nonce = self.rng.bytes();
+        let asker = End::new(self, at, connection, Asker::new(purpose, nonce));
         let answerer = End::new(self, other, far, Answerer::new());
         self.talks.next += 1;
         let id = self.talks.next;
@@ -114,6 +123,7 @@ impl World {
             purpose,
             asker,
             answerer,
+            told: false,
         };
         let actions = talk.asker.step(self, |machine, cut| machine.begin(cut));
         self.go_on(id, talk, Side::Asker, actions);
@@ -156,7 +166,7 @@ impl World {
     /// Does what an end's machine asks for, and all that it has to say beside.
     fn go_on(&mut self, id: u64, mut talk: Talk, side: Side, actions: Option<Vec<Action>>) {
         let Some(mut actions) = actions else {
-            self.end_talk(talk, None);
+            self.end_talk(&talk);
             return;
         };
         loop {
@@ -171,7 +181,7 @@ impl World {
                 Some(more) if more.is_empty() => break,
                 Some(more) => actions = more,
                 None => {
-                    self.end_talk(talk, None);
+                    self.end_talk(&talk);
                     return;
                 }
             }
@@ -180,13 +190,16 @@ impl World {
             Side::Asker => talk.asker.keeping == 0 && !talk.asker.frames.is_empty(),
             Side::Answerer => talk.answerer.keeping == 0 && !talk.answerer.frames.is_empty(),
         };
-        if talk.asker.keeping == 0 && talk.asker.verdict.is_some() {
-            // The far end may still have something to keep: that goes on by itself.
-            let verdict = talk.asker.verdict.take();
-            self.end_talk(talk, verdict);
-        } else if waits {
+        if talk.asker.keeping == 0
+            && let Some(verdict) = talk.asker.verdict.take()
+        {
+            talk.told = true;
+            self.tell_verdict(&talk, Some(verdict));
+        }
+        let over = talk.told && talk.answerer.keeping == 0 && talk.answerer.verdict.is_some();
+        if waits {
             self.take_frames(id, talk, side);
-        } else {
+        } else if !over {
             self.talks.under_way.insert(id, talk);
         }
     }
@@ -274,7 +287,7 @@ impl World {
                 continue;
             };
             if result.is_err() {
-                self.end_talk(talk, None);
+                self.end_talk(&talk);
                 continue;
             }
             match side {
@@ -297,21 +310,31 @@ impl World {
             .collect();
         for id in ended {
             if let Some(talk) = self.talks.under_way.remove(&id) {
-                self.end_talk(talk, None);
+                self.end_talk(&talk);
             }
         }
     }
 
-    fn end_talk(&mut self, talk: Talk, verdict: Option<Verdict>) {
+    fn end_talk(&mut self, talk: &Talk) {
+        if !talk.told {
+            self.tell_verdict(talk, None);
+        }
+    }
+
+    fn tell_verdict(&mut self, talk: &Talk, verdict: Option<Verdict>) {
         let what = match (&verdict, talk.purpose) {
             (None, _) => "conversations that broke off",
             (Some(_), Purpose::CatchUp) => "catch-ups by states",
-            (Some(verdict), _) if !verdict.divergent.is_empty() => "looks that found divergence",
-            (Some(verdict), _) if verdict.conclusive => "looks that found none",
-            (Some(_), _) => "looks that could not tell",
+            (Some(verdict), _) if !verdict.conclusive => "looks that could not tell",
+            (Some(verdict), _) if verdict.divergent.is_empty() => "looks that found none",
+            (Some(_), _) => "looks that found divergence",
         };
         self.tally.count(what, 1);
-        if let Some(verdict) = &verdict
+        let [name, other] = [talk.asker.at, talk.answerer.at].map(|at| &self.processes[at].name);
+        self.story.tell(self.now, || {
+            format!("{name} and {other}, {:?}: {what}", talk.purpose)
+        });
+        if let Some(verdict) = verdict.as_ref().filter(|verdict| verdict.conclusive)
             && talk.purpose != Purpose::CatchUp
         {
             self.looked(talk.asker.at, talk.answerer.at, verdict);

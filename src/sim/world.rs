@@ -50,6 +50,8 @@ pub struct World {
     pub(crate) checks: Checks,
     pub(crate) tally: Tally,
     pub(crate) story: Story,
+    /// Whom each connection leads to.
+    pub(crate) leads_to: BTreeMap<ConnectionId, gossip::MemberId>,
     pub(crate) dialing: BTreeSet<(usize, usize)>,
     pub(crate) violation: Option<Violation>,
     calendar: BTreeMap<(Duration, u64), Happening>,
@@ -75,6 +77,10 @@ pub(crate) enum Happening {
         life: u64,
     },
     End {
+        at: usize,
+        life: u64,
+    },
+    JoinAnew {
         at: usize,
         life: u64,
     },
@@ -152,6 +158,7 @@ impl World {
             copies: Copies::default(),
             tally: Tally::default(),
             story: Story::default(),
+            leads_to: BTreeMap::new(),
             dialing: BTreeSet::new(),
             violation: None,
             calendar: BTreeMap::new(),
@@ -203,6 +210,7 @@ impl World {
                     self.kill(at);
                 }
             }
+            Happening::JoinAnew { at, life } => self.join_anew(at, life),
             Happening::Dial { from, to } => self.dial(from, to),
             Happening::Established { from, to, lives } => {
                 if (self.processes[from].life, self.processes[to].life) == lives {
@@ -276,6 +284,7 @@ impl World {
         let rtt = Network::delay(self.processes[from].site, self.processes[to].site) * 2;
         for (at, other, connection, dialed) in [(from, to, ends[0], true), (to, from, ends[1], false)] {
             let member = self.processes[other].member;
+            self.leads_to.insert(connection, member);
             self.input(
                 at,
                 Input::Connected {

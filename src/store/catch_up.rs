@@ -248,7 +248,10 @@ impl Ledger {
         });
         match scanned {
             Ok(()) => {}
-            Err(error) if error.is_local() => return Ok(self.give_up_merging(batch)),
+            Err(error) if error.is_local() => {
+                self.give_up_merging(batch);
+                return Ok(());
+            }
             Err(error) => return Err(error.into()),
         }
         let mut beyond = self
@@ -258,7 +261,8 @@ impl Ledger {
             .unwrap_or_else(|| Beyond::new(cut.clone()));
         for (key, value) in entries {
             let Ok(payload) = layout::unseal(&value) else {
-                return Ok(self.give_up_merging(batch));
+                self.give_up_merging(batch);
+                return Ok(());
             };
             let inner = &key[number.len()..];
             if let Some(record) = inner.strip_prefix(layout::SIDE_STATES) {

@@ -78,6 +78,10 @@ fn number(key: &[u8]) -> u128 {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::single_range_in_vec_init,
+    reason = "a list of stretches with one in it"
+)]
 mod tests {
     use super::*;
 

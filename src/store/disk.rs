@@ -63,7 +63,8 @@ impl Family {
         Family::Side,
     ];
 
-    /// Whether it is in a copy for another replica. What a replica knows of itself is not, nor what is still coming.
+    /// Whether it is in a copy for another replica. What a replica knows of itself is not, nor what it has set
+    /// aside.
     pub const fn travels(self) -> bool {
         !matches!(self, Family::Meta | Family::Side)
     }
@@ -224,8 +225,9 @@ pub trait Disk: Send + Sync + 'static {
     /// The manifest of the copy that has come whole; none if there is none.
     fn arrived(&self) -> Result<Option<Manifest>, DiskError>;
 
-    /// Puts the copy that has come in the place of everything, `own` with it: what this replica knows of itself. After an
-    /// error, or a crash, the disk must be reopened, and then holds all of the old or all of the new.
+    /// Decides that the copy that has come takes the place of everything, `own` with it: what this replica knows of
+    /// itself. The disk must be reopened, and then holds all of the new; after an error, or a crash, all of the old or
+    /// all of the new. Nothing may be written before it is.
     fn install(&self, copy: &Manifest, own: &Batch) -> Result<(), DiskError>;
 
     /// Rewrites everything, so that what was deleted before is physically gone: from the tables, the write-ahead log, the

@@ -20,6 +20,7 @@ mod ledger;
 mod load;
 mod monitor;
 mod network;
+mod operator;
 mod page;
 mod people;
 mod plan;
@@ -241,6 +242,7 @@ pub async fn run(args: WorldArgs) -> Result<ExitCode, WorldError> {
         } else {
             "sites:2"
         },
+        upkeep: args.scenario.map(Scenario::upkeep).unwrap_or_default(),
     };
     let plan = Plan::open(&dir, fresh, settings)?;
 

@@ -378,6 +378,7 @@ async fn whom_a_cancelled_account_had_beaten_is_ended_too() {
             "the loser's account is there"
         );
     }
+    world.heal().await;
     world.assert_sound();
     let (newcomer, _) = lima.sign_up("loser@example.org").await.expect("written");
     assert_eq!(world.sites[1].owner("loser@example.org"), Some(newcomer));

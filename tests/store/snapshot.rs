@@ -290,7 +290,7 @@ async fn a_store_comes_back_from_a_backup_as_a_new_replica() {
     let mut own = 0;
     store
         .scan_everything(|family, key, _| {
-            own += u32::from(family == Family::Meta && key.starts_with(b"start/"))
+            own += u32::from(family == Family::Meta && key.starts_with(b"start/"));
         })
         .expect("a scan");
     assert_eq!(own, 3, "two starts of before, and this one");

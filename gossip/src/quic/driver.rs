@@ -370,6 +370,7 @@ impl Driver {
                     let remote = link.connection.remote_address();
                     tracing::info!(member = %link.member, %remote, %reason, "disconnected");
                     self.count_living(link.member);
+                    self.give_up_asking(link.member);
                     self.moved = true;
                     self.feed(Input::Disconnected { connection });
                 }
@@ -530,10 +531,8 @@ impl Driver {
             .filter(|id| member.map_or_else(|| is_active(id), |member| member == *id))
             .collect();
         let open = whom.iter().map(|member| (*member, false)).collect();
-        // Whoever does not wait any more needs no answer.
-        let _ = asked.send(whom);
         self.inquirers.retain(|inquirer| !inquirer.verdicts.is_closed());
-        if self.inquirers.len() < INQUIRERS_MAX {
+        if !whom.is_empty() && self.inquirers.len() < INQUIRERS_MAX {
             self.inquirers.push(Inquirer {
                 purpose,
                 open,
@@ -541,6 +540,26 @@ impl Driver {
             });
             self.feed(Input::ReconcileNow { member, purpose });
         }
+        // Whoever does not wait any more needs no answer.
+        let _ = asked.send(whom);
+    }
+
+    /// A connection ended. If it was the last one, a conversation that has not begun will not.
+    fn give_up_asking(&mut self, member: MemberId) {
+        if self
+            .links
+            .values()
+            .any(|link| link.member == member && !link.closing)
+        {
+            return;
+        }
+        for inquirer in &mut self.inquirers {
+            if inquirer.open.get(&member) == Some(&false) {
+                inquirer.open.remove(&member);
+                let _ = inquirer.verdicts.send((member, None));
+            }
+        }
+        self.inquirers.retain(|inquirer| !inquirer.open.is_empty());
     }
 
     fn answer_inquirers(&mut self, member: MemberId, purpose: Purpose, verdict: Option<&Verdict>) {

@@ -76,6 +76,21 @@ impl World {
     /// A disk was opened and a start begun on it.
     pub(crate) fn opened(&mut self, at: usize, ledger: &Ledger) {
         let disk = self.processes[at].disk.clone();
+        // A catch-up that was merged in a batch of which nobody was told, or that never came whole.
+        if let Some(numbers) = self.processes[at].coming.take() {
+            let merged = numbers.iter().all(|(writer, number)| {
+                let dot = Dot {
+                    writer: *writer,
+                    number: *number,
+                };
+                *number == 0 || ledger.vector().covers(&dot)
+            });
+            if merged {
+                self.checks.caught_up(at, &numbers);
+            } else if ledger.is_merging() {
+                self.processes[at].coming = Some(numbers);
+            }
+        }
         let found = self
             .checks
             .opened(&mut self.tally, at, ledger.start(), ledger.vector(), &disk);

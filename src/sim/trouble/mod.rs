@@ -3,6 +3,7 @@
 
 mod clocks;
 mod disks;
+mod members;
 mod network;
 mod processes;
 
@@ -55,11 +56,17 @@ pub enum Kind {
     Versions,
     /// A member that is joining while everything else goes on.
     Join,
+    /// A replica is away for as long as the storm lasts.
+    Absence,
+    /// A member leaves in good order.
+    Leave,
+    /// A member is put out, hands over what it has, and joins anew.
+    Evict,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 18] = [
+    pub const ALL: [Kind; 21] = [
         Kind::Loss,
         Kind::Duplication,
         Kind::Delay,
@@ -78,6 +85,9 @@ impl Kind {
         Kind::SlowDisk,
         Kind::Versions,
         Kind::Join,
+        Kind::Absence,
+        Kind::Leave,
+        Kind::Evict,
     ];
 
     /// As it is printed.
@@ -101,6 +111,9 @@ impl Kind {
             Kind::SlowDisk => "slow-disk",
             Kind::Versions => "versions",
             Kind::Join => "join",
+            Kind::Absence => "absence",
+            Kind::Leave => "leave",
+            Kind::Evict => "evict",
         }
     }
 }
@@ -111,6 +124,8 @@ pub(crate) struct Troubles {
     /// Whose disk, as it was, and what was known of it.
     pub(super) backups: Vec<(usize, MemoryDisk, Track)>,
     over: bool,
+    /// A member was put out or has left: one in a world.
+    pub(super) put_out: bool,
 }
 
 /// What mends a trouble.
@@ -130,6 +145,8 @@ pub(crate) enum Remedy {
     Clock(usize),
     /// Looks whether a site that drains may go.
     Drained { at: usize, life: u64, tries: u32 },
+    /// Looks whether a member that leaves may go.
+    Left(usize),
 }
 
 impl Troubles {
@@ -138,6 +155,7 @@ impl Troubles {
             rng,
             backups: Vec::new(),
             over: false,
+            put_out: false,
         }
     }
 }
@@ -168,6 +186,9 @@ impl World {
             Kind::Crash => self.crash_some(),
             Kind::Versions => self.update_one(),
             Kind::Join => self.let_join(),
+            Kind::Absence => self.send_away(),
+            Kind::Leave => self.let_leave(),
+            Kind::Evict => self.evict_one(),
             Kind::Drain => self.drain_one(),
             Kind::Clone => self.clone_one(),
             Kind::TornBatch => self.tear_batch(),
@@ -198,6 +219,7 @@ impl World {
             Remedy::Speed(at) => self.processes[at].batch_ms = 2,
             Remedy::Clock(at) => self.processes[at].clock_ms = 0,
             Remedy::Drained { at, life, tries } => self.leave_if_drained(at, life, tries),
+            Remedy::Left(at) => self.gone_if_left(at),
         }
     }
 

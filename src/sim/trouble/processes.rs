@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use gossip::PeerState;
-
 use super::{Kind, Remedy};
 use crate::{
     sim::{
@@ -45,22 +43,11 @@ impl World {
         self.remedy_later(100, 1000, Remedy::Start(at));
     }
 
-    /// A member that was held back so far may take its part once it has caught up.
-    pub(super) fn let_join(&mut self) {
-        let joining: Vec<usize> = (0..self.processes.len())
-            .filter(|at| {
-                let own = self.processes[*at].member;
-                let states = self.peers_seen_by(*at);
-                states
-                    .iter()
-                    .any(|peer| peer.id == own && peer.state == PeerState::Joining)
-            })
-            .collect();
-        for at in joining {
-            self.tally.fault(Kind::Join);
-            self.tell(|| format!("process {at} may become active"));
-            self.become_active(at, Some(PeerState::Joining));
-        }
+    /// One goes, and does not come back before the storm is over: longer than logs may reach.
+    pub(super) fn send_away(&mut self) {
+        let Some(at) = self.one_running() else { return };
+        self.tally.fault(Kind::Absence);
+        self.kill(at);
     }
 
     /// A site is to go: it takes nothing new, and waits until another has all that it has.

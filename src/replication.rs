@@ -380,8 +380,9 @@ impl Listener for Commits {
         replication.told.restarted(vector);
         if vector.len() > VECTOR_ENTRIES_HIGH {
             replication.alarm(format_args!(
-                "{} starts of replicas are known, and peers take at most {}: set `log.keep = \"unstable\"`, so that \
-                 older ones are folded",
+                "{} starts of replicas are known, and peers take at most {}: older ones are folded once every member \
+                 has what they wrote, so look for one that is gone for good and evict it; a log that is to keep \
+                 everything (`log.keep`) folds none",
                 vector.len(),
                 gossip::VECTOR_ENTRIES_MAX
             ));

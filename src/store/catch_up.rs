@@ -69,11 +69,12 @@ const BROKEN: u8 = 0x80;
 
 impl Aside {
     /// What an earlier start left: what had not come whole is given up.
-    pub(super) fn open(disk: &dyn DiskRead) -> Result<Aside, ReadError> {
+    pub(super) fn open(disk: &dyn DiskRead, random: u64) -> Result<Aside, ReadError> {
         let mut aside = Aside {
             phase: Phase::Idle,
             broken: false,
-            number: 0,
+            // Not one that something lying here may have.
+            number: random,
             cut: None,
             beyond: None,
         };
@@ -98,7 +99,7 @@ impl Aside {
 
     fn begin(&mut self, cut: Option<Arc<Vector>>, batch: &mut Batch) {
         self.phase = Phase::Coming;
-        self.number += 1;
+        self.number = self.number.wrapping_add(1);
         self.cut = cut;
         self.beyond = None;
         self.mark(batch);
@@ -277,6 +278,8 @@ impl Ledger {
             batch.delete(Family::Side, key);
         }
         self.aside.beyond = Some(beyond);
+        let clock = layout::number_key(self.clock.last().to_u64());
+        batch.put(Family::Meta, meta::CLOCK, layout::seal(&clock));
         if planted::is(Bug::RaisesEarly) && !all {
             self.raise(&cut, batch, moved);
         }
@@ -332,19 +335,22 @@ impl Ledger {
     /// Removes what catch-ups that were given up have left, a stretch at a time.
     pub(super) fn sweep_aside(&self, disk: &dyn DiskRead, batch: &mut Batch) -> Result<(), DiskError> {
         let mut seen = 0;
-        let kept = (self.aside.phase != Phase::Idle).then_some(self.aside.number);
-        let scanned = disk.scan(Family::Side, &[], &mut |key, _| {
-            let number = key.first_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes));
-            if seen == REMOVE_ENTRIES_MAX || (kept.is_some() && number == kept) {
-                return ControlFlow::Break(());
+        let kept = (self.aside.phase != Phase::Idle).then(|| self.aside.number.to_be_bytes());
+        let behind = self.aside.number.wrapping_add(1).to_be_bytes();
+        for from in [&[][..], &behind] {
+            let scanned = disk.scan(Family::Side, from, &mut |key, _| {
+                if seen == REMOVE_ENTRIES_MAX || kept.is_some_and(|kept| key.starts_with(&kept)) {
+                    return ControlFlow::Break(());
+                }
+                seen += 1;
+                batch.delete(Family::Side, key);
+                ControlFlow::Continue(())
+            });
+            match scanned {
+                Err(error) if !error.is_local() => return Err(error),
+                _ => {}
             }
-            seen += 1;
-            batch.delete(Family::Side, key);
-            ControlFlow::Continue(())
-        });
-        match scanned {
-            Err(error) if !error.is_local() => Err(error),
-            _ => Ok(()),
         }
+        Ok(())
     }
 }

@@ -254,7 +254,7 @@ impl Ledger {
         disk.read(&mut |disk| {
             found = Found::read(disk).and_then(|found| {
                 let sums = Sums::open(disk, keeping.digest_key, &mut batch)?;
-                Ok((found, sums, Aside::open(disk)?))
+                Ok((found, sums, Aside::open(disk, random.random())?))
             });
         })?;
         let (mut found, sums, aside) = found?;

@@ -13,7 +13,7 @@ use gossip::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Store,
+    Store, catch_up,
     disk::{Batch, Covered, Disk, DiskError, DiskRead, Family},
     layout::{self, meta},
     ledger::{Found, Ledger, LedgerError},
@@ -89,10 +89,15 @@ struct Note {
 
 /// Reads what a checkpoint covers from its own `meta`, before that is taken out of it.
 pub(crate) fn covered(disk: &dyn DiskRead) -> Result<Covered, DiskError> {
-    let mut found = Found::read(disk).map_err(|error| match error {
+    let refused = |error: LedgerError| match error {
         LedgerError::Disk(error) => error,
         other => DiskError::Damaged(other.to_string()),
-    })?;
+    };
+    if catch_up::under_way(disk).map_err(|error| refused(error.into()))? {
+        // The records hold more than the vector says: whoever took them would write without following it.
+        return Err(DiskError::Io("this replica is taking in what it missed".into()));
+    }
+    let mut found = Found::read(disk).map_err(refused)?;
     let last = found.last_own();
     found.follows.extend(last);
     let note = Note {

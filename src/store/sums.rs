@@ -69,7 +69,9 @@ impl Sums {
         if !known {
             sums.sums = all(disk, key)?;
             for (partition, sum) in sums.sums.iter().enumerate() {
-                put(batch, partition, *sum);
+                if read(disk, partition).ok() != Some(*sum) {
+                    put(batch, partition, *sum);
+                }
             }
             batch.put(Family::Meta, meta::SUMS, layout::seal(&fingerprint));
             return Ok(sums);

@@ -187,8 +187,10 @@ async fn a_merge_that_was_cut_short_goes_on_before_anything_is_written() {
     let parts = stayed.parts_for(&away);
     let (last, rest) = parts.split_last().expect("parts");
     away.take(rest).expect("kept");
-    // The batch that says that everything is there, and the process dies before it merges any of it.
+    // The batch that says that everything is there, and the process dies before it merges any of it: what it writes
+    // first on reopening fails.
     away.disk.plan(Fault::Landed);
+    away.disk.plan(Fault::Lost);
     let _ = away.take(std::slice::from_ref(last));
     away.restart(true);
     let written = away

@@ -1,9 +1,13 @@
 //! Bytes that are not what was written, and transactions that cannot be merged.
 
 use crdt::Transaction;
+use gossip::reconcile::Purpose;
 use persona::store::{KeepLog, ReadError, disk::Family};
 
-use crate::replica::{Replica, Time, address, passwords, with_body};
+use crate::{
+    repair::{PEER, elements},
+    replica::{Replica, Time, address, passwords, with_body},
+};
 
 #[tokio::test]
 async fn a_part_that_cannot_be_merged_goes_to_quarantine_and_the_rest_applies() {
@@ -263,5 +267,34 @@ async fn a_damaged_block_of_rocksdb_harms_its_own_records_only() {
     assert!(
         matches!(read, (Err(ReadError::Quarantined { .. }), Ok(Some(_)))),
         "{read:?}"
+    );
+
+    // The records behind the block are read around it, and what is in it comes from the peer.
+    let report = store.scrub_now().await.expect("a pass over everything");
+    assert!(report.complete && report.damaged > 0, "{report:?}");
+    let mut here = std::collections::BTreeMap::new();
+    store
+        .with_cut(&mut |cut| here = elements(cut))
+        .expect("a cut of a damaged disk");
+    let there = peer.elements();
+    assert_eq!(
+        here.keys().collect::<Vec<_>>(),
+        there.keys().collect::<Vec<_>>(),
+        "every record is known of"
+    );
+    let differing: Vec<_> = there
+        .into_iter()
+        .filter(|(key, digest)| here.get(key) != Some(digest))
+        .map(|(key, _)| key)
+        .collect();
+    assert!(!differing.is_empty());
+    store
+        .take_part(PEER, Purpose::Repair, peer.states(&differing))
+        .expect("states that are taken");
+    let healed = store.read(|records| records.account(ada)).expect("a snapshot");
+    assert!(matches!(healed, Ok(Some(_))), "{healed:?}");
+    assert_eq!(
+        store.digest().expect("a digest"),
+        peer.store.digest().expect("a digest")
     );
 }

@@ -178,9 +178,8 @@ async fn a_record_added_behind_the_back_of_one_comes_to_the_other() {
     stranger
         .store
         .scan_everything(|family, found, value| {
-            if let Family::Documents | Family::Views | Family::Digests = family
-                && found == key
-            {
+            let of_it = matches!(family, Family::Documents | Family::Views | Family::Digests) && found == key;
+            if of_it || family == Family::Vault {
                 batch.put(family, found, value.to_vec());
             }
         })

@@ -43,9 +43,11 @@ fn merging_copies_keeps_the_laws() {
     laws::hold(96, "--test merge", &histories(), |history| {
         let replicas = play(&history);
         let merge = |order: &mut dyn Iterator<Item = &Replica>| {
-            order.try_fold(Document::new(RecordKind::Account), |all, replica| {
-                all.merge(&copy(replica))
-            })
+            let mut all = Document::new(RecordKind::Account);
+            for replica in order {
+                all = all.merge(&copy(replica))?;
+            }
+            Ok(all)
         };
         let fail = |error: ApplyError| TestCaseError::fail(error.to_string());
         let all = merge(&mut replicas.iter()).map_err(fail)?;

@@ -266,7 +266,10 @@ async fn a_compromised_member_hands_over_nothing() {
     // It dials, and is turned away each time: nobody lists its key.
     second.log.says(&["member-0"]).await;
     let known = first.vector().await.get(&dot.writer).copied();
-    assert!(known.is_none_or(|number| number < dot.number), "what it wrote stays with it");
+    assert!(
+        known.is_none_or(|number| number < dot.number),
+        "what it wrote stays with it"
+    );
     let invitation = invite(&at_first).await;
     second.kill().await;
     fs::remove_file(at_second.data.join("member.json")).expect("removed");

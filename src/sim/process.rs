@@ -232,6 +232,8 @@ impl World {
         }
         self.members_may_have_changed(at);
         self.nothing_settled(at);
+        let life = self.processes[at].life;
+        self.after(super::settling::SETTLE_EVERY, Happening::Settle { at, life });
         self.commit_soon(at);
     }
 
@@ -245,14 +247,7 @@ impl World {
             && lands
             && let Some(ledger) = &mut running.ledger
         {
-            let group: Vec<Task> = if ledger.is_merging() {
-                vec![Task::MergeAside]
-            } else {
-                running
-                    .queue
-                    .drain(..running.queue.len().min(GROUP_MAX))
-                    .collect()
-            };
+            let group = next_group(ledger, &mut running.queue);
             let _ = ledger.commit(self.wall_ms(at), running.space, group);
             self.tally.count("batches that landed in a crash", 1);
         }
@@ -484,10 +479,7 @@ impl World {
             }
         }
         let Some(ledger) = &mut running.ledger else { return };
-        let group: Vec<Task> = running
-            .queue
-            .drain(..running.queue.len().min(GROUP_MAX))
-            .collect();
+        let group = next_group(ledger, &mut running.queue);
         if group.is_empty() {
             return;
         }
@@ -628,6 +620,7 @@ impl World {
                     running.ledger = Some(ledger);
                 }
                 self.input(at, input);
+                self.members_may_have_changed(at);
                 self.nothing_settled(at);
                 self.parts_dropped(at);
                 if waits {
@@ -748,6 +741,14 @@ impl World {
             self.after(wait, Happening::Dial { from, to });
         }
     }
+}
+
+/// What is committed next. What a catch-up brought comes before anything else.
+fn next_group(ledger: &Ledger, queue: &mut VecDeque<Task>) -> Vec<Task> {
+    if ledger.is_merging() {
+        return vec![Task::MergeAside];
+    }
+    queue.drain(..queue.len().min(GROUP_MAX)).collect()
 }
 
 pub(crate) fn site_name(site: usize) -> String {

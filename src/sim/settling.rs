@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// How often what is settled is looked at, while anything waits for it.
-const SETTLE_EVERY: Duration = Duration::from_secs(1);
+pub(crate) const SETTLE_EVERY: Duration = Duration::from_secs(1);
 /// Records collapsed in one step.
 const READY_MAX: usize = 16;
 
@@ -33,8 +33,6 @@ impl World {
         if let Ok(found) = found {
             running.settlement.found(&found.unsettled, ledger.vector());
         }
-        let life = self.processes[at].life;
-        self.after(SETTLE_EVERY, Happening::Settle { at, life });
     }
 
     pub(crate) fn settled(&mut self, at: usize, settled: Vector) {
@@ -51,6 +49,7 @@ impl World {
             return;
         }
         self.after(SETTLE_EVERY, Happening::Settle { at, life });
+        self.members_may_have_changed(at);
         let disk = self.processes[at].disk.clone();
         let serves = self.processes[at].serves();
         let own = crdt::MemberId::from_bytes(self.processes[at].member.0);

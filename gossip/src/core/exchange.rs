@@ -52,8 +52,10 @@ impl Gossip {
         };
         theirs.heard = self.now.at;
         self.counters.push_received += 1;
-        if self.copies() {
-            // The copy has it, or a pull brings it after that.
+        // A writer does not say that it follows what it has folded: who lacks some of that cannot tell that this is early.
+        let folded_more = !self.frontier.covers_floors(&theirs.vector);
+        if folded_more || self.copies() {
+            // The catch-up or the copy has it, or a pull brings it after that.
             return;
         }
         match Received::decode(bytes) {

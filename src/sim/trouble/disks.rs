@@ -132,16 +132,13 @@ impl World {
             .filter(|(_, process)| !process.retired)
             .filter_map(|(at, process)| Some((at, process.copy_of?)))
             .collect();
-        for (_, of) in &copies {
-            self.kill(*of);
-        }
         for at in 0..self.processes.len() {
-            if !copies.iter().any(|(_, of)| *of == at) {
-                self.start(at);
-            }
+            self.start(at);
         }
-        for (at, _) in &copies {
-            let at = *at;
+        for (at, of) in copies {
+            self.kill(of);
+            self.kill(at);
+            self.start(at);
             let handed_out = self.run_until(HAND_OUT, |world| {
                 world.processes[at].serves() && world.drained(at)
             });
@@ -154,6 +151,7 @@ impl World {
             self.processes[at].retired = true;
             self.processes[at].disk = MemoryDisk::new();
             self.checks.disk_replaced(at, Track::default());
+            self.start(of);
         }
     }
 

@@ -18,7 +18,10 @@ use std::{
 use crdt::{AccountId, AccountWrite, Actor, Document, Epoch, Hlc, RecordKind, Write};
 use persona::{
     identity::{Address, HashedPassword, Identity, IndexKey, PasswordPool, PasswordSettings, Word},
-    store::{KeepLog, Store, StoreConfig, TransactError, disk::{Disk, rocks::RocksDisk}},
+    store::{
+        KeepLog, Store, StoreConfig, TransactError,
+        disk::{Disk, rocks::RocksDisk},
+    },
 };
 use rocksdb::{DB, WriteOptions};
 
@@ -85,7 +88,7 @@ fn account(number: u32) -> AccountId {
 fn open(directory: &Path, keep_log: KeepLog) -> Store {
     let config = StoreConfig {
         directory: directory.into(),
-        keep_log,
+        keeping: keep_log.into(),
         reserve_bytes: 0,
         free_bytes_min: 0,
     };
@@ -148,6 +151,40 @@ fn automerge_alone(earlier_changes: u32) -> Cost {
                 .write(Actor([1; 8]), &write(number + 100))
                 .expect("a change");
             *bytes = document.save();
+        }
+    })
+}
+
+/// What agreement adds to a commit of one change, beside the same RocksDB work: the digest, the elements before and
+/// after it, the read of the digest that was, and the two values that are written.
+fn digests_alone(directory: &Path) -> Cost {
+    const GROUP: u32 = 64;
+    let db = DB::open_default(directory).expect("a raw RocksDB");
+    let key = |number: u32| *account(number % ACCOUNTS).as_bytes();
+    for number in 0..ACCOUNTS {
+        db.put(key(number), [7; 21]).expect("a put");
+    }
+    let element = |digest: &[u8]| {
+        let mut hasher = blake3::Hasher::new_keyed(&[3; 32]);
+        hasher.update(&[1; 16]).update(digest);
+        u128::from_be_bytes(hasher.finalize().as_bytes()[..16].try_into().expect("16 bytes"))
+    };
+    let mut sum = 0_u128;
+    measure(TRANSACTIONS, || {
+        for first in (0..TRANSACTIONS).step_by(GROUP as usize) {
+            let mut batch = rocksdb::WriteBatch::default();
+            for number in first..first + GROUP {
+                let head = blake3::hash(&number.to_be_bytes());
+                let digest = crdt::state_digest(&[*head.as_bytes()], &[]);
+                let old = db.get(key(number)).expect("a get").expect("a digest");
+                sum = sum.wrapping_sub(element(&old)).wrapping_add(element(&digest));
+                batch.put(key(number), [&[1][..], &digest, &[0; 4]].concat());
+                batch.put(
+                    (number as u16).to_be_bytes(),
+                    [&[1][..], &sum.to_be_bytes(), &[0; 4]].concat(),
+                );
+            }
+            db.write(batch).expect("a batch");
         }
     })
 }
@@ -271,6 +308,23 @@ fn main() {
     raw_64.print("raw synced put of 600 bytes, 64 threads");
     many.print("commit of one change, 64 writers");
     automerge.print("Automerge alone: load, change, save");
+    let digests = digests_alone(&directory.path().join("digests"));
+    digests.print("digests and sums of one change, alone");
+    println!(
+        "digests and sums are {:.1} % of a commit's processor time at 64 writers",
+        100.0 * digests.processor_us() / many.processor_us()
+    );
+    let mut scrubbed = None;
+    let scrub = measure(1, || scrubbed = runtime.block_on(store.scrub_now()));
+    let scrubbed = scrubbed.expect("a pass");
+    println!(
+        "reading everything again: {} values, {} KiB in {:.0} ms ({:.1} us processor time each); {} wrong",
+        scrubbed.values,
+        scrubbed.bytes >> 10,
+        scrub.wall.as_secs_f64() * 1e3,
+        scrub.processor.as_secs_f64() * 1e6 / scrubbed.values as f64,
+        scrubbed.mended + scrubbed.damaged
+    );
     println!(
         "at 64 writers a commit takes {:.2} times the processor time of the Automerge work",
         many.processor_us() / automerge.processor_us()

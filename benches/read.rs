@@ -34,7 +34,7 @@ fn reads(criterion: &mut Criterion) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let config = StoreConfig {
         directory: directory.path().join("replica"),
-        keep_log: KeepLog::Everything,
+        keeping: KeepLog::Everything.into(),
         reserve_bytes: 0,
         free_bytes_min: 0,
     };

@@ -206,7 +206,9 @@ fn sealed(elements: &[(Key, StateDigest)]) -> NegentropyStorageVector {
         let mut id = [0; 32];
         id[..16].copy_from_slice(key);
         id[16..].copy_from_slice(digest);
-        storage.insert(0, Id::new(id)).expect("not sealed yet");
+        storage
+            .insert(0, Id::from_byte_array(id))
+            .expect("not sealed yet");
     }
     storage.seal().expect("no element twice");
     storage

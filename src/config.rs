@@ -11,7 +11,7 @@ use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use crdt::MemberId;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-use crate::store::KeepLog;
+use crate::store::{DigestKey, KeepLog, Keeping};
 
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +82,9 @@ pub struct SiteConfig {
     /// What the log keeps.
     #[serde(default)]
     pub log: LogConfig,
+    /// How often every stored byte is read again.
+    #[serde(default)]
+    pub scrub: ScrubConfig,
     /// How passwords are hashed.
     #[serde(default)]
     pub passwords: PasswordConfig,
@@ -91,6 +94,9 @@ pub struct SiteConfig {
     /// What may be restored.
     #[serde(default)]
     pub backup: BackupConfig,
+    /// How what was cancelled is forgotten.
+    #[serde(default)]
+    pub erasure: ErasureConfig,
     /// Every member of the cluster, this one included, where they are not invited but listed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<MemberConfig>,
@@ -190,11 +196,44 @@ impl<'de> Deserialize<'de> for Answer {
 }
 
 /// What the log keeps.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogConfig {
-    /// `everything`, or `unstable`: only what some member lacks.
+    /// `unstable`: only what some member lacks; or `everything`.
     pub keep: KeepLog,
+    /// With more in it than this, a log that is not to keep everything lets the oldest go, also what some member
+    /// lacks.
+    pub max_mib: u64,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        LogConfig {
+            keep: KeepLog::default(),
+            max_mib: 1024,
+        }
+    }
+}
+
+/// How often every stored byte is read again.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ScrubConfig {
+    /// Within so many hours; 0: only when an operator asks for it.
+    pub period_hours: u64,
+}
+
+impl ScrubConfig {
+    /// `None`: only when an operator asks for it.
+    pub fn period(&self) -> Option<Duration> {
+        (self.period_hours > 0).then(|| Duration::from_secs(self.period_hours.saturating_mul(3600)))
+    }
+}
+
+impl Default for ScrubConfig {
+    fn default() -> Self {
+        ScrubConfig { period_hours: 168 }
+    }
 }
 
 /// How passwords are hashed: argon2id. The defaults are OWASP's minimum (Password Storage Cheat Sheet: 19 MiB, two
@@ -261,6 +300,28 @@ impl Default for BackupConfig {
     }
 }
 
+/// How what was cancelled is forgotten.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ErasureConfig {
+    /// Between two rewritings of the disk, which happen only if cancelled accounts wait for one: it reads and writes
+    /// everything. 0: as soon as any waits.
+    pub interval_minutes: u32,
+}
+
+impl Default for ErasureConfig {
+    fn default() -> Self {
+        ErasureConfig { interval_minutes: 60 }
+    }
+}
+
+impl ErasureConfig {
+    /// Between two rewritings of the disk.
+    pub fn interval(&self) -> Duration {
+        Duration::from_secs(u64::from(self.interval_minutes) * 60)
+    }
+}
+
 /// One member of the cluster, as the configuration lists it.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -283,6 +344,8 @@ pub struct MemberConfig {
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LabConfig {
+    /// How often each peer is compared with, in milliseconds, where that is not to be as in earnest.
+    pub look_interval_ms: Option<u64>,
     /// Links that are not as the machine's own network is.
     pub links: Vec<LinkConfig>,
 }
@@ -352,6 +415,17 @@ impl SiteConfig {
     /// Where others dial this member.
     pub fn own_addresses(&self) -> &[String] {
         self.own().map_or(&self.addresses, |own| &own.addresses)
+    }
+
+    /// How the store keeps what it holds.
+    pub fn keeping(&self) -> Keeping {
+        Keeping {
+            log: self.log.keep,
+            log_bytes_max: self.log.max_mib.saturating_mul(1 << 20),
+            digest_key: DigestKey(self.cluster.digest_key.0),
+            scrub_period: self.scrub.period(),
+            ..Keeping::default()
+        }
     }
 
     fn check(&self, path: &Path) -> Result<(), ConfigError> {

@@ -9,11 +9,13 @@
 //! | [`store`] | every record on this replica's disk: commit logic, committer, RocksDB |
 //! | [`identity`] | what people do: accounts, addresses, passwords. Knows no HTTP and no disk |
 //! | [`replication`] | where `crdt`'s store and `gossip` meet, and nowhere else |
+//! | [`settlement`] | what is decided once nothing concurrent is on its way: losers go, the cancelled is forgotten |
 //! | [`members`] | who belongs to the cluster, and by which key |
 //! | [`site`] | one data center in one process: starts everything, drains, stops |
 //! | [`admin`] | the operator's API on a Unix socket |
 //! | [`config`] | a site's configuration file |
 //! | `prometheus` | the status, as gauges |
+//! | `sim` | the laboratory: worlds of replicas in virtual time, a seed each (feature `lab`) |
 //! | `world` | the laboratory: ten sites on one machine, to break and watch (feature `lab`) |
 //!
 //! The binary (`src/main.rs`, `src/cli/`) is a thin command line over this library.
@@ -22,8 +24,12 @@ pub mod admin;
 pub mod config;
 pub mod identity;
 pub mod members;
+mod planted;
 mod prometheus;
 pub mod replication;
+pub mod settlement;
+#[cfg(feature = "lab")]
+pub mod sim;
 pub mod site;
 pub mod store;
 #[cfg(feature = "lab")]

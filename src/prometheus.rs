@@ -30,7 +30,12 @@ pub(crate) async fn export(site: Weak<Site>) {
             gauge!("persona_peer_connected", "peer" => peer.name.clone())
                 .set(f64::from(u8::from(peer.connected)));
             gauge!("persona_peer_behind_us", "peer" => peer.name.clone()).set(peer.behind_us as f64);
-            gauge!("persona_peer_ahead_of_us", "peer" => peer.name).set(peer.ahead_of_us as f64);
+            gauge!("persona_peer_ahead_of_us", "peer" => peer.name.clone()).set(peer.ahead_of_us as f64);
+            gauge!("persona_peer_divergent_records", "peer" => peer.name.clone())
+                .set(peer.looks.divergent_records as f64);
+            // The age of what is known: a peer that is never compared must not look well.
+            gauge!("persona_peer_compared_seconds_ago", "peer" => peer.name)
+                .set(peer.verdict_ms_ago.map_or(f64::INFINITY, |ms| ms as f64 / 1000.0));
         }
     }
 }

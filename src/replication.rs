@@ -6,21 +6,21 @@
 use std::{
     collections::VecDeque,
     fmt,
-    sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak},
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use gossip::{
     Dot, Event, MemberId, Received, Vector, Writer,
     quic::{LogChunk, Node, ReadLogError, Replica},
+    reconcile::{Cut, CutError, Part, Purpose, Verdict},
     snapshot::{Sink, SnapshotError, Source},
 };
 use tokio::sync::{Notify, watch};
 
 use crate::{
+    planted::{self, Bug},
+    settlement::Told,
     site::Site,
     store::{Beginning, CommittedGroup, Listener, Store},
 };
@@ -40,9 +40,10 @@ pub struct Replication {
     node: RwLock<Option<Node>>,
     /// Another process is this member now: its start.
     aside: watch::Sender<Option<Writer>>,
-    /// This process has drawn a new replica id already: once is enough.
-    redrawn: AtomicBool,
+    succession: Mutex<Succession>,
     alarms: Mutex<VecDeque<Alarm>>,
+    /// What there is to be settled.
+    pub(crate) told: Arc<Told>,
     /// Woken when the cluster record has changed: members may have.
     pub(crate) members_changed: Notify,
     /// What every member that counts has.
@@ -71,8 +72,9 @@ impl Replication {
             store: store.clone(),
             node: RwLock::new(None),
             aside: watch::channel(None).0,
-            redrawn: AtomicBool::new(false),
+            succession: Mutex::default(),
             alarms: Mutex::default(),
+            told: Arc::default(),
             members_changed: Notify::new(),
             stable: watch::channel(Vector::new()).0,
             enrols: OnceLock::new(),
@@ -141,22 +143,14 @@ impl Replication {
 
     /// A peer knows a start of this member that is not before ours, and that this disk did not make.
     fn later_start(&self, known: Writer, live: bool) {
-        // Only a start under the replica id of this very moment makes this directory one of two: it draws a new id.
-        let copied = known.replica == self.store.state().start.replica;
+        let ours = self.store.state().start;
+        let copied = known.replica == ours.replica;
         if live {
             self.alarm(format_args!(
                 "another process runs as this member (its start is {known}): two copies of one data directory; \
                  stop one of them"
             ));
-            // Two copies that live side by side do not race: an epoch past the other's is taken once. Then the one
-            // that peers no longer listen to stands aside; what it has is on its disk, and goes out when it is
-            // started again.
-            if !copied || self.redrawn.swap(true, Ordering::Relaxed) {
-                self.aside.send_replace(Some(known));
-                return;
-            }
         } else if copied {
-            self.redrawn.store(true, Ordering::Relaxed);
             self.alarm(format_args!(
                 "this data directory was restored or copied: peers know a start of its replica ({known}) that it \
                  did not make; it takes a new replica id"
@@ -164,11 +158,50 @@ impl Replication {
         } else {
             tracing::warn!(%known, "peers know a later start of this member; beginning one past it");
         }
-        self.store.begin_again(Beginning {
+        let step = lock(&self.succession).later_start(ours, known, live);
+        match step {
+            Step::Begin(beginning) => self.store.begin_again(beginning),
+            Step::StandAside => {
+                self.aside.send_replace(Some(known));
+            }
+        }
+    }
+}
+
+/// What a process does about a start of its member that it did not make. One for each life of a process.
+#[derive(Debug, Default)]
+pub(crate) struct Succession {
+    /// A new replica id was drawn already: once is enough.
+    redrawn: bool,
+}
+
+/// What [`Succession`] says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Step {
+    /// Begin a new start like this.
+    Begin(Beginning),
+    /// The other process is the member now; this one ends.
+    StandAside,
+}
+
+impl Succession {
+    /// Peers know `known`. `live`: by what they say a process runs in it.
+    pub(crate) fn later_start(&mut self, ours: Writer, known: Writer, live: bool) -> Step {
+        // Only a start under the replica id of this very moment makes this directory one of two: it draws a new id.
+        let copied = known.replica == ours.replica;
+        let races = planted::is(Bug::ClonesRace);
+        // Two copies that live side by side do not race: an epoch past the other's is taken once. Then the one
+        // that peers no longer listen to stands aside; what it has is on its disk, and goes out when it is
+        // started again.
+        if live && !races && (!copied || std::mem::replace(&mut self.redrawn, true)) {
+            return Step::StandAside;
+        }
+        self.redrawn |= copied;
+        Step::Begin(Beginning {
             past_epoch: known.epoch,
-            new_replica: copied,
+            new_replica: copied && !races,
             unless_here: None,
-        });
+        })
     }
 }
 
@@ -220,6 +253,35 @@ impl Replica for Replication {
         self.members_changed.notify_one();
         tracing::info!("a copy of a peer's data was installed");
         Ok(())
+    }
+
+    fn with_cut(&self, talk: &mut dyn FnMut(&dyn Cut)) -> Result<(), CutError> {
+        self.store.with_cut(talk)
+    }
+
+    fn take_part(&self, from: MemberId, purpose: Purpose, part: Part) -> Result<(), CutError> {
+        self.store.take_part(from, purpose, part)
+    }
+
+    fn looked(&self, member: MemberId, purpose: Purpose, verdict: Option<&Verdict>) {
+        let Some(verdict) = verdict else { return };
+        if purpose == Purpose::CatchUp || verdict.divergent.is_empty() {
+            return;
+        }
+        tracing::warn!(
+            %member,
+            records = verdict.divergent.len(),
+            ?purpose,
+            "records differ, and nothing under way explains it"
+        );
+        self.alarm(format_args!(
+            "records here and at {member} differed, and nothing under way explained it: look for what damaged one of \
+             the disks (`persona scrub`), and whether they are the same now (`persona repair --dry-run`)"
+        ));
+    }
+
+    fn settled(&self, settled: Vector) {
+        self.told.settled(settled);
     }
 
     fn event(&self, event: Event) {
@@ -281,6 +343,9 @@ impl Listener for Commits {
         };
         #[cfg(feature = "lab")]
         lock(&replication.sightings).add(group);
+        replication
+            .told
+            .committed(group, &replication.store.state().vector);
         if group.cluster_changed {
             replication.members_changed.notify_one();
         }
@@ -289,9 +354,15 @@ impl Listener for Commits {
         }
         let node = replication.node.read().unwrap_or_else(PoisonError::into_inner);
         let Some(node) = &*node else { return };
-        node.committed(group.moved.clone(), group.local.clone());
-        if let Some(trimmed) = &group.trimmed {
-            node.trimmed(trimmed.clone());
+        if group.caught_up {
+            let state = replication.store.state();
+            node.caught_up(state.vector.clone(), state.trimmed.clone());
+            tracing::info!("what this replica missed is merged");
+        } else {
+            node.committed(group.moved.clone(), group.local.clone());
+            if let Some(trimmed) = &group.trimmed {
+                node.trimmed(trimmed.clone());
+            }
         }
         if !group.rejected.is_empty() {
             tracing::error!(
@@ -306,10 +377,12 @@ impl Listener for Commits {
         let Some(replication) = self.0.upgrade() else {
             return;
         };
+        replication.told.restarted(vector);
         if vector.len() > VECTOR_ENTRIES_HIGH {
             replication.alarm(format_args!(
-                "{} starts of replicas are known, and peers take at most {}: set `log.keep = \"unstable\"`, so that \
-                 older ones are folded",
+                "{} starts of replicas are known, and peers take at most {}: older ones are folded once every member \
+                 has what they wrote, so look for one that is gone for good and evict it; a log that is to keep \
+                 everything (`log.keep`) folds none",
                 vector.len(),
                 gossip::VECTOR_ENTRIES_MAX
             ));

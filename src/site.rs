@@ -32,6 +32,7 @@ use crate::{
     },
     prometheus,
     replication::Replication,
+    settlement::Settler,
     store::{BackupOwner, OpenError, Store, StoreConfig},
 };
 
@@ -112,6 +113,8 @@ pub struct Site {
     pub node: Node,
     /// Between the two.
     pub replication: Arc<Replication>,
+    /// Ends what lost, and forgets what was cancelled.
+    pub settler: Arc<Settler>,
     /// Delay, loss and cuts between this process and its peers.
     #[cfg(feature = "lab")]
     pub shape: Arc<gossip::quic::Shape>,
@@ -160,7 +163,7 @@ impl Site {
         })?;
         let store_config = StoreConfig {
             directory: config.data.clone(),
-            keep_log: config.log.keep,
+            keeping: config.keeping(),
             reserve_bytes: config.disk.reserve_mib << 20,
             free_bytes_min: config.disk.free_min_mib << 20,
         };
@@ -192,7 +195,7 @@ impl Site {
             features: features::known(),
             fingerprints: common.fingerprints.clone(),
             startup_grace: config.startup_grace,
-            look_interval: Some(LOOK_INTERVAL),
+            look_interval: Some(look_interval(&config)),
             limits: gossip::Limits::default(),
         };
         #[cfg(feature = "lab")]
@@ -222,6 +225,13 @@ impl Site {
         .await?;
         replication.attach(node.clone());
         let identity = Identity::new(store.clone(), index_key, passwords);
+        let settler = Arc::new(Settler::new(
+            store.clone(),
+            replication.told.clone(),
+            own.id,
+            Some(config.data.clone()),
+            config.erasure.interval(),
+        ));
         let site = Arc::new(Site {
             config,
             own,
@@ -229,6 +239,7 @@ impl Site {
             identity,
             node,
             replication,
+            settler,
             #[cfg(feature = "lab")]
             shape,
             drain: watch::channel(false).0,
@@ -241,6 +252,7 @@ impl Site {
         site.heed();
         site.replication.enrol_at(&site);
         tokio::spawn(keeper::keep(Arc::downgrade(&site)));
+        tokio::spawn(settle(Arc::downgrade(&site)));
         if site.config.metrics.is_some() {
             tokio::spawn(prometheus::export(Arc::downgrade(&site)));
         }
@@ -459,6 +471,15 @@ impl Site {
     }
 }
 
+fn look_interval(config: &SiteConfig) -> Duration {
+    #[cfg(feature = "lab")]
+    if let Some(interval_ms) = config.lab.look_interval_ms {
+        return Duration::from_millis(interval_ms);
+    }
+    let _ = config;
+    LOOK_INTERVAL
+}
+
 /// Has this site let in, if it holds an invitation and is no member. Gives what its data directory says then.
 async fn let_in(
     config: &SiteConfig,
@@ -501,6 +522,25 @@ fn is_own_key(config: &SiteConfig, own: &Own, keys: &Keys, cluster: &ClusterView
     }
 }
 
+/// Settles while the site serves: one that catches up knows too little, one on its way out has no time.
+async fn settle(site: std::sync::Weak<Site>) {
+    loop {
+        let settler = {
+            let Some(site) = site.upgrade() else { return };
+            if site.is_draining() {
+                return;
+            }
+            if site.is_serving()
+                && let Err(error) = site.settler.step().await
+            {
+                tracing::warn!(%error, "what is settled could not be acted on; trying again");
+            }
+            site.settler.clone()
+        };
+        settler.wait().await;
+    }
+}
+
 /// What all members must have in common.
 fn common(config: &SiteConfig, index_key: &IndexKey) -> Common {
     Common {
@@ -521,11 +561,14 @@ fn common(config: &SiteConfig, index_key: &IndexKey) -> Common {
 }
 
 /// Whose a backup is that this member makes.
-pub fn backup_owner(config: &SiteConfig, member: crdt::MemberId) -> BackupOwner {
+pub fn backup_owner(config: &SiteConfig) -> BackupOwner {
     BackupOwner {
         cluster: hex(&fingerprint("cluster id", &config.cluster.id.0)),
         site: config.site.clone(),
-        member: gossip::MemberId(*member.as_bytes()),
+        member: MemberFile::read(&config.data)
+            .and_then(|file| Own::find(config, file.as_ref()))
+            .ok()
+            .map(|own| gossip::MemberId(*own.id.as_bytes())),
     }
 }
 

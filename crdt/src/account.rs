@@ -6,6 +6,7 @@
 use crate::format::{DecodeError, Put, Reader};
 use crate::hlc::Hlc;
 use crate::id::VaultId;
+use crate::planted::{self, Bug};
 
 /// A password in force or not: everything but the hash itself, which is in the vault.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -76,6 +77,13 @@ impl AccountView {
         self.password
             .as_ref()
             .filter(|password| !self.cancelled && password.resets >= self.epoch.resets)
+    }
+
+    /// The password to write once more, under a new vault id, so that those that lost are superseded and erased;
+    /// `None` if there are none. All but its vault id stays, so nothing that is still on its way fares differently.
+    pub fn collapse(&self) -> Option<Password> {
+        self.password
+            .filter(|_| self.named.len() > 1 && self.unreadable == 0)
     }
 
     /// What of the vault this record keeps alive.
@@ -193,6 +201,12 @@ pub(crate) fn resolve(surviving: &Surviving, changes: u32) -> AccountView {
 
 /// The greatest (resets, time of the change, earliest done, rehashes, vault id).
 fn resolve_password(values: &[Password]) -> Option<Password> {
+    if planted::is(Bug::WrongTieBreak) {
+        return values
+            .iter()
+            .copied()
+            .max_by_key(|value| (value.resets, value.changed, value.done));
+    }
     values.iter().copied().max_by_key(Password::rank)
 }
 
@@ -207,6 +221,12 @@ fn resolve_epoch(values: &[Epoch]) -> Epoch {
         };
     }
     greatest
+}
+
+/// When, from a value of [`CANCELLED`]; `None` if it cannot be read.
+pub(crate) fn cancelled_at(value: &[u8]) -> Option<Hlc> {
+    let mut reader = Reader::with_format("account field", FORMAT, value).ok()?;
+    reader.hlc().ok()
 }
 
 fn read_hlc(reader: &mut Reader<'_>) -> Result<Hlc, DecodeError> {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::format::{DecodeError, Put, Reader};
 use crate::hlc::Hlc;
-use crate::id::AccountId;
+use crate::id::{AccountId, MemberId};
 
 /// What a cell is about. Numbers that are not known here are kept and merged all the same.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -29,6 +29,8 @@ impl CellKind {
     pub const ENDED: CellKind = CellKind(6);
     /// What a request with an idempotency key was answered.
     pub const OUTCOME: CellKind = CellKind(7);
+    /// A replica holds nothing of a cancelled account any more: [`Erased`], under the account's id.
+    pub const ERASED: CellKind = CellKind(8);
 }
 
 /// One version of one slot.
@@ -166,6 +168,43 @@ impl Tries {
             }
         });
         greatest.count
+    }
+}
+
+/// One replica's receipt: of a cancelled account, it holds nothing any more.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Erased {
+    /// Whose disk.
+    pub member: MemberId,
+    /// When the last of it was gone, in milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// Where it was looked for: [`ERASED_SCOPE`] of the version that wrote this.
+    pub scope: u8,
+}
+
+/// Documents, vault, log, write-ahead log, tables, quarantine, and copies in the data directory. A version that
+/// keeps data in another place as well, and erases it there, takes the next number.
+pub const ERASED_SCOPE: u8 = 1;
+
+impl Erased {
+    /// A cell's value.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = vec![FORMAT];
+        bytes.extend_from_slice(self.member.as_bytes());
+        bytes.extend_from_slice(&self.at_ms.to_le_bytes());
+        bytes.push(self.scope);
+        bytes
+    }
+
+    /// The other way.
+    pub fn decode(bytes: &[u8]) -> Result<Erased, DecodeError> {
+        let mut reader = Reader::with_format("receipt", FORMAT, bytes)?;
+        let erased = Erased {
+            member: MemberId::from_bytes(reader.array()?),
+            at_ms: reader.u64()?,
+            scope: reader.u8()?,
+        };
+        reader.end().map(|()| erased)
     }
 }
 
@@ -312,5 +351,5 @@ struct StoredStaging {
     ended: bool,
 }
 
-/// The first byte of a cell and of a count of tries, and the field `f` of a staging.
+/// The first byte of a cell, of a count of tries and of a receipt, and the field `f` of a staging.
 const FORMAT: u8 = 1;

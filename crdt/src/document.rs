@@ -21,6 +21,7 @@ use crate::chunk::{ChangeOutline, DOCUMENT_OPS_MAX, DocumentOutline, OpId};
 use crate::cluster::{self, ClusterView, ClusterWrite};
 use crate::email::{self, ClaimValue, EmailView, EmailWrite};
 use crate::format::DecodeError;
+use crate::hlc::Hlc;
 use crate::id::RecordKind;
 use crate::view::View;
 
@@ -193,6 +194,35 @@ impl Document {
         Ok(self)
     }
 
+    /// Takes in what another copy of this record has and this one lacks, each change under the checks of
+    /// [`apply`](Self::apply).
+    pub fn merge(self, other: &Document) -> Result<Document, ApplyError> {
+        let missing = self.missing(other)?;
+        self.apply(&missing)
+    }
+
+    /// The changes that another copy of this record has and this one lacks, each after those that it follows.
+    pub fn missing(&self, other: &Document) -> Result<Vec<Vec<u8>>, ApplyError> {
+        if self.automerge.get_heads() == other.automerge.get_heads() {
+            return Ok(Vec::new());
+        }
+        let added = quietly(|| self.automerge.get_changes_added(&other.automerge));
+        let added = added.ok_or(ApplyError::Panicked)?;
+        Ok(added.iter().map(|change| change.raw_bytes().to_vec()).collect())
+    }
+
+    /// Whether these very changes are here. One that cannot be decoded is not.
+    pub fn holds(&self, changes: &[impl AsRef<[u8]>]) -> bool {
+        changes.iter().all(|bytes| {
+            let bytes = bytes.as_ref();
+            let hash = ChangeOutline::parse(bytes)
+                .ok()
+                .and_then(|_| quietly(|| Change::try_from(bytes).ok().map(|change| change.hash())))
+                .flatten();
+            hash.is_some_and(|hash| bytes.get(4..8) == hash.0.get(..4) && self.has(hash))
+        })
+    }
+
     /// The hashes of the changes that no other here follows, sorted: documents of equal heads hold the same.
     pub fn heads(&self) -> Vec<[u8; 32]> {
         self.automerge
@@ -229,6 +259,15 @@ impl Document {
                 ..Default::default()
             }),
         })
+    }
+
+    /// When the account was cancelled, by the earliest word on it. Views do not hold it.
+    pub fn cancelled_at(&self) -> Option<Hlc> {
+        let values = quietly(|| surviving(&self.automerge, account::CANCELLED)).unwrap_or_default();
+        values
+            .iter()
+            .filter_map(|value| account::cancelled_at(value))
+            .min()
     }
 
     fn resolve(&self) -> View {

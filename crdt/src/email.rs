@@ -68,7 +68,7 @@ pub enum EmailWrite {
     Release {
         /// Who.
         account: AccountId,
-        /// When: greater than [`EmailView::latest`].
+        /// When: greater than [`EmailView::latest`], but in a [collapse](EmailView::collapse).
         at: Hlc,
     },
     /// What the owner uses it as.
@@ -196,6 +196,63 @@ impl EmailView {
         ids.sort_unstable();
         ids.dedup();
         Ok(ids)
+    }
+
+    /// What to write so that nothing but the address in force is named any more; `None` if nothing else is.
+    ///
+    /// Losers go by this *collapse*: the winner's claim is written once more, as it is, and supersedes them. Its
+    /// vault id is still the old one; whoever writes it puts the address under a new one. Proof, `done` and resets
+    /// stay, so nothing is decided anew: what is still on its way meets what it would have met.
+    ///
+    /// Where a cancelled account made the address free, the claims that lost to it are still named, and no claim
+    /// may be written in their place. Then it is that account's release, which its cancellation would have written
+    /// had it seen them.
+    ///
+    /// Both follow from the record and the accounts alone: sites that do it at once write the same.
+    pub fn collapse<E>(
+        &self,
+        mut standing: impl FnMut(AccountId) -> Result<Standing, E>,
+    ) -> Result<Option<EmailWrite>, E> {
+        // A single claim that nobody ever let go is in force, or its account is cancelled.
+        let alone = self.claims.len() == 1 && self.released.is_empty();
+        if self.unreadable > 0 || self.claims.is_empty() || alone {
+            return Ok(None);
+        }
+        let named = self.names(|account| Ok(standing(account)?.cancelled))?;
+        let winner = match self.owner(&mut standing)? {
+            Ownership::Held { claim, .. } => Some(claim),
+            Ownership::Free => None,
+        };
+        if named
+            .iter()
+            .all(|id| winner.is_some_and(|claim| claim.vault == *id))
+        {
+            return Ok(None);
+        }
+        if let Some(claim) = winner {
+            return Ok(Some(EmailWrite::Claim(claim.clone())));
+        }
+        // The first cancelled account: all that are named come after it, or one of them would have the address.
+        let claimed = self.claims.iter().map(|claim| (claim.proof, claim.account));
+        let let_go = self
+            .released
+            .iter()
+            .map(|released| (released.proof, released.account));
+        let mut first: Option<(Hlc, AccountId)> = None;
+        for (proof, account) in claimed.chain(let_go) {
+            let earlier = first.is_none_or(|(of, by)| place(proof, account) < place(of, by));
+            if earlier && standing(account)?.cancelled {
+                first = Some((proof, account));
+            }
+        }
+        let release = |(proof, account): (Hlc, AccountId)| {
+            let before = self.released.iter().find(|released| released.account == account);
+            // A tick past its last word: Automerge would take a value that is there already for a deletion of the
+            // others, and no replica takes a deletion.
+            let at = before.map_or(proof, |released| released.at.max(proof)).succ();
+            EmailWrite::Release { account, at }
+        };
+        Ok(first.map(release))
     }
 
     /// Whose claims there are, losers included, each once: what the index of an account's emails is made of.

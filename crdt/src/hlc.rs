@@ -8,6 +8,8 @@
 
 use std::fmt;
 
+use crate::planted::{self, Bug};
+
 /// A moment: 48 bits of milliseconds since the Unix epoch, then 16 bits of counter.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct Hlc(u64);
@@ -88,6 +90,9 @@ impl Clock {
     /// must not poison all later ones.
     pub fn stamp_past(&mut self, wall_ms: u64, beat: Hlc) -> Hlc {
         self.observe(beat, wall_ms);
+        if planted::is(Bug::HlcCapped) {
+            return self.tick(wall_ms);
+        }
         self.tick(wall_ms).max(beat.succ())
     }
 

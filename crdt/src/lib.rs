@@ -15,6 +15,7 @@
 //! | [`cell`] | small values that expire |
 //! | [`transaction`] | what one write changes, atomically |
 //! | [`digest`] | when two copies of a record count as equal |
+//! | [`planted`] | mistakes that a laboratory's build makes on purpose |
 //! | [`format`] | the byte formats' common ground: bounded reading, and why bytes were refused |
 #![forbid(unsafe_code)]
 
@@ -28,12 +29,13 @@ pub mod email;
 pub mod format;
 pub mod hlc;
 pub mod id;
+pub mod planted;
 pub mod transaction;
 pub mod vault;
 pub mod view;
 
 pub use account::{AccountView, AccountWrite, Epoch, Password};
-pub use cell::{Cell, CellKind, Purpose, Staging, Tries};
+pub use cell::{Cell, CellKind, ERASED_SCOPE, Erased, Purpose, Staging, Tries};
 pub use cluster::{
     Admission, ClusterView, ClusterWrite, Eviction, Invite, KeyField, KeyState, Member, MemberField,
     MemberState, SigningKey, TokenHash,

@@ -10,8 +10,9 @@ use std::collections::BTreeMap;
 
 use crdt::{
     AccountView, AccountWrite, Actor, Cell, CellKind, Claim, ClaimedBy, ClusterView, ClusterWrite, Document,
-    EmailView, EmailWrite, Epoch, Invite, KeyField, KeyState, MemberField, MemberState, Password, Purpose,
-    RecordChange, RecordKey, RecordKind, Staging, Transaction, Tries, UsedAs, VaultValue, View, Write,
+    ERASED_SCOPE, EmailView, EmailWrite, Epoch, Erased, Invite, KeyField, KeyState, MemberField, MemberState,
+    Password, Purpose, RecordChange, RecordKey, RecordKind, Staging, Transaction, Tries, UsedAs, VaultValue,
+    View, Write,
 };
 use replicas::{account, at, member, vault};
 
@@ -188,6 +189,14 @@ fn the_rest() {
     };
     check("tries", &tries.encode());
     assert_eq!(Tries::decode(&fixture("tries")), Ok(tries));
+
+    let erased = Erased {
+        member: member(7),
+        at_ms: 8,
+        scope: ERASED_SCOPE,
+    };
+    check("erased", &erased.encode());
+    assert_eq!(Erased::decode(&fixture("erased")), Ok(erased));
 
     let staging = Staging {
         purpose: Purpose::Transition,

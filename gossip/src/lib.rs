@@ -11,6 +11,7 @@
 //! The bytes on the wire are described in `WIRE.md`, which changes together with this code.
 
 pub mod core;
+pub mod planted;
 #[cfg(feature = "quic")]
 pub mod quic;
 pub mod reconcile;

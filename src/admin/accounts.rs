@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use super::error::ApiError;
 use crate::{
-    identity::{Address, Outcome, TypedPassword, Word},
+    identity::{Address, OperationError, Outcome, TypedPassword, Word},
+    settlement::receipts::ErasureReport,
     site::{Answered, Site},
 };
 
@@ -255,6 +256,16 @@ pub(super) async fn show(
             })
             .collect(),
     }))
+}
+
+/// Also while the site catches up: an operator who waits for it may ask at any time.
+pub(super) async fn erased(
+    State(site): State<Arc<Site>>,
+    Path(account): Path<String>,
+) -> Answer<ErasureReport> {
+    let unknown = || ApiError::not_found("There is no such account here.");
+    let report = site.settler.report(parse_account(&account)?);
+    Ok(Json(report.map_err(OperationError::from)?.ok_or_else(unknown)?))
 }
 
 pub(super) async fn show_email(

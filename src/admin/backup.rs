@@ -32,7 +32,7 @@ pub(super) async fn make(
             "A backup goes to an absolute path outside the data directory, best on another disk.",
         ));
     }
-    let owner = backup_owner(&site.config, site.own.id);
+    let owner = backup_owner(&site.config);
     let store = site.store.clone();
     let made = tokio::task::spawn_blocking(move || store.backup(&to, owner)).await;
     let backup = made.map_err(|_| ApiError::unavailable("unavailable", "Copying was broken off."))??;

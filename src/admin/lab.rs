@@ -4,17 +4,25 @@ use std::sync::Arc;
 
 use axum::{
     Json, Router,
-    extract::{Query, State},
+    extract::{Path, Query, State},
     routing::get,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{config::LinkConfig, site::Site};
+use crdt::AccountId;
+
+use super::error::ApiError;
+use crate::{
+    config::LinkConfig,
+    site::Site,
+    store::{ReadError, Records},
+};
 
 pub(super) fn routes() -> Router<Arc<Site>> {
     Router::new()
         .route("/lab/links", get(links).put(set_links))
         .route("/lab/commits", get(commits))
+        .route("/lab/accounts/{account}/hashes", get(hashes))
 }
 
 async fn links(State(site): State<Arc<Site>>) -> Json<Vec<LinkConfig>> {
@@ -45,6 +53,26 @@ async fn set_links(State(site): State<Arc<Site>>, Json(links): Json<Vec<LinkConf
         site.shape.set(link.address, link.into());
     }
     Json(links.len())
+}
+
+/// The hashes of an account's passwords, those that lost too: what is looked for on the disks once it is cancelled.
+async fn hashes(
+    State(site): State<Arc<Site>>,
+    Path(account): Path<String>,
+) -> Result<Json<Vec<String>>, ApiError> {
+    let unknown = || ApiError::not_found("There is no such account here.");
+    let id: AccountId = account.parse().map_err(|_| unknown())?;
+    let hashes = site.store.read(|records| {
+        let view = records.account(id)?;
+        let mut hashes = Vec::new();
+        for name in view.iter().flat_map(|view| view.names()) {
+            if let Some(value) = records.vault(*name)? {
+                hashes.push(String::from_utf8_lossy(&value).into_owned());
+            }
+        }
+        Ok::<_, ReadError>(hashes)
+    });
+    Ok(Json(hashes??))
 }
 
 #[derive(Deserialize)]

@@ -9,6 +9,7 @@ mod cluster;
 mod error;
 #[cfg(feature = "lab")]
 mod lab;
+mod repair;
 mod status;
 
 use std::{fs, io, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
@@ -29,6 +30,7 @@ pub use self::{
         ClusterReport, EvictionReport, FeatureReport, InviteReport, LeaveReport, MemberReport, RotationReport,
     },
     error::ApiError,
+    repair::{Compared, ComparedReport, RepairReport},
     status::StatusReport,
 };
 use crate::site::Site;
@@ -95,11 +97,15 @@ fn router(site: Arc<Site>) -> Router {
         .route("/status", get(status::status))
         .route("/vector", get(status::vector))
         .route("/digest", get(status::digest))
+        .route("/accounts/{account}/erased", get(accounts::erased))
         .route("/drain", post(status::drain))
         .merge(cluster::routes());
     let long = Router::new()
         .route("/backup", post(backup::make))
         .route_layer(middleware::from_fn_with_state(site.clone(), only_while_serving))
+        // A site that is not well is the one that needs these.
+        .route("/repair", post(repair::repair))
+        .route("/scrub", post(repair::scrub))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX));
     let router = people.merge(operator);
     #[cfg(feature = "lab")]
@@ -111,7 +117,7 @@ fn router(site: Arc<Site>) -> Router {
             axum::http::StatusCode::GATEWAY_TIMEOUT,
             REQUEST_TIMEOUT,
         ))
-        // Behind the time limit: it takes as long as the disk does.
+        // Behind the time limit: they take as long as the disk and the others do.
         .merge(long)
         .with_state(site)
 }

@@ -20,6 +20,9 @@ pub struct StatusReport {
     /// Its state as a member: joining, active, leaving or out.
     #[serde(default)]
     pub standing: String,
+    /// Out of the cluster, and everything here is at every member in reach.
+    #[serde(default)]
+    pub handed_over: bool,
     /// Of this build.
     pub version: String,
     /// A laboratory build.
@@ -46,6 +49,9 @@ pub struct StatusReport {
     pub vector_hash: String,
     /// Transactions that every member has.
     pub stable: u64,
+    /// Transactions that the log holds no more.
+    #[serde(default)]
+    pub trimmed: u64,
     /// Parts of transactions in quarantine since it was started.
     pub quarantined: u64,
     /// Transactions that wait for what they follow.
@@ -94,6 +100,29 @@ pub struct PeerReport {
     pub ahead_of_us: u64,
     /// Since anything was heard of it.
     pub heard_ms_ago: Option<u64>,
+    /// How often what it holds was compared with what is here, and what that came to.
+    #[serde(default)]
+    pub looks: LooksReport,
+    /// Since such a comparison last told anything.
+    #[serde(default)]
+    pub verdict_ms_ago: Option<u64>,
+}
+
+/// Comparisons with one peer that this site asked for.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
+pub struct LooksReport {
+    /// Nothing differed.
+    pub equal: u64,
+    /// What differed was on its way.
+    pub lag_only: u64,
+    /// Something differed that should not.
+    pub divergent: u64,
+    /// Records that did.
+    pub divergent_records: u64,
+    /// A log did not reach back far enough to tell.
+    pub inconclusive: u64,
+    /// The peer or the connection was lost.
+    pub failed: u64,
 }
 
 #[derive(Serialize)]
@@ -135,6 +164,15 @@ pub(crate) fn report(site: &Site) -> StatusReport {
             behind_us: peer.behind_them,
             ahead_of_us: peer.behind_us,
             heard_ms_ago: peer.heard_ms_ago,
+            looks: LooksReport {
+                equal: peer.looks.equal,
+                lag_only: peer.looks.lag_only,
+                divergent: peer.looks.divergent,
+                divergent_records: peer.looks.divergent_records,
+                inconclusive: peer.looks.inconclusive,
+                failed: peer.looks.failed,
+            },
+            verdict_ms_ago: peer.verdict_ms_ago,
         })
         .collect();
     let unhealthy = site.unhealthy();
@@ -149,6 +187,7 @@ pub(crate) fn report(site: &Site) -> StatusReport {
             Standing::Out { .. } => "out",
         }
         .to_owned(),
+        handed_over: gossip.handed_over,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         lab: cfg!(feature = "lab"),
         pid: std::process::id(),
@@ -162,6 +201,7 @@ pub(crate) fn report(site: &Site) -> StatusReport {
         vector_total: state.vector.total(),
         vector_hash: hex(&state.vector.hash()),
         stable: gossip.stable,
+        trimmed: state.trimmed.total(),
         quarantined: site.store.counters().quarantined,
         early: gossip.early_count,
         clock_skew_ms: gossip.skew_ms,

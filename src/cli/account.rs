@@ -3,9 +3,11 @@
 use std::{
     io::{BufRead, IsTerminal, stdin},
     process::ExitCode,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use clap::Subcommand;
+use persona::settlement::receipts::ErasureReport;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -69,6 +71,18 @@ enum AccountCommand {
         /// Needed, because it cannot be undone.
         #[arg(long)]
         yes: bool,
+    },
+    /// Show which sites' disks hold nothing of a cancelled account any more, and what the others wait for. Its addresses
+    /// are erased, so only its id names it. Exit status 0: all of them; 2: not yet.
+    Erased {
+        /// The account: 30 hex digits.
+        account: String,
+        /// Wait until it is erased everywhere, at most this long.
+        #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+        wait: u64,
+        /// Print the site's own JSON instead.
+        #[arg(long)]
+        json: bool,
     },
     /// Show an account.
     Show {
@@ -156,6 +170,9 @@ pub(super) async fn run(args: AccountArgs) -> Result<ExitCode, String> {
             println!("Account {account} is cancelled; its addresses are free.");
             say_durability(&answer);
         }
+        AccountCommand::Erased { account, wait, json } => {
+            return erased(site, &account, Duration::from_secs(wait), json).await;
+        }
         AccountCommand::Show { account } => {
             let id = if account.contains('@') {
                 let answer = site
@@ -199,6 +216,72 @@ pub(super) async fn run(args: AccountArgs) -> Result<ExitCode, String> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Between two looks at an erasure that is waited for.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+async fn erased(site: &SiteAt, account: &str, wait: Duration, json: bool) -> Result<ExitCode, String> {
+    let until = Instant::now() + wait;
+    let path = format!("/accounts/{account}/erased");
+    let (answer, report) = loop {
+        let answer = site.call(Method::GET, &path, None).await?;
+        let report: ErasureReport = serde_json::from_value(answer.clone())
+            .map_err(|error| format!("the answer makes no sense: {error}"))?;
+        // An account that is not cancelled is never erased, and waiting does not cancel it.
+        if report.complete || !report.cancelled || Instant::now() >= until {
+            break (answer, report);
+        }
+        tokio::time::sleep(LOOK_EVERY.min(until.saturating_duration_since(Instant::now()))).await;
+    };
+    if json {
+        println!("{answer:#}");
+    } else {
+        print_erasure(&report);
+    }
+    Ok(if report.complete {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(2)
+    })
+}
+
+fn print_erasure(report: &ErasureReport) {
+    if !report.cancelled {
+        println!(
+            "Account {} is not cancelled, so nothing of it is erased. `persona account cancel` does that, for good.",
+            report.account
+        );
+        return;
+    }
+    println!("{:<18} {:<18} erased", "site", "member");
+    for member in &report.members {
+        let state = match (member.erased_at_ms, &member.waits_for) {
+            (Some(at_ms), _) => ago(at_ms),
+            (None, Some(waits_for)) => format!("not yet; waits for {waits_for}"),
+            (None, None) => "not yet".to_owned(),
+        };
+        println!("{:<18} {:<18} {state}", member.site, member.name);
+    }
+    if report.complete {
+        println!("Erased everywhere. Backups that were taken elsewhere end at their maximum age.");
+    } else {
+        println!("Not yet erased everywhere; with --wait SECONDS this waits for it.");
+    }
+}
+
+/// How long ago a moment was, by the clock here: roughly, for people.
+fn ago(at_ms: u64) -> String {
+    let now_ms = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64);
+    let minutes = now_ms.saturating_sub(at_ms) / 60_000;
+    match minutes {
+        0 => "within the last minute".to_owned(),
+        1..120 => format!("{minutes} min ago"),
+        120..2_880 => format!("{} h ago", minutes / 60),
+        _ => format!("{} days ago", minutes / 1_440),
+    }
 }
 
 fn text<'a>(answer: &'a Value, field: &str) -> &'a str {

@@ -6,10 +6,8 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use crdt::MemberId;
 use persona::{
-    config::{Member, SiteConfig},
-    members::own::{MemberFile, Own, OwnError},
+    config::SiteConfig,
     site::backup_owner,
     store::{Backup, Restore, prune_backups},
 };
@@ -63,8 +61,7 @@ pub(super) async fn backup(args: BackupArgs) -> Result<ExitCode, String> {
         );
     }
     if let Some(directory) = args.prune {
-        // Of the owner the cluster alone decides here.
-        let owner = backup_owner(&config, MemberId::from_bytes([0; 8]));
+        let owner = backup_owner(&config);
         let removed = prune_backups(&directory, &owner, config.backup.age_max_days, now_ms())
             .map_err(|error| format!("{}: {error}", directory.display()))?;
         for path in &removed {
@@ -82,43 +79,22 @@ pub(super) async fn backup(args: BackupArgs) -> Result<ExitCode, String> {
 pub(super) async fn restore(args: RestoreArgs) -> Result<ExitCode, String> {
     let config = SiteConfig::load(&args.config).map_err(|error| error.to_string())?;
     let restored = tokio::task::spawn_blocking(move || {
-        let known = MemberFile::read(&config.data).and_then(|file| Own::find(&config, file.as_ref()));
-        // A lost disk took with it who this was; the backup says it.
-        let (member, is_lost) = match known {
-            Ok(own) => (own.id, false),
-            Err(OwnError::Nobody { .. }) => {
-                let backup = Backup::read(&args.from).map_err(|error| error.to_string())?;
-                let backup = backup.ok_or_else(|| format!("{}: no backup", args.from.display()))?;
-                (MemberId::from_bytes(backup.owner.member.0), true)
-            }
-            Err(error) => return Err(error.to_string()),
-        };
         let restore = Restore {
             directory: &config.data,
             from: &args.from,
-            owner: &backup_owner(&config, member),
+            owner: &backup_owner(&config),
             age_max_days: config.backup.age_max_days,
             replace: args.replace,
             now_ms: now_ms(),
         };
-        let restored = restore.run().map_err(|error| error.to_string())?;
-        if is_lost {
-            let file = MemberFile {
-                member: Member(member),
-                founder: false,
-                members: Vec::new(),
-            };
-            file.write(&config.data).map_err(|error| error.to_string())?;
-        }
-        Ok(restored)
+        restore.run().map_err(|error| error.to_string())
     });
     let restored = restored.await.map_err(|_| "restoring panicked".to_owned())??;
     let age = restored.backup.age(now_ms());
     println!(
-        "Restored {} transactions from {} hours ago, made by {} in {}.",
+        "Restored {} transactions from {} hours ago, made in {}.",
         restored.backup.transactions,
         age.as_secs() / 3600,
-        restored.backup.owner.member,
         restored.backup.owner.site
     );
     if let Some(aside) = &restored.aside {

@@ -4,6 +4,7 @@ mod account;
 mod backup;
 mod client;
 mod cluster;
+mod repair;
 mod site;
 mod status;
 
@@ -28,17 +29,24 @@ enum Command {
     Identity(site::IdentityArgs),
     /// What people do, done by an operator: create, sign in, change, reset, add, remove, cancel, show.
     Account(account::AccountArgs),
-    /// Who belongs to the cluster: begin one, invite, list, leave, evict; replace a key; finalise features.
-    Cluster(cluster::ClusterArgs),
     /// Copy a running site's store to a directory, and remove copies that are too old.
     Backup(backup::BackupArgs),
     /// Make the store of a site that does not run from a backup.
     Restore(backup::RestoreArgs),
+    /// Who belongs to the cluster: begin one, invite, list, leave, evict; replace a key; finalise features.
+    Cluster(cluster::ClusterArgs),
+    /// Compare a running site with the others, and repair what differs and should not.
+    Repair(repair::RepairArgs),
+    /// Have a running site read everything on its disk again, and mend what can be.
+    Scrub(repair::ScrubArgs),
     /// How a running site is.
     Status(status::StatusArgs),
     /// Run ten sites on this machine, to break and to watch (laboratory).
     #[cfg(feature = "lab")]
     World(persona::world::WorldArgs),
+    /// Live through worlds of replicas in virtual time, and check that promises hold (laboratory).
+    #[cfg(feature = "lab")]
+    Sim(persona::sim::SimArgs),
 }
 
 /// Runs a command. Errors go to standard error as one sentence; the exit status is 1.
@@ -57,12 +65,16 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
             Command::Site(args) => site::run(args).await,
             Command::Identity(args) => site::make_identity(&args),
             Command::Account(args) => account::run(args).await,
-            Command::Cluster(args) => cluster::run(args).await,
             Command::Backup(args) => backup::backup(args).await,
             Command::Restore(args) => backup::restore(args).await,
+            Command::Cluster(args) => cluster::run(args).await,
+            Command::Repair(args) => repair::repair(args).await,
+            Command::Scrub(args) => repair::scrub(args).await,
             Command::Status(args) => status::run(args).await,
             #[cfg(feature = "lab")]
             Command::World(args) => persona::world::run(args).await.map_err(|error| error.to_string()),
+            #[cfg(feature = "lab")]
+            Command::Sim(args) => tokio::task::block_in_place(|| persona::sim::command(&args)),
         }
     });
     // Nothing that is still running may hold the end up.

@@ -67,33 +67,7 @@ impl Identity {
                 self.passwords.hash(typed).await?
             }
         };
-        let sign_up = move |txn: &mut Txn<'_>| -> Result<Result<AccountId, Refusal>, OperationError> {
-            let known = txn.email(email)?.unwrap_or_default();
-            let proof = word.proof(txn, known.latest());
-            let account = proof.account();
-            let pair = Pair {
-                account: txn.account(account)?,
-                email: known,
-            };
-            match claims::sign_up(account, proof.at, &pair.seen(txn)?) {
-                Err(refusal) => return Ok(Err(refusal)),
-                Ok(Completion::Already) => return Ok(Ok(account)),
-                Ok(Completion::New) => txn.new_record_of_person(),
-            }
-            let done = txn.stamp_past(pair.latest().max(proof.at));
-            let vault = txn.put_vault_salted(proof.password_salt(), password.as_phc().as_bytes().to_vec());
-            let password = Password {
-                resets: 0,
-                changed: proof.at,
-                done,
-                rehashes: 0,
-                vault,
-            };
-            txn.write_account(account, AccountWrite::Created(done));
-            txn.write_account(account, AccountWrite::Password(password));
-            emails::claim(txn, account, 0, email, &address, &pair.email, &proof, done);
-            Ok(Ok(account))
-        };
+        let sign_up = move |txn: &mut Txn<'_>| sign_up(txn, email, &address, &password, word);
         Ok(Outcome::of(self.store.transact(sign_up).await?))
     }
 
@@ -118,34 +92,7 @@ impl Identity {
             Err(refusal) => return Ok(Outcome::Refused(refusal)),
         };
         let hashed = self.passwords.hash(new).await?;
-        let change = move |txn: &mut Txn<'_>| -> Result<Result<Epoch, Refusal>, OperationError> {
-            let view = match standing(txn.account(account)?) {
-                Ok(view) => view,
-                Err(refusal) => return Ok(Err(refusal)),
-            };
-            // Changed or reset while the old one was checked: what was checked is no longer the password.
-            if !view
-                .usable_password()
-                .is_some_and(|password| is_same(password, &known))
-            {
-                return Ok(Err(Refusal::WrongPassword));
-            }
-            let at = txn.stamp_past(view.latest());
-            let vault = txn.put_vault(hashed.as_phc().as_bytes().to_vec());
-            let resets = view.resets();
-            let password = Password {
-                resets,
-                changed: at,
-                done: at,
-                rehashes: 0,
-                vault,
-            };
-            let epoch = Epoch { resets, at };
-            txn.write_account(account, AccountWrite::Password(password));
-            txn.write_account(account, AccountWrite::SessionEpoch(epoch));
-            sign_in::forgive(txn, account.into())?;
-            Ok(Ok(epoch))
-        };
+        let change = move |txn: &mut Txn<'_>| change(txn, account, &known, &hashed);
         Ok(Outcome::of(self.store.transact(change).await?))
     }
 
@@ -162,51 +109,7 @@ impl Identity {
             NewPassword::Hashed(hashed) => hashed,
             NewPassword::Typed(typed) => self.passwords.hash(typed).await?,
         };
-        let reset = move |txn: &mut Txn<'_>| -> Result<Result<SignedIn, Refusal>, OperationError> {
-            let known = txn.email(email)?.unwrap_or_default();
-            let holder = match txn.owner_of(&known)? {
-                Ownership::Held { claim, .. } => Some(claim.account),
-                Ownership::Free => None,
-            };
-            let (account, begun) = match word {
-                Word::Staged {
-                    account: Some((account, resets)),
-                    ..
-                } => (account, Some(resets)),
-                Word::Staged { account: None, .. } => return Ok(Err(Refusal::NotHeld)),
-                Word::Operator => match holder {
-                    Some(account) => (account, None),
-                    None => return Ok(Err(Refusal::NotHeld)),
-                },
-            };
-            let pair = Pair {
-                account: txn.account(account)?,
-                email: known,
-            };
-            let resets = pair.account.as_ref().map_or(0, AccountView::resets);
-            let proof = word.proof(txn, pair.latest());
-            if let Err(refusal) = claims::reset(account, begun.unwrap_or(resets), proof.at, &pair.seen(txn)?)
-            {
-                return Ok(Err(refusal));
-            }
-            txn.urgent();
-            let resets = resets.saturating_add(1);
-            let done = txn.stamp_past(pair.latest().max(proof.at));
-            let vault = txn.put_vault_salted(proof.password_salt(), password.as_phc().as_bytes().to_vec());
-            let password = Password {
-                resets,
-                changed: proof.at,
-                done,
-                rehashes: 0,
-                vault,
-            };
-            let epoch = Epoch { resets, at: done };
-            txn.write_account(account, AccountWrite::Password(password));
-            txn.write_account(account, AccountWrite::SessionEpoch(epoch));
-            emails::claim(txn, account, resets, email, &address, &pair.email, &proof, done);
-            sign_in::forgive(txn, account.into())?;
-            Ok(Ok(SignedIn { account, epoch }))
-        };
+        let reset = move |txn: &mut Txn<'_>| reset(txn, email, &address, &password, word);
         let reset = self.store.transact(reset).await?;
         if let Ok(signed_in) = &reset.value {
             self.trying.forget(signed_in.account.into());
@@ -216,18 +119,7 @@ impl Identity {
 
     /// Ends every session of the account; the new epoch is for the one that asked, if it is to go on.
     pub async fn sign_out_everywhere(&self, account: AccountId) -> Result<Outcome<Epoch>, OperationError> {
-        let sign_out = move |txn: &mut Txn<'_>| -> Result<Result<Epoch, Refusal>, OperationError> {
-            let view = match standing(txn.account(account)?) {
-                Ok(view) => view,
-                Err(refusal) => return Ok(Err(refusal)),
-            };
-            let epoch = Epoch {
-                resets: view.resets(),
-                at: txn.stamp_past(view.latest()),
-            };
-            txn.write_account(account, AccountWrite::SessionEpoch(epoch));
-            Ok(Ok(epoch))
-        };
+        let sign_out = move |txn: &mut Txn<'_>| sign_out_everywhere(txn, account);
         Ok(Outcome::of(self.store.transact(sign_out).await?))
     }
 
@@ -258,7 +150,147 @@ impl Identity {
     }
 }
 
-fn cancel(
+/// A sign-up, within its transaction.
+pub(crate) fn sign_up(
+    txn: &mut Txn<'_>,
+    email: EmailId,
+    address: &Address,
+    password: &HashedPassword,
+    word: Word,
+) -> Result<Result<AccountId, Refusal>, OperationError> {
+    let known = txn.email(email)?.unwrap_or_default();
+    let proof = word.proof(txn, known.latest());
+    let account = proof.account();
+    let pair = Pair {
+        account: txn.account(account)?,
+        email: known,
+    };
+    match claims::sign_up(account, proof.at, &pair.seen(txn)?) {
+        Err(refusal) => return Ok(Err(refusal)),
+        Ok(Completion::Already) => return Ok(Ok(account)),
+        Ok(Completion::New) => txn.new_record_of_person(),
+    }
+    let done = txn.stamp_past(pair.latest().max(proof.at));
+    let vault = txn.put_vault_salted(proof.password_salt(), password.as_phc().as_bytes().to_vec());
+    let password = Password {
+        resets: 0,
+        changed: proof.at,
+        done,
+        rehashes: 0,
+        vault,
+    };
+    txn.write_account(account, AccountWrite::Created(done));
+    txn.write_account(account, AccountWrite::Password(password));
+    emails::claim(txn, account, 0, email, address, &pair.email, &proof, done);
+    Ok(Ok(account))
+}
+
+/// A change of the password by somebody who knew `known`, within its transaction.
+pub(crate) fn change(
+    txn: &mut Txn<'_>,
+    account: AccountId,
+    known: &Password,
+    hashed: &HashedPassword,
+) -> Result<Result<Epoch, Refusal>, OperationError> {
+    let view = match standing(txn.account(account)?) {
+        Ok(view) => view,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    // Changed or reset while the old one was checked: what was checked is no longer the password.
+    if !view
+        .usable_password()
+        .is_some_and(|password| is_same(password, known))
+    {
+        return Ok(Err(Refusal::WrongPassword));
+    }
+    let at = txn.stamp_past(view.latest());
+    let vault = txn.put_vault(hashed.as_phc().as_bytes().to_vec());
+    let resets = view.resets();
+    let password = Password {
+        resets,
+        changed: at,
+        done: at,
+        rehashes: 0,
+        vault,
+    };
+    let epoch = Epoch { resets, at };
+    txn.write_account(account, AccountWrite::Password(password));
+    txn.write_account(account, AccountWrite::SessionEpoch(epoch));
+    sign_in::forgive(txn, account.into())?;
+    Ok(Ok(epoch))
+}
+
+/// A reset, within its transaction.
+pub(crate) fn reset(
+    txn: &mut Txn<'_>,
+    email: EmailId,
+    address: &Address,
+    password: &HashedPassword,
+    word: Word,
+) -> Result<Result<SignedIn, Refusal>, OperationError> {
+    let known = txn.email(email)?.unwrap_or_default();
+    let holder = match txn.owner_of(&known)? {
+        Ownership::Held { claim, .. } => Some(claim.account),
+        Ownership::Free => None,
+    };
+    let (account, begun) = match word {
+        Word::Staged {
+            account: Some((account, resets)),
+            ..
+        } => (account, Some(resets)),
+        Word::Staged { account: None, .. } => return Ok(Err(Refusal::NotHeld)),
+        Word::Operator => match holder {
+            Some(account) => (account, None),
+            None => return Ok(Err(Refusal::NotHeld)),
+        },
+    };
+    let pair = Pair {
+        account: txn.account(account)?,
+        email: known,
+    };
+    let resets = pair.account.as_ref().map_or(0, AccountView::resets);
+    let proof = word.proof(txn, pair.latest());
+    if let Err(refusal) = claims::reset(account, begun.unwrap_or(resets), proof.at, &pair.seen(txn)?) {
+        return Ok(Err(refusal));
+    }
+    txn.urgent();
+    let resets = resets.saturating_add(1);
+    let done = txn.stamp_past(pair.latest().max(proof.at));
+    let vault = txn.put_vault_salted(proof.password_salt(), password.as_phc().as_bytes().to_vec());
+    let password = Password {
+        resets,
+        changed: proof.at,
+        done,
+        rehashes: 0,
+        vault,
+    };
+    let epoch = Epoch { resets, at: done };
+    txn.write_account(account, AccountWrite::Password(password));
+    txn.write_account(account, AccountWrite::SessionEpoch(epoch));
+    emails::claim(txn, account, resets, email, address, &pair.email, &proof, done);
+    sign_in::forgive(txn, account.into())?;
+    Ok(Ok(SignedIn { account, epoch }))
+}
+
+/// The end of every session of an account, within its transaction.
+pub(crate) fn sign_out_everywhere(
+    txn: &mut Txn<'_>,
+    account: AccountId,
+) -> Result<Result<Epoch, Refusal>, OperationError> {
+    let view = match standing(txn.account(account)?) {
+        Ok(view) => view,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    let epoch = Epoch {
+        resets: view.resets(),
+        at: txn.stamp_past(view.latest()),
+    };
+    txn.write_account(account, AccountWrite::SessionEpoch(epoch));
+    Ok(Ok(epoch))
+}
+
+/// A cancellation, within its transaction.
+pub(crate) fn cancel(
     txn: &mut Txn<'_>,
     account: AccountId,
     releases_max: usize,

@@ -6,7 +6,10 @@ use super::{
     Address, Identity, OperationError, Outcome, Pair, Proof, Refusal, Word,
     claims::{self, Completion},
 };
-use crate::store::{Records, Txn};
+use crate::{
+    planted::{self, Bug},
+    store::{Records, Txn},
+};
 
 /// Addresses of one account at most. All of them must fit into the one transaction that cancels the account.
 pub const EMAILS_MAX: usize = 100;
@@ -80,32 +83,7 @@ impl Identity {
         word: Word,
     ) -> Result<Outcome<EmailId>, OperationError> {
         let email = self.email_id(&address);
-        let add = move |txn: &mut Txn<'_>| -> Result<Result<EmailId, Refusal>, OperationError> {
-            let pair = Pair::read(txn, account, email)?;
-            let resets = pair.account.as_ref().map_or(0, crdt::AccountView::resets);
-            let begun = match word {
-                Word::Operator => resets,
-                Word::Staged {
-                    account: Some((of, resets)),
-                    ..
-                } if of == account => resets,
-                // A token serves its own purpose and account only.
-                Word::Staged { .. } => return Ok(Err(Refusal::NotHeld)),
-            };
-            let proof = word.proof(txn, pair.latest());
-            match claims::addition(account, begun, proof.at, &pair.seen(txn)?) {
-                Err(refusal) => return Ok(Err(refusal)),
-                Ok(Completion::Already) => return Ok(Ok(email)),
-                Ok(Completion::New) => {}
-            }
-            let held = txn.emails_of(account)?;
-            if held.len() >= EMAILS_MAX && !held.contains(&email) {
-                return Ok(Err(Refusal::TooManyAddresses));
-            }
-            let done = txn.stamp_past(pair.latest().max(proof.at));
-            claim(txn, account, resets, email, &address, &pair.email, &proof, done);
-            Ok(Ok(email))
-        };
+        let add = move |txn: &mut Txn<'_>| add(txn, account, email, &address, word);
         Ok(Outcome::of(self.store.transact(add).await?))
     }
 
@@ -116,15 +94,7 @@ impl Identity {
         address: &Address,
     ) -> Result<Outcome<EmailId>, OperationError> {
         let email = self.email_id(address);
-        let remove = move |txn: &mut Txn<'_>| -> Result<Result<EmailId, Refusal>, OperationError> {
-            let pair = Pair::read(txn, account, email)?;
-            if let Err(refusal) = claims::removal(account, &pair.seen(txn)?) {
-                return Ok(Err(refusal));
-            }
-            let at = txn.stamp_past(pair.email.latest());
-            txn.write_email(email, EmailWrite::Release { account, at });
-            Ok(Ok(email))
-        };
+        let remove = move |txn: &mut Txn<'_>| remove(txn, account, email);
         Ok(Outcome::of(self.store.transact(remove).await?))
     }
 
@@ -160,6 +130,55 @@ impl Identity {
     }
 }
 
+/// An addition, within its transaction.
+pub(crate) fn add(
+    txn: &mut Txn<'_>,
+    account: AccountId,
+    email: EmailId,
+    address: &Address,
+    word: Word,
+) -> Result<Result<EmailId, Refusal>, OperationError> {
+    let pair = Pair::read(txn, account, email)?;
+    let resets = pair.account.as_ref().map_or(0, crdt::AccountView::resets);
+    let begun = match word {
+        Word::Operator => resets,
+        Word::Staged {
+            account: Some((of, resets)),
+            ..
+        } if of == account => resets,
+        // A token serves its own purpose and account only.
+        Word::Staged { .. } => return Ok(Err(Refusal::NotHeld)),
+    };
+    let proof = word.proof(txn, pair.latest());
+    match claims::addition(account, begun, proof.at, &pair.seen(txn)?) {
+        Err(refusal) => return Ok(Err(refusal)),
+        Ok(Completion::Already) => return Ok(Ok(email)),
+        Ok(Completion::New) => {}
+    }
+    let held = txn.emails_of(account)?;
+    if held.len() >= EMAILS_MAX && !held.contains(&email) {
+        return Ok(Err(Refusal::TooManyAddresses));
+    }
+    let done = txn.stamp_past(pair.latest().max(proof.at));
+    claim(txn, account, resets, email, address, &pair.email, &proof, done);
+    Ok(Ok(email))
+}
+
+/// A removal, within its transaction.
+pub(crate) fn remove(
+    txn: &mut Txn<'_>,
+    account: AccountId,
+    email: EmailId,
+) -> Result<Result<EmailId, Refusal>, OperationError> {
+    let pair = Pair::read(txn, account, email)?;
+    if let Err(refusal) = claims::removal(account, &pair.seen(txn)?) {
+        return Ok(Err(refusal));
+    }
+    let at = txn.stamp_past(pair.email.latest());
+    txn.write_email(email, EmailWrite::Release { account, at });
+    Ok(Ok(email))
+}
+
 /// Writes a claim, with the address in the vault under an id of the claim's own.
 #[expect(clippy::too_many_arguments, reason = "a claim is that many things")]
 pub(super) fn claim(
@@ -172,7 +191,14 @@ pub(super) fn claim(
     proof: &Proof,
     done: Hlc,
 ) {
-    let vault = txn.put_vault_salted(proof.address_salt(), address.typed().as_bytes().to_vec());
+    let salt = if planted::is(Bug::VaultIdReused) {
+        let mut salt = [0; 16];
+        salt[..15].copy_from_slice(account.as_bytes());
+        salt
+    } else {
+        proof.address_salt()
+    };
+    let vault = txn.put_vault_salted(salt, address.typed().as_bytes().to_vec());
     let claim = Claim {
         account,
         vault,

@@ -240,7 +240,7 @@ fn live(cells: &[Cell], now_ms: u64) -> impl Iterator<Item = Tries> {
 }
 
 /// Counts `wrong` more wrong passwords in this replica's slot.
-fn fail(txn: &mut Txn<'_>, key: RecordKey, wrong: u32) -> Result<(), ReadError> {
+pub(crate) fn fail(txn: &mut Txn<'_>, key: RecordKey, wrong: u32) -> Result<(), ReadError> {
     let cells = txn.cells(CellKind::TRIES, key.as_bytes())?;
     let since = live(&cells, txn.now_ms())
         .map(|tries| tries.since)

@@ -58,8 +58,8 @@ pub struct BackupOwner {
     pub cluster: String,
     /// Its site.
     pub site: String,
-    /// Its id.
-    pub member: MemberId,
+    /// Its id; none where a data directory is nobody's yet.
+    pub member: Option<MemberId>,
 }
 
 /// Why no backup was made. Nothing is left that could be taken for one.
@@ -259,7 +259,10 @@ impl Restore<'_> {
             }
             own_starts = starts_of(&store);
         }
-        if backup.owner.member == self.owner.member {
+        if backup.owner.member.is_none()
+            || self.owner.member.is_none()
+            || backup.owner.member == self.owner.member
+        {
             own_starts.push(backup.start);
         }
         own_starts.sort_by_key(|start| (start.epoch, start.nonce));

@@ -7,14 +7,18 @@
 use std::{
     collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     time::Duration,
 };
+
+use tokio::sync::oneshot;
 
 use super::{
     Shared,
     disk::{Disk, DiskError},
-    ledger::{Answers, Beginning, Committed, Ledger, LedgerError, Work},
+    ledger::{Answers, Beginning, Committed, Keeping, Ledger, LedgerError, Work},
+    repair::WaitingRepairs,
+    scrub::ScrubReport,
     snapshot::{self, Install, InstallError},
     space::{Reserve, Space},
     txn::TransactError,
@@ -31,6 +35,11 @@ const IDLE_LOOK: Duration = Duration::from_secs(5);
 /// Groups between two sweeps.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
+/// Bytes read again in one step: some milliseconds of work.
+const SCRUB_BYTES: u64 = 32 << 10;
+/// However little there is to read, a pass takes some steps: one for each family at least.
+const SCRUB_STEPS_MIN: u64 = 16;
+
 /// What waits for the committer.
 #[derive(Default)]
 pub(super) struct Queue {
@@ -45,6 +54,11 @@ struct Waiting {
     begin_again: Option<Beginning>,
     install: VecDeque<Install>,
     closed: bool,
+    disk_closed: bool,
+    /// Who waits until everything has been read again.
+    scrub: Vec<oneshot::Sender<ScrubReport>>,
+    /// One of them came since a pass was last begun.
+    scrub_anew: bool,
     /// Why local writes are refused now, if they are.
     refused: Option<String>,
 }
@@ -63,6 +77,11 @@ impl Queue {
         let mut waiting = self.waiting();
         if waiting.closed {
             return Err(TransactError::NotWritable("it is shutting down".into()));
+        }
+        if waiting.disk_closed && matches!(work, Work::Repair { .. } | Work::Aside { .. }) {
+            return Err(TransactError::NotWritable(
+                "its disk is being opened again".into(),
+            ));
         }
         if matches!(work, Work::Local(_)) {
             if let Some(why) = &waiting.refused {
@@ -93,6 +112,30 @@ impl Queue {
         });
         drop(waiting);
         self.wake.notify_one();
+    }
+
+    /// Has everything read again, as fast as it goes beside the rest. Nobody is told if the store is closed before.
+    pub(super) fn scrub(&self, tell: oneshot::Sender<ScrubReport>) {
+        let mut waiting = self.waiting();
+        if !waiting.closed {
+            waiting.scrub.push(tell);
+            waiting.scrub_anew = true;
+            self.wake.notify_one();
+        }
+    }
+
+    /// Everything has been read again.
+    fn scrubbed(&self, report: &ScrubReport) {
+        for tell in self.waiting().scrub.drain(..) {
+            let _ = tell.send(report.clone());
+        }
+    }
+
+    /// Whether somebody waits for a pass, and whether that one is to begin anew.
+    fn scrub_wanted(&self) -> (bool, bool) {
+        let mut waiting = self.waiting();
+        let anew = std::mem::take(&mut waiting.scrub_anew);
+        (!waiting.scrub.is_empty(), anew)
     }
 
     /// Asks for the copy that has come to be installed. Nobody is told if nothing is installed any more.
@@ -137,6 +180,9 @@ impl Queue {
             if waiting.closed {
                 return Next::Closed;
             }
+            if !waiting.scrub.is_empty() {
+                return Next::Idle;
+            }
             let (guard, timeout) = self
                 .wake
                 .wait_timeout(waiting, IDLE_LOOK)
@@ -148,9 +194,12 @@ impl Queue {
         }
     }
 
-    /// Drops what was delivered from elsewhere: it follows what a failed batch lost, and is asked for again.
-    fn drop_remote(&self) {
-        self.waiting()
+    /// Drops what was delivered from elsewhere: it follows what a failed batch lost, and is asked for again. While
+    /// the disk is `closed`, states are not taken at all: who brings them holds a snapshot of it, and must let go.
+    fn drop_remote(&self, closed: bool) {
+        let mut waiting = self.waiting();
+        waiting.disk_closed = closed;
+        waiting
             .works
             .retain(|work| matches!(work, Work::Local(_) | Work::Sweep));
     }
@@ -160,6 +209,7 @@ impl Queue {
         let mut waiting = self.waiting();
         waiting.closed = true;
         waiting.works.clear();
+        waiting.scrub.clear();
         waiting.install.clear();
         waiting.local = 0;
     }
@@ -190,8 +240,13 @@ impl Queue {
 pub(super) struct Committer {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) shared: Arc<Shared>,
+    pub(super) keeping: Keeping,
     pub(super) reserve: Option<Reserve>,
     pub(super) ledger: Ledger,
+    pub(super) waiting: WaitingRepairs,
+    /// When something was last read again, and what there was to read.
+    pub(super) scrubbed_ms: u64,
+    pub(super) disk_bytes: u64,
     /// Batches that failed since the last that did not.
     pub(super) failures: u32,
 }
@@ -213,6 +268,12 @@ impl Committer {
         let _ending = Ending(self.shared.clone());
         let mut swept_ms = self.shared.now_ms();
         loop {
+            // What a catch-up brought comes before anything else.
+            while self.ledger.is_merging() {
+                if !self.commit(vec![Work::MergeAside]) {
+                    return;
+                }
+            }
             match self.shared.queue.next() {
                 Next::Group(group) => {
                     if !self.commit(group) {
@@ -241,6 +302,9 @@ impl Committer {
                 Next::Idle => {}
                 Next::Closed => return,
             }
+            if !self.scrub() {
+                return;
+            }
             let space = self.reserve.as_mut().map_or(Space::Enough, Reserve::look);
             self.shared.set_space(space);
             if self.shared.now_ms().saturating_sub(swept_ms) > SWEEP_EVERY.as_millis() as u64 {
@@ -251,6 +315,26 @@ impl Committer {
                 }
             }
         }
+    }
+
+    /// Reads a little again, if its time has come; false if the thread is to end.
+    fn scrub(&mut self) -> bool {
+        let now_ms = self.shared.now_ms();
+        let since_ms = now_ms.saturating_sub(self.scrubbed_ms);
+        let due = self.keeping.scrub_period.is_some_and(|period| {
+            let steps = (self.disk_bytes / SCRUB_BYTES).max(SCRUB_STEPS_MIN);
+            since_ms >= period.as_millis() as u64 / steps
+        });
+        let (wanted, anew) = self.shared.queue.scrub_wanted();
+        if !wanted && !due {
+            return true;
+        }
+        self.scrubbed_ms = now_ms;
+        self.disk_bytes = self.disk.bytes_used();
+        self.commit(vec![Work::Scrub {
+            bytes: SCRUB_BYTES,
+            anew,
+        }])
     }
 
     /// Commits a group; false if the thread is to end.
@@ -268,6 +352,16 @@ impl Committer {
                 if !committed.moved.is_empty() {
                     self.failures = 0;
                     self.shared.set_failing(None);
+                }
+                if let Some(report) = &committed.scrubbed {
+                    self.shared.scrubbed(report);
+                    self.shared.queue.scrubbed(report);
+                }
+                for repair in std::mem::take(&mut committed.waiting) {
+                    self.waiting.keep(now_ms, repair);
+                }
+                for repair in self.waiting.covered(now_ms, self.ledger.vector()) {
+                    let _ = self.shared.queue.push(Work::Repair { repair, kept: None });
                 }
                 self.publish(&committed);
                 answers.tell();
@@ -298,22 +392,11 @@ impl Committer {
 
     /// Puts the copy that has come in the place of everything; also says whether the thread is to go on.
     fn install(&mut self) -> (Result<(), InstallError>, bool) {
-        let ready = || {
-            let copy = self.disk.arrived()?.ok_or(InstallError::NotHere)?;
-            if !copy.vector.covers_vector(self.ledger.vector()) {
-                let transactions = self.ledger.vector().missing_from(&copy.vector);
-                return Err(InstallError::Lacks { transactions });
-            }
-            let (starts, clock) = (self.ledger.own_starts(), self.ledger.clock().clone());
-            let own = snapshot::own(&copy, starts, clock, self.shared.now_ms())?;
-            Ok((copy, own))
-        };
-        let (copy, own) = match ready() {
-            Ok(ready) => ready,
+        let before = self.ledger.start().replica;
+        let installed = match snapshot::install(&self.ledger, &*self.disk, self.shared.now_ms()) {
+            Ok(installed) => installed,
             Err(error) => return (Err(error), true),
         };
-        let before = self.ledger.start().replica;
-        let installed = self.disk.install(&copy, &own);
         // Whatever the disk answered, what is found on reopening is what happened: a copy has no replica id yet.
         if !self.begin_again(Beginning::default()) {
             return (Err(InstallError::Closed), false);
@@ -325,7 +408,12 @@ impl Committer {
     }
 
     fn publish(&mut self, committed: &Committed) {
-        if committed.moved.is_empty() && committed.trimmed.is_none() && committed.rejected.is_empty() {
+        if committed.moved.is_empty()
+            && committed.trimmed.is_none()
+            && committed.rejected.is_empty()
+            && committed.repaired.is_empty()
+            && committed.repaired_in_catch_up == 0
+        {
             return;
         }
         self.shared.publish(&self.ledger);
@@ -335,18 +423,21 @@ impl Committer {
 
     /// Reopens the disk and begins a new start, however long that takes. False if the queue was closed meanwhile.
     fn begin_again(&mut self, beginning: Beginning) -> bool {
+        // Whoever reads for long gives the disk back, so that it can be closed and opened.
+        self.shared.cuts_ended.store(true, Ordering::Relaxed);
+        self.shared.queue.drop_remote(true);
         loop {
-            let opened = self
-                .disk
-                .reopen()
-                .map_err(LedgerError::from)
-                .and_then(|()| Ledger::open(self.disk.clone(), beginning, self.shared.seed()));
+            let opened =
+                self.disk.reopen().map_err(LedgerError::from).and_then(|()| {
+                    Ledger::open(self.disk.clone(), beginning, self.keeping, self.shared.seed())
+                });
             match opened {
                 Ok(ledger) => {
+                    self.shared.cuts_ended.store(false, Ordering::Relaxed);
                     self.ledger = ledger;
                     self.shared.publish(&self.ledger);
                     self.shared.queue.refuse(None);
-                    self.shared.queue.drop_remote();
+                    self.shared.queue.drop_remote(false);
                     self.shared.listener().restarted(
                         self.ledger.start(),
                         self.ledger.own_starts(),

@@ -40,11 +40,15 @@ pub enum Family {
     Dots,
     /// Record key, place → a part of a transaction that could not be merged.
     Quarantine,
+    /// Partition → sum of the keyed hashes of its records' digests.
+    Sums,
+    /// What a catch-up has brought so far: states and cells that are not merged yet. Never served.
+    Side,
 }
 
 impl Family {
     /// Every family, in the order in which a scan of a whole replica visits them.
-    pub const ALL: [Family; 10] = [
+    pub const ALL: [Family; 12] = [
         Family::Meta,
         Family::Documents,
         Family::Views,
@@ -55,11 +59,14 @@ impl Family {
         Family::Log,
         Family::Dots,
         Family::Quarantine,
+        Family::Sums,
+        Family::Side,
     ];
 
-    /// Whether it is in a copy for another replica. What a replica knows of itself is not.
+    /// Whether it is in a copy for another replica. What a replica knows of itself is not, nor what it has set
+    /// aside.
     pub const fn travels(self) -> bool {
-        !matches!(self, Family::Meta)
+        !matches!(self, Family::Meta | Family::Side)
     }
 
     /// The name on disk. A promise: names are retired, not reused.
@@ -75,6 +82,8 @@ impl Family {
             Family::Log => "log",
             Family::Dots => "dots",
             Family::Quarantine => "quarantine",
+            Family::Sums => "sums",
+            Family::Side => "side",
         }
     }
 }
@@ -216,8 +225,9 @@ pub trait Disk: Send + Sync + 'static {
     /// The manifest of the copy that has come whole; none if there is none.
     fn arrived(&self) -> Result<Option<Manifest>, DiskError>;
 
-    /// Puts the copy that has come in the place of everything, `own` with it: what this replica knows of itself. After an
-    /// error, or a crash, the disk must be reopened, and then holds all of the old or all of the new.
+    /// Decides that the copy that has come takes the place of everything, `own` with it: what this replica knows of
+    /// itself. The disk must be reopened, and then holds all of the new; after an error, or a crash, all of the old or
+    /// all of the new. Nothing may be written before it is.
     fn install(&self, copy: &Manifest, own: &Batch) -> Result<(), DiskError>;
 
     /// Rewrites everything, so that what was deleted before is physically gone: from the tables, the write-ahead log, the

@@ -12,6 +12,7 @@ use crdt::{
     AccountId, AccountView, Actor, Cell, CellKind, ClusterView, Document, EmailId, EmailView, Hlc,
     RecordChange, RecordKey, Transaction, VaultId, VaultValue, View, Write, WriteError,
 };
+use gossip::{ReplicaId, reconcile::StateDigest};
 
 use super::{
     disk::{Batch, DiskRead, Family},
@@ -19,15 +20,34 @@ use super::{
     records::{self, ReadError, Records, standing_of},
     txn::{CHANGES_MAX, TransactError},
 };
+use crate::planted::{self, Bug};
 
 /// A group of transactions under way.
 pub(super) struct Group<'d> {
-    disk: &'d dyn DiskRead,
-    records: RefCell<BTreeMap<RecordKey, Loaded>>,
+    pub(super) disk: &'d dyn DiskRead,
+    /// Whose disk it is.
+    replica: ReplicaId,
+    pub(super) records: RefCell<BTreeMap<RecordKey, Loaded>>,
     arrived: BTreeMap<VaultId, VaultValue>,
     cells: BTreeMap<Vec<u8>, Cell>,
-    quarantine: Vec<(RecordKey, u64, Vec<u8>)>,
+    /// Parts of this group that go to quarantine, by record and place.
+    pub(super) quarantine: BTreeMap<(RecordKey, u64), Vec<u8>>,
+    /// Parts that leave it.
+    pub(super) freed: BTreeSet<(RecordKey, u64)>,
+    /// Vault values that do not prove themselves: they go, and count as missing.
+    pub(super) spoiled: BTreeSet<VaultId>,
+    /// What the records that are written down name, and is there.
+    named: Vec<VaultId>,
     pub(super) counts: Counts,
+}
+
+/// What a group's batch holds.
+pub(super) struct Finished {
+    pub(super) counts: Counts,
+    /// The digests in it.
+    pub(super) digests: BTreeMap<RecordKey, StateDigest>,
+    /// What the records in it name.
+    pub(super) named: Vec<VaultId>,
 }
 
 /// What happened in a group beside the ordinary.
@@ -39,27 +59,33 @@ pub struct Counts {
     pub missing_values: u64,
 }
 
-struct Loaded {
-    /// What it said before this group; `None` if there was no such record, or its bytes are damaged.
-    before: Option<View>,
-    /// `None` if the record has a part in quarantine already, or its stored bytes are damaged.
-    document: Option<(Document, View)>,
+pub(super) struct Loaded {
+    /// What it said before this group; `None` if there was no such record, or nothing of it can be read.
+    pub(super) before: Option<View>,
+    /// `None` if its stored bytes are damaged, or gone where there was a record.
+    pub(super) document: Option<(Document, View)>,
+    /// The document that took the place of the stored one in this group.
+    pub(super) replaced: Option<Vec<u8>>,
     /// Changes made to the document in this group, to build it again when one that follows spoils it.
-    changes: Vec<Vec<u8>>,
+    pub(super) changes: Vec<Vec<u8>>,
     /// A part of it is in quarantine: not served, and later changes follow the first.
-    quarantined: bool,
+    pub(super) quarantined: bool,
     /// Something of it is to be written down.
-    dirty: bool,
+    pub(super) dirty: bool,
 }
 
 impl<'d> Group<'d> {
-    pub(super) fn new(disk: &'d dyn DiskRead) -> Group<'d> {
+    pub(super) fn new(disk: &'d dyn DiskRead, replica: ReplicaId) -> Group<'d> {
         Group {
             disk,
+            replica,
             records: RefCell::default(),
             arrived: BTreeMap::new(),
             cells: BTreeMap::new(),
-            quarantine: Vec::new(),
+            quarantine: BTreeMap::new(),
+            freed: BTreeSet::new(),
+            spoiled: BTreeSet::new(),
+            named: Vec::new(),
             counts: Counts::default(),
         }
     }
@@ -131,18 +157,22 @@ impl<'d> Group<'d> {
     }
 
     /// Builds a record from the disk and this group's changes again, after one that spoiled it.
-    fn rebuild(&mut self, key: RecordKey) -> Result<(), ReadError> {
+    pub(super) fn rebuild(&mut self, key: RecordKey) -> Result<(), ReadError> {
         let Some(spoiled) = self.records.get_mut().remove(&key) else {
             return Ok(());
         };
         let mut rebuilt = load(self.disk, key)?;
+        if let (Some(bytes), Some(kind)) = (&spoiled.replaced, key.kind()) {
+            rebuilt.document = Document::load(kind, bytes).ok().map(with_view);
+        }
         rebuilt.document = rebuilt
             .document
             .and_then(|(document, _)| document.apply(&spoiled.changes).ok())
             .map(with_view);
         rebuilt.quarantined |= rebuilt.document.is_none();
-        rebuilt.dirty = !spoiled.changes.is_empty();
+        rebuilt.dirty = !spoiled.changes.is_empty() || spoiled.replaced.is_some();
         rebuilt.changes = spoiled.changes;
+        rebuilt.replaced = spoiled.replaced;
         self.records.get_mut().insert(key, rebuilt);
         Ok(())
     }
@@ -174,7 +204,7 @@ impl<'d> Group<'d> {
             loaded.dirty = true;
             if unreadable {
                 self.counts.quarantined += 1;
-                self.quarantine.push((key, place, quarantined(part, vault)));
+                self.quarantine.insert((key, place), quarantined(part, vault));
             }
             return Ok(());
         }
@@ -187,7 +217,7 @@ impl<'d> Group<'d> {
         loaded.quarantined = true;
         loaded.dirty = true;
         self.counts.quarantined += 1;
-        self.quarantine.push((key, place, quarantined(part, vault)));
+        self.quarantine.insert((key, place), quarantined(part, vault));
         Ok(())
     }
 
@@ -222,7 +252,7 @@ impl<'d> Group<'d> {
     pub(super) fn hold_body(&mut self, place: u64, body: &[u8]) {
         self.counts.quarantined += 1;
         self.quarantine
-            .push((RecordKey::from_bytes([0; 16]), place, body.to_vec()));
+            .insert((RecordKey::from_bytes([0; 16]), place), body.to_vec());
     }
 
     /// Whether the group changes a record.
@@ -230,8 +260,23 @@ impl<'d> Group<'d> {
         self.records.borrow().get(&key).is_some_and(|loaded| loaded.dirty)
     }
 
+    /// The records that the group changes.
+    pub(super) fn changed(&self) -> Vec<RecordKey> {
+        let records = self.records.borrow();
+        let dirty = records.iter().filter(|(_, loaded)| loaded.dirty);
+        dirty.map(|(key, _)| *key).collect()
+    }
+
+    /// A vault value whole, salt and all.
+    pub(super) fn vault_value(&self, id: VaultId) -> Result<Option<VaultValue>, ReadError> {
+        match self.arrived.get(&id) {
+            Some(value) => Ok(Some(value.clone())),
+            None => records::read_vault(self.disk, id),
+        }
+    }
+
     /// Writes down how everything stands.
-    pub(super) fn finish(mut self, batch: &mut Batch) -> Result<Counts, ReadError> {
+    pub(super) fn finish(mut self, batch: &mut Batch) -> Result<Finished, ReadError> {
         let dirty: BTreeSet<RecordKey> = self
             .records
             .get_mut()
@@ -252,41 +297,60 @@ impl<'d> Group<'d> {
                 }
             }
         }
+        for id in &self.spoiled {
+            batch.delete(Family::Vault, layout::vault_key(*id));
+        }
+        let mut digests = BTreeMap::new();
         for key in touched {
-            self.finish_record(key, batch)?;
+            let forgets = planted::is(Bug::ForgetsDigest)
+                && self
+                    .records
+                    .borrow()
+                    .get(&key)
+                    .is_some_and(|loaded| loaded.changes.len() > 1);
+            if let Some(digest) = self.finish_record(key, batch)?.filter(|_| !forgets) {
+                batch.put(Family::Digests, key.as_bytes(), layout::seal(&digest));
+                digests.insert(key, digest);
+            }
         }
         for (key, cell) in &self.cells {
             batch.put(Family::Cells, key.clone(), layout::seal(&cell.encode()));
         }
-        for (record, place, bytes) in &self.quarantine {
+        for ((record, place), bytes) in &self.quarantine {
             batch.put(
                 Family::Quarantine,
                 layout::quarantine_key(*record, *place),
                 layout::seal(bytes),
             );
         }
-        Ok(self.counts)
+        for (record, place) in &self.freed {
+            batch.delete(Family::Quarantine, layout::quarantine_key(*record, *place));
+        }
+        Ok(Finished {
+            counts: self.counts,
+            digests,
+            named: self.named,
+        })
     }
 
-    fn finish_record(&mut self, key: RecordKey, batch: &mut Batch) -> Result<(), ReadError> {
+    /// Writes down one record, and gives its digest.
+    fn finish_record(&mut self, key: RecordKey, batch: &mut Batch) -> Result<Option<StateDigest>, ReadError> {
         let bytes = key.as_bytes();
         self.load(key)?;
         let names_before = self.names_before(key)?;
         let records = self.records.borrow();
         let Some(loaded) = records.get(&key) else {
-            return Ok(());
+            return Ok(None);
         };
         let Some((document, view)) = &loaded.document else {
-            if loaded.dirty {
-                batch.put(Family::Views, bytes, layout::seal_quarantined());
+            if !loaded.dirty {
+                return Ok(None);
             }
-            return Ok(());
+            let last_known = loaded.before.as_ref().map(View::encode).unwrap_or_default();
+            batch.put(Family::Views, bytes, layout::seal_quarantined(&last_known));
+            return Ok(Some(self.digest_of_damaged(key)));
         };
-        let names = match view {
-            View::Account(account) => account.names().to_vec(),
-            View::Email(email) => email.names(|account| self.cancelled(account))?,
-            View::Cluster(_) => Vec::new(),
-        };
+        let names = self.names(view)?;
         if !loaded.quarantined {
             for gone in names_before.iter().filter(|id| names.binary_search(id).is_err()) {
                 batch.delete(Family::Vault, layout::vault_key(*gone));
@@ -300,23 +364,20 @@ impl<'d> Group<'d> {
                     layout::vault_key(id),
                     layout::seal(&value.encode()),
                 );
-            } else if self.get(Family::Vault, id.as_bytes())?.is_none() {
+            } else if self.spoiled.contains(&id) || self.get(Family::Vault, id.as_bytes())?.is_none() {
                 self.counts.missing_values += 1;
                 continue;
             }
             present.push(id);
         }
-        batch.put(
-            Family::Digests,
-            bytes,
-            layout::seal(&crdt::state_digest(&document.heads(), &present)),
-        );
+        self.named.extend_from_slice(&present);
+        let digest = crdt::state_digest(&document.heads(), &present);
         if !loaded.dirty {
-            return Ok(());
+            return Ok(Some(digest));
         }
         batch.put(Family::Documents, bytes, layout::seal(&document.save()));
         if loaded.quarantined {
-            batch.put(Family::Views, bytes, layout::seal_quarantined());
+            batch.put(Family::Views, bytes, layout::seal_quarantined(&[]));
         } else {
             batch.put(Family::Views, bytes, layout::seal(&view.encode()));
         }
@@ -335,7 +396,25 @@ impl<'d> Group<'d> {
                 batch.put(Family::Index, layout::index_key(*account, id), layout::seal(&[]));
             }
         }
-        Ok(())
+        Ok(Some(digest))
+    }
+
+    /// What no other replica has for this record, so that it is found to differ, and its state is brought.
+    pub(super) fn digest_of_damaged(&self, key: RecordKey) -> StateDigest {
+        let mut hasher = blake3::Hasher::new_derive_key("persona 2026 damaged record 1");
+        hasher.update(key.as_bytes()).update(&self.replica.0);
+        let mut digest = StateDigest::default();
+        hasher.finalize_xof().fill(&mut digest);
+        digest
+    }
+
+    /// What of the vault a record names.
+    pub(super) fn names(&self, view: &View) -> Result<Vec<VaultId>, ReadError> {
+        match view {
+            View::Account(account) => Ok(account.names().to_vec()),
+            View::Email(email) => email.names(|account| self.cancelled(account)),
+            View::Cluster(_) => Ok(Vec::new()),
+        }
     }
 
     /// The vault ids that a loaded record named before this group.
@@ -354,28 +433,15 @@ impl<'d> Group<'d> {
         }
     }
 
-    fn account_before(&self, id: AccountId) -> Result<Option<AccountView>, ReadError> {
+    /// What an account's record said before this group.
+    pub(super) fn account_before(&self, id: AccountId) -> Result<Option<AccountView>, ReadError> {
         match self.records.borrow().get(&id.into()) {
             Some(Loaded {
                 before: Some(View::Account(view)),
                 ..
             }) => Ok(Some(view.clone())),
             Some(_) => Ok(None),
-            None => self.account_stored(id),
-        }
-    }
-
-    /// An account that this group did not load. If its view is not to be served, its document still tells.
-    fn account_stored(&self, id: AccountId) -> Result<Option<AccountView>, ReadError> {
-        match records::read_view(self.disk, id.into(), AccountView::decode) {
-            Err(ReadError::Quarantined { .. } | ReadError::Corrupt(_)) => {
-                match load(self.disk, id.into())?.before {
-                    Some(View::Account(view)) => Ok(Some(view)),
-                    _ => Ok(None),
-                }
-            }
-            Err(ReadError::Disk(error)) if error.is_local() => Ok(None),
-            other => other,
+            None => stored_account(self.disk, id),
         }
     }
 
@@ -387,7 +453,7 @@ impl<'d> Group<'d> {
             .and_then(|loaded| loaded.document.as_ref())
         {
             Some((_, View::Account(view))) => Some(view.clone()),
-            _ => self.account_stored(account)?,
+            _ => stored_account(self.disk, account)?,
         };
         Ok(standing_of(view.as_ref()).cancelled)
     }
@@ -414,7 +480,7 @@ impl<'d> Group<'d> {
     }
 
     /// The record, loaded; a new document if there is none yet.
-    fn load(&mut self, key: RecordKey) -> Result<&mut Loaded, ReadError> {
+    pub(super) fn load(&mut self, key: RecordKey) -> Result<&mut Loaded, ReadError> {
         match self.records.get_mut().entry(key) {
             Entry::Occupied(entry) => Ok(entry.into_mut()),
             Entry::Vacant(entry) => Ok(entry.insert(load(self.disk, key)?)),
@@ -485,10 +551,7 @@ impl Records for Group<'_> {
     }
 
     fn vault(&self, id: VaultId) -> Result<Option<Vec<u8>>, ReadError> {
-        match self.arrived.get(&id) {
-            Some(value) => Ok(Some(value.data.clone())),
-            None => Ok(records::read_vault(self.disk, id)?.map(|value| value.data)),
-        }
+        Ok(self.vault_value(id)?.map(|value| value.data))
     }
 
     fn emails_of(&self, id: AccountId) -> Result<Vec<EmailId>, ReadError> {
@@ -510,11 +573,17 @@ impl Records for Group<'_> {
     }
 }
 
-/// Loads a record from the disk. Damaged bytes are no reason to fail the group: the record is as in quarantine.
+/// Loads a record from the disk. Damaged bytes are no reason to fail the group: the record is as in quarantine, and
+/// so is one whose document is gone while something derived from it is there.
 fn load(disk: &dyn DiskRead, key: RecordKey) -> Result<Loaded, ReadError> {
+    let view = get(disk, Family::Views, key.as_bytes())?;
     let spoiled = Loaded {
-        before: None,
+        before: view
+            .as_deref()
+            .and_then(|bytes| layout::last_view(bytes).ok().flatten())
+            .and_then(|bytes| records::decode_view(key, bytes).ok()),
         document: None,
+        replaced: None,
         changes: Vec::new(),
         quarantined: true,
         dirty: false,
@@ -523,6 +592,9 @@ fn load(disk: &dyn DiskRead, key: RecordKey) -> Result<Loaded, ReadError> {
         return Ok(spoiled);
     };
     let (document, before) = match disk.get(Family::Documents, key.as_bytes()) {
+        Ok(None) if view.is_some() || get(disk, Family::Digests, key.as_bytes())?.is_some() => {
+            return Ok(spoiled);
+        }
         Ok(None) => (with_view(Document::new(kind)), None),
         Ok(Some(bytes)) => {
             let stored = layout::unseal(&bytes)
@@ -537,20 +609,31 @@ fn load(disk: &dyn DiskRead, key: RecordKey) -> Result<Loaded, ReadError> {
         Err(error) if error.is_local() => return Ok(spoiled),
         Err(error) => return Err(error.into()),
     };
-    let marked = match get(disk, Family::Views, key.as_bytes())? {
-        Some(bytes) => matches!(layout::unseal_view(&bytes), Ok(None)),
-        None => false,
-    };
+    let marked = view.is_some_and(|bytes| matches!(layout::unseal_view(&bytes), Ok(None)));
     Ok(Loaded {
         before,
         document: Some(document),
+        replaced: None,
         changes: Vec::new(),
         quarantined: marked,
         dirty: false,
     })
 }
 
-fn get(disk: &dyn DiskRead, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
+/// An account as it is stored. If its view is not to be served, its document still tells.
+pub(super) fn stored_account(disk: &dyn DiskRead, id: AccountId) -> Result<Option<AccountView>, ReadError> {
+    match records::read_view(disk, id.into(), AccountView::decode) {
+        Err(ReadError::Quarantined { .. } | ReadError::Corrupt(_)) => match load(disk, id.into())?.before {
+            Some(View::Account(view)) => Ok(Some(view)),
+            _ => Ok(None),
+        },
+        Err(ReadError::Disk(error)) if error.is_local() => Ok(None),
+        other => other,
+    }
+}
+
+/// A value; none where its block is damaged.
+pub(super) fn get(disk: &dyn DiskRead, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
     match disk.get(family, key) {
         Err(error) if error.is_local() => Ok(None),
         other => Ok(other?),
@@ -570,7 +653,7 @@ fn quarantined(part: &RecordChange, vault: &[VaultValue]) -> Vec<u8> {
     .encode()
 }
 
-fn with_view(document: Document) -> (Document, View) {
+pub(super) fn with_view(document: Document) -> (Document, View) {
     let view = document.view();
     (document, view)
 }

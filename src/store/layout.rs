@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use crdt::{AccountId, CellKind, EmailId, RecordKey, VaultId};
-use gossip::{Dot, Floor, Tip, Writer};
+use gossip::{Dot, Floor, ReplicaId, Tip, Vector, Writer};
 
 /// The format of the data directory as a whole. A newer one is refused, an older one is converted when opened.
 pub(super) const STORE_FORMAT: u32 = 1;
@@ -18,10 +18,12 @@ const PLAIN: u8 = 1;
 const QUARANTINED: u8 = 0xff;
 
 const CHECKSUM_BYTES: usize = 4;
+/// A writer and its tip.
+const ENTRY_BYTES: usize = 36;
 
 /// Why stored bytes are not a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Unsealed {
+pub(crate) enum Unsealed {
     /// Shorter than the frame around any value.
     #[error("a stored value is too short")]
     Short,
@@ -41,9 +43,10 @@ pub(super) fn seal(payload: &[u8]) -> Vec<u8> {
     frame(PLAIN, payload)
 }
 
-/// The view of a record of which a part is in quarantine.
-pub(super) fn seal_quarantined() -> Vec<u8> {
-    frame(QUARANTINED, &[])
+/// The view of a record of which a part is in quarantine, or whose document is damaged: in the latter case with the
+/// last view that was known, which alone still tells what of the vault the record names.
+pub(super) fn seal_quarantined(last_known: &[u8]) -> Vec<u8> {
+    frame(QUARANTINED, last_known)
 }
 
 fn frame(format: u8, payload: &[u8]) -> Vec<u8> {
@@ -55,7 +58,7 @@ fn frame(format: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// Takes the frame off.
-pub(super) fn unseal(bytes: &[u8]) -> Result<&[u8], Unsealed> {
+pub(crate) fn unseal(bytes: &[u8]) -> Result<&[u8], Unsealed> {
     match unseal_view(bytes)? {
         Some(payload) => Ok(payload),
         None => Err(Unsealed::Format(QUARANTINED)),
@@ -64,6 +67,17 @@ pub(super) fn unseal(bytes: &[u8]) -> Result<&[u8], Unsealed> {
 
 /// Takes the frame off a view; `None` says that the record is in quarantine.
 pub(super) fn unseal_view(bytes: &[u8]) -> Result<Option<&[u8]>, Unsealed> {
+    let (format, payload) = frame_of(bytes)?;
+    Ok((format == PLAIN).then_some(payload))
+}
+
+/// The last view that was known of a record, also if it is in quarantine now; `None` if there was none.
+pub(super) fn last_view(bytes: &[u8]) -> Result<Option<&[u8]>, Unsealed> {
+    let (_, payload) = frame_of(bytes)?;
+    Ok((!payload.is_empty()).then_some(payload))
+}
+
+fn frame_of(bytes: &[u8]) -> Result<(u8, &[u8]), Unsealed> {
     let (framed, checksum) = bytes
         .split_last_chunk::<CHECKSUM_BYTES>()
         .ok_or(Unsealed::Short)?;
@@ -72,8 +86,7 @@ pub(super) fn unseal_view(bytes: &[u8]) -> Result<Option<&[u8]>, Unsealed> {
         return Err(Unsealed::Checksum);
     }
     match *format {
-        PLAIN => Ok(Some(payload)),
-        QUARANTINED => Ok(None),
+        PLAIN | QUARANTINED => Ok((*format, payload)),
         other => Err(Unsealed::Format(other)),
     }
 }
@@ -96,6 +109,12 @@ pub(super) mod meta {
     pub(in crate::store) const FLOOR: &[u8] = b"floor/";
     /// Prefix of what has been trimmed from the log: `trimmed/` · writer → tip.
     pub(in crate::store) const TRIMMED: &[u8] = b"trimmed/";
+    /// → fingerprint of the key that the partitions' sums are made with, 8 bytes. Without it there are none.
+    pub(in crate::store) const SUMS: &[u8] = b"sums";
+    /// → bytes that the log's entries take, 8 bytes big-endian.
+    pub(in crate::store) const LOG_BYTES: &[u8] = b"log-bytes";
+    /// → how far a catch-up has come, 1 byte, and the cut that it brings: there while one is under way.
+    pub(in crate::store) const ASIDE: &[u8] = b"aside";
 }
 
 /// `prefix · suffix`.
@@ -134,7 +153,7 @@ pub(super) fn entries_payload(entries: &BTreeMap<Writer, Tip>) -> Vec<u8> {
 
 /// The reverse of [`entries_payload`].
 pub(super) fn entries(payload: &[u8]) -> Result<Vec<(Writer, Tip)>, Unsealed> {
-    let (entries, []) = payload.as_chunks::<36>() else {
+    let (entries, []) = payload.as_chunks::<ENTRY_BYTES>() else {
         return Err(Unsealed::Shape);
     };
     entries
@@ -162,6 +181,37 @@ pub(super) fn floor(payload: &[u8]) -> Result<Floor, Unsealed> {
         transactions: u64::from_be_bytes(*transactions),
         digest: rest.try_into().map_err(|_| Unsealed::Shape)?,
     })
+}
+
+/// A whole vector, as a payload: how many entries, the entries, the floors with their replicas.
+pub(super) fn vector_payload(vector: &Vector) -> Vec<u8> {
+    let entries: BTreeMap<Writer, Tip> = vector.iter().collect();
+    let mut bytes = (entries.len() as u64).to_be_bytes().to_vec();
+    bytes.extend(entries_payload(&entries));
+    for (replica, known) in vector.floors() {
+        bytes.extend_from_slice(&replica.0);
+        bytes.extend(floor_payload(known));
+    }
+    bytes
+}
+
+/// The reverse of [`vector_payload`].
+pub(super) fn vector(payload: &[u8]) -> Result<Vector, Unsealed> {
+    let (count, rest) = payload.split_first_chunk::<8>().ok_or(Unsealed::Shape)?;
+    let entries_bytes = usize::try_from(u64::from_be_bytes(*count))
+        .ok()
+        .and_then(|count| count.checked_mul(ENTRY_BYTES))
+        .ok_or(Unsealed::Shape)?;
+    let (known, rest) = rest.split_at_checked(entries_bytes).ok_or(Unsealed::Shape)?;
+    let mut vector: Vector = entries(known)?.into_iter().collect();
+    let (floors, []) = rest.as_chunks::<28>() else {
+        return Err(Unsealed::Shape);
+    };
+    for bytes in floors {
+        let (replica, known) = bytes.split_first_chunk::<8>().ok_or(Unsealed::Shape)?;
+        vector.adopt_floor(ReplicaId(*replica), floor(known)?);
+    }
+    Ok(vector)
 }
 
 /// A writer from the end of a key.
@@ -232,6 +282,16 @@ pub(super) fn quarantine_key(record: RecordKey, place: u64) -> Vec<u8> {
     join(record.as_bytes(), &number_key(place))
 }
 
+/// In [`Family::Side`](super::disk::Family::Side), behind the number of the catch-up: states, by record key.
+pub(super) const SIDE_STATES: &[u8] = b"s";
+/// And cells, by their own keys, behind the states.
+pub(super) const SIDE_CELLS: &[u8] = b"t";
+
+/// Key of [`Family::Sums`](super::disk::Family::Sums).
+pub(super) fn sums_key(partition: u16) -> [u8; 2] {
+    partition.to_be_bytes()
+}
+
 /// Key of [`Family::Vault`](super::disk::Family::Vault).
 pub(super) fn vault_key(id: VaultId) -> Vec<u8> {
     id.as_bytes().to_vec()
@@ -257,7 +317,10 @@ mod tests {
 
     #[test]
     fn a_quarantined_view_is_not_a_value() {
-        assert_eq!(unseal_view(&seal_quarantined()), Ok(None));
-        assert_eq!(unseal(&seal_quarantined()), Err(Unsealed::Format(QUARANTINED)));
+        let sealed = seal_quarantined(b"the last view");
+        assert_eq!(unseal_view(&sealed), Ok(None));
+        assert_eq!(unseal(&sealed), Err(Unsealed::Format(QUARANTINED)));
+        assert_eq!(last_view(&sealed), Ok(Some(&b"the last view"[..])));
+        assert_eq!(last_view(&seal_quarantined(&[])), Ok(None));
     }
 }

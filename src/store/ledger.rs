@@ -3,69 +3,101 @@
 //! Promise: what [`Ledger::commit`] reports is synced. After an error of the disk the ledger is of no more use: its
 //! writer has ended, and whoever drives it reopens the disk and opens a new one, so nothing in memory survives.
 
-use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
+use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc, time::Duration};
 
 use crdt::{Actor, Cell, Clock, Hlc, RecordKey, Transaction};
-use gossip::{Dot, Envelope, Floor, Received, ReplicaId, Tip, Vector, Writer, transaction_hash};
+use gossip::{
+    Dot, Envelope, Received, ReplicaId, Tip, Vector, Writer,
+    reconcile::{self, Part},
+    transaction_hash,
+};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use super::{
+    KeepLog,
+    catch_up::{Aside, NotKept},
+    damage,
     disk::{Batch, Disk, DiskError, DiskRead, Family},
     group::{Counts, Group},
     layout::{self, meta},
     records::{self, ReadError},
+    repair::{Beyond, Repair, Repaired},
+    scrub::{Scrub, ScrubReport},
     space::Space,
+    sums::{DigestKey, Sums},
     txn::{Staged, TransactError, Txn},
+    unsettled::{self, Unsettled},
 };
+use crate::planted::{self, Bug};
 
 /// Bytes of a transaction's body that a local write may fill: what is left of a transaction is for its envelope.
 const BODY_BYTES_MAX: usize = crdt::TRANSACTION_BYTES_MAX - 4096;
 /// A change of one field, roughly and from above, with the record's key around it.
 const WRITE_BYTES_ROUGHLY: usize = 480;
-/// Log entries trimmed in one batch.
-const TRIM_ENTRIES_MAX: usize = 4096;
 /// Cells looked at in one sweep.
 const SWEEP_CELLS_MAX: usize = 65_536;
 
 /// Something to commit.
-pub(super) enum Work {
+pub(crate) enum Work {
     /// A write of this replica.
     Local(LocalWork),
     /// A transaction from elsewhere. The caller keeps causal order; the ledger checks it.
     Remote(Received),
     /// Every member has what this vector covers: the log may forget it. Writers under its floors may be folded.
     Trim(Vector),
-    /// Remove cells past their expiry.
+    /// Remove cells past their expiry, and what a catch-up that was given up has left.
     Sweep,
+    /// States of records from elsewhere.
+    Repair { repair: Repair, kept: Option<TellKept> },
+    /// A part of a catch-up whose conversation began under this writer.
+    Aside {
+        start: Writer,
+        part: Part,
+        kept: TellKept,
+    },
+    /// Merge a part of what lies aside. Nothing else is committed while [`Ledger::is_merging`].
+    MergeAside,
+    /// Read about so many bytes of what is stored again. Alone in its group.
+    Scrub { bytes: u64, anew: bool },
 }
+
+/// Tells whoever brought states or cells.
+pub(crate) type TellKept = Box<dyn FnOnce(Result<(), NotKept>) + Send>;
 
 /// A transaction of this replica, and its bytes.
 type Written = (Dot, Arc<[u8]>);
 /// Runs a local write, and says what becomes of it.
-pub(super) type LocalWork = Box<dyn FnOnce(&mut Txn<'_>) -> Verdict + Send>;
+pub(crate) type LocalWork = Box<dyn FnOnce(&mut Txn<'_>) -> Verdict + Send>;
 /// Tells the one who waits.
-pub(super) type Finish = Box<dyn FnOnce(Result<Done, TransactError>) + Send>;
+pub(crate) type Finish = Box<dyn FnOnce(Result<Done, TransactError>) + Send>;
 
 /// What a local write's closure came to.
-pub(super) struct Verdict {
+pub(crate) struct Verdict {
     /// False: a refusal of the domain; nothing of it is written.
-    pub(super) keep: bool,
-    pub(super) finish: Finish,
+    pub(crate) keep: bool,
+    pub(crate) finish: Finish,
 }
 
 /// Those who wait for a group, and what each is to be told.
 #[derive(Default)]
-pub(super) struct Answers {
+pub(crate) struct Answers {
     waiting: Vec<(Finish, Result<Done, TransactError>)>,
+    kept: Vec<(TellKept, Result<(), NotKept>)>,
     failure: Option<TransactError>,
 }
 
 impl Answers {
     /// Tells everyone. If the batch failed, nobody is told of success.
-    pub(super) fn tell(self) {
+    pub(crate) fn tell(self) {
         for (finish, result) in self.waiting {
             finish(match &self.failure {
                 Some(error) => result.and(Err(error.clone())),
+                None => result,
+            });
+        }
+        for (tell, result) in self.kept {
+            tell(match &self.failure {
+                Some(_) => Err(NotKept::Disk),
                 None => result,
             });
         }
@@ -74,9 +106,9 @@ impl Answers {
 
 /// A local write that is durable here.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Done {
-    pub(super) dot: Option<Dot>,
-    pub(super) hlc: Hlc,
+pub(crate) struct Done {
+    pub(crate) dot: Option<Dot>,
+    pub(crate) hlc: Hlc,
 }
 
 /// What a group came to.
@@ -95,25 +127,80 @@ pub struct Committed {
     /// What was trimmed from the log, if anything was.
     pub trimmed: Option<Vector>,
     /// There is more to trim than one batch takes.
-    pub(super) trim_on: Option<Vector>,
+    pub(crate) trim_on: Option<Vector>,
     /// What went to quarantine or is missing.
     pub counts: Counts,
     /// The cluster record is among what changed.
     pub cluster_changed: bool,
+    /// What became of the states that came.
+    pub repaired: Vec<Repaired>,
+    /// States whose cut the vector does not cover: to be tried again when it has moved.
+    pub waiting: Vec<Repair>,
+    /// Records that a catch-up changed in this group.
+    pub repaired_in_catch_up: u64,
+    /// With this group everything has been read again.
+    pub scrubbed: Option<ScrubReport>,
+    /// With this group a catch-up is merged: the vector was raised to what it brought.
+    pub caught_up: bool,
+    /// What the group leaves to be settled: losers to be collapsed, accounts to be erased.
+    pub unsettled: Unsettled,
+}
+
+/// How a replica keeps what it holds.
+#[derive(Clone, Copy, Debug)]
+pub struct Keeping {
+    /// Whether the log forgets what every member has.
+    pub log: KeepLog,
+    /// With more in it than this, a log that forgets at all lets the oldest go, also what some member lacks.
+    pub log_bytes_max: u64,
+    /// Keys the sums of what the replica holds.
+    pub digest_key: DigestKey,
+    /// How long it may take until every stored byte has been read again; `None`: that is never done by itself.
+    pub scrub_period: Option<Duration>,
+    /// States and cells of a catch-up that are merged in one batch.
+    pub merge_entries_max: usize,
+}
+
+impl Default for Keeping {
+    fn default() -> Keeping {
+        Keeping {
+            log: KeepLog::default(),
+            log_bytes_max: 1 << 30,
+            digest_key: DigestKey::default(),
+            scrub_period: None,
+            merge_entries_max: 512,
+        }
+    }
+}
+
+impl From<KeepLog> for Keeping {
+    fn from(log: KeepLog) -> Keeping {
+        Keeping {
+            log,
+            ..Keeping::default()
+        }
+    }
 }
 
 /// A replica's commit logic over its disk.
 pub struct Ledger {
     disk: Arc<dyn Disk>,
-    start: Writer,
+    pub(super) start: Writer,
     own_starts: Vec<Writer>,
-    vector: Vector,
-    trimmed: Vector,
+    pub(super) vector: Vector,
+    pub(super) trimmed: Vector,
+    pub(super) sums: Sums,
+    pub(super) aside: Aside,
+    pub(super) scrub: Scrub,
+    /// `None`: the log keeps everything.
+    pub(super) merge_entries_max: usize,
+    pub(super) log_bytes_max: Option<u64>,
+    pub(super) log_bytes: u64,
     /// What the next transaction of this replica follows beside its own previous one: the transactions applied since
     /// that no other of them follows. All that they follow in turn is implied, so this stays as small as the number
     /// of replicas that write at once, over any number of restarts.
-    follows: BTreeMap<Writer, Tip>,
-    clock: Clock,
+    pub(super) follows: BTreeMap<Writer, Tip>,
+    pub(super) clock: Clock,
     next_place: u64,
     sweep_from: Vec<u8>,
     random: StdRng,
@@ -155,11 +242,22 @@ pub struct Beginning {
 
 impl Ledger {
     /// Begins a new start of the replica on this disk. The start is synced before anything is written under it.
-    pub fn open(disk: Arc<dyn Disk>, beginning: Beginning, seed: [u8; 32]) -> Result<Ledger, LedgerError> {
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        beginning: Beginning,
+        keeping: Keeping,
+        seed: [u8; 32],
+    ) -> Result<Ledger, LedgerError> {
         let mut random = StdRng::from_seed(seed);
+        let mut batch = Batch::new();
         let mut found = Err(LedgerError::Disk(DiskError::Closed));
-        disk.read(&mut |disk| found = Found::read(disk))?;
-        let mut found = found?;
+        disk.read(&mut |disk| {
+            found = Found::read(disk).and_then(|found| {
+                let sums = Sums::open(disk, keeping.digest_key, &mut batch)?;
+                Ok((found, sums, Aside::open(disk, random.random())?))
+            });
+        })?;
+        let (mut found, sums, aside) = found?;
         let replica = match found.replica {
             Some(replica) if !beginning.new_replica => replica,
             _ => ReplicaId(random.random()),
@@ -174,7 +272,11 @@ impl Ledger {
         let start = Writer {
             replica,
             epoch: epoch.saturating_add(1),
-            nonce: random.random(),
+            nonce: if planted::is(Bug::StartsByTheClock) {
+                [0x5e; 8]
+            } else {
+                random.random()
+            },
         };
         let last = found.last_own();
         let mut own_starts = std::mem::take(&mut found.own_starts);
@@ -182,7 +284,6 @@ impl Ledger {
         found.follows.extend(last);
         own_starts.push(start);
         let place = u32::try_from(own_starts.len()).unwrap_or(u32::MAX);
-        let mut batch = Batch::new();
         batch.put(Family::Meta, meta::REPLICA, layout::seal(&replica.0));
         batch.put(
             Family::Meta,
@@ -197,6 +298,12 @@ impl Ledger {
             own_starts,
             vector: found.vector,
             trimmed: found.trimmed,
+            sums,
+            aside,
+            scrub: Scrub::default(),
+            merge_entries_max: keeping.merge_entries_max,
+            log_bytes_max: (keeping.log == KeepLog::Unstable).then_some(keeping.log_bytes_max),
+            log_bytes: found.log_bytes,
             clock: Clock::new(found.clock),
             next_place: found.next_place,
             sweep_from: Vec::new(),
@@ -231,7 +338,7 @@ impl Ledger {
 
     /// Commits a group as one batch. On an error the outcome is unknown. Nobody is told yet, of success or failure:
     /// the caller does that with the answers, once the new state is published.
-    pub(super) fn commit(
+    pub(crate) fn commit(
         &mut self,
         now_ms: u64,
         space: Space,
@@ -250,8 +357,11 @@ impl Ledger {
             .map_err(LedgerError::from)
             .and(outcome)
             .and_then(|(batch, committed)| {
-                if !batch.is_empty() {
-                    disk.write(&batch)?;
+                if !batch.is_empty()
+                    && let Err(error) = disk.write(&batch)
+                    && !planted::is(Bug::AnswersBeforeSync)
+                {
+                    return Err(error.into());
                 }
                 Ok(committed)
             });
@@ -270,7 +380,7 @@ impl Ledger {
         works: impl IntoIterator<Item = Work>,
         answers: &mut Answers,
     ) -> Result<(Batch, Committed), LedgerError> {
-        let mut group = Group::new(disk);
+        let mut group = Group::new(disk, self.start.replica);
         let mut batch = Batch::new();
         let mut committed = Committed::default();
         let mut moved = BTreeMap::new();
@@ -289,7 +399,11 @@ impl Ledger {
                     let staged = std::mem::take(&mut txn.staged);
                     let mut result = Ok(Done { dot: None, hlc });
                     if keep && !staged.is_empty() {
-                        result = match admit(&mut group, space, &staged) {
+                        let admitted = match self.holds_back() {
+                            Some(why) => Err(TransactError::NotWritable(why.to_owned())),
+                            None => admit(&mut group, space, &staged),
+                        };
+                        result = match admitted {
                             Ok(()) => self.append(&mut group, &mut batch, now_ms, hlc, staged)?,
                             Err(refusal) => Err(refusal),
                         }
@@ -331,14 +445,50 @@ impl Ledger {
                     committed.remote.push(dot);
                 }
                 Work::Trim(stable) => self.trim(disk, &stable, &mut batch, &mut committed)?,
-                Work::Sweep => self.sweep(disk, now_ms, &mut batch)?,
+                Work::Sweep => {
+                    self.sweep(disk, now_ms, &mut batch)?;
+                    self.sweep_aside(disk, &mut batch)?;
+                }
+                Work::Repair { repair, kept } => {
+                    self.repair(&mut group, repair, &mut committed)?;
+                    answers.kept.extend(kept.map(|kept| (kept, Ok(()))));
+                }
+                Work::Aside { start, part, kept } => {
+                    let result = self.set_aside(start, part, &mut batch);
+                    answers.kept.push((kept, result));
+                }
+                Work::MergeAside => {
+                    self.merge_aside(&mut group, now_ms, &mut batch, &mut moved, &mut committed)?;
+                }
+                Work::Scrub { bytes, anew } => {
+                    if anew {
+                        self.scrub = Scrub::default();
+                    }
+                    committed.scrubbed = self.read_again(&mut group, bytes, &mut batch)?;
+                }
             }
         }
+        self.trim_to_size(disk, &mut batch, &mut committed)?;
         committed.cluster_changed = group.changes(RecordKey::CLUSTER);
-        committed.counts = group.finish(&mut batch)?;
+        committed.unsettled = unsettled::after(&group)?;
+        let finished = group.finish(&mut batch)?;
+        committed.counts = finished.counts;
+        self.note_named(&finished.named);
+        let repaired = committed.repaired.iter();
+        let recount = repaired
+            .map(|repaired| reconcile::partition(repaired.key.as_bytes()))
+            .collect();
+        self.sums.take_in(disk, &finished.digests, recount, &mut batch)?;
         for (writer, tip) in &moved {
             let key = layout::join(meta::VECTOR, &writer.to_bytes());
             batch.put(Family::Meta, key, layout::seal(&layout::tip_payload(*tip)));
+        }
+        if !moved.is_empty() || committed.trimmed.is_some() {
+            batch.put(
+                Family::Meta,
+                meta::LOG_BYTES,
+                layout::seal(&layout::number_key(self.log_bytes)),
+            );
         }
         if !moved.is_empty() {
             let clock = self.clock.last().to_u64();
@@ -392,7 +542,7 @@ impl Ledger {
         let envelope = Envelope {
             dot,
             predecessor: last.map_or([0; 8], |tip| tip.hash),
-            follows: self.follows.iter().map(|(writer, tip)| (*writer, *tip)).collect(),
+            follows: self.follows(),
             body: encoded,
         };
         let bytes: Arc<[u8]> = envelope.encode().into();
@@ -417,6 +567,35 @@ impl Ledger {
         Ok(Ok((dot, bytes)))
     }
 
+    fn follows(&self) -> Vec<(Writer, Tip)> {
+        let skipped = usize::from(planted::is(Bug::SkipsDependency));
+        self.follows
+            .iter()
+            .skip(skipped)
+            .map(|(writer, tip)| (*writer, *tip))
+            .collect()
+    }
+
+    /// Merges states whose cut is covered here; the others are given back.
+    fn repair(
+        &self,
+        group: &mut Group<'_>,
+        repair: Repair,
+        committed: &mut Committed,
+    ) -> Result<(), ReadError> {
+        if !self.vector.covers_vector(&repair.cut) && !planted::is(Bug::RepairsUncovered) {
+            committed.waiting.push(repair);
+            return Ok(());
+        }
+        let mut beyond = Beyond::new(repair.cut);
+        for (key, state) in &repair.states {
+            let key = RecordKey::from_bytes(*key);
+            let outcome = group.repair(key, state, &mut beyond)?;
+            committed.repaired.push(Repaired { key, outcome });
+        }
+        Ok(())
+    }
+
     fn is_next(&self, envelope: &Envelope) -> bool {
         let last = self.vector.get(&envelope.dot.writer);
         envelope.dot.number == last.map_or(0, |tip| tip.number) + 1
@@ -439,7 +618,11 @@ impl Ledger {
     ) -> Result<bool, ReadError> {
         let dot = received.envelope.dot;
         let place = self.next_place;
-        self.log(batch, dot, &received.bytes);
+        if planted::is(Bug::Reencodes) {
+            self.log(batch, dot, &received.envelope.encode());
+        } else {
+            self.log(batch, dot, &received.bytes);
+        }
         let tip = Tip {
             number: dot.number,
             hash: received.hash,
@@ -473,84 +656,10 @@ impl Ledger {
     fn log(&mut self, batch: &mut Batch, dot: Dot, bytes: &[u8]) {
         let place = layout::number_key(self.next_place);
         self.next_place += 1;
-        batch.put(
-            Family::Log,
-            place,
-            layout::seal(&layout::log_payload(&dot, bytes)),
-        );
+        let entry = layout::seal(&layout::log_payload(&dot, bytes));
+        self.log_bytes += entry.len() as u64;
+        batch.put(Family::Log, place, entry);
         batch.put(Family::Dots, layout::dot_key(&dot), layout::seal(&place));
-    }
-
-    /// Removes from the front of the log what everyone has, as far as it goes.
-    fn trim(
-        &mut self,
-        disk: &dyn DiskRead,
-        stable: &Vector,
-        batch: &mut Batch,
-        committed: &mut Committed,
-    ) -> Result<(), ReadError> {
-        let mut trimmed: BTreeMap<Writer, u64> = BTreeMap::new();
-        let mut seen = 0;
-        disk.scan(Family::Log, &[], &mut |key, value| {
-            // A damaged entry stays, and what is behind it: trimming can wait, a group cannot.
-            let entry = layout::unseal(value).and_then(layout::log_entry);
-            let Ok((dot, _)) = entry else {
-                return ControlFlow::Break(());
-            };
-            if seen == TRIM_ENTRIES_MAX || !stable.covers(&dot) {
-                return ControlFlow::Break(());
-            }
-            seen += 1;
-            batch.delete(Family::Log, key);
-            batch.delete(Family::Dots, layout::dot_key(&dot));
-            trimmed.insert(dot.writer, dot.number);
-            ControlFlow::Continue(())
-        })?;
-        for (writer, number) in trimmed {
-            let tip = Tip { number, hash: [0; 8] };
-            self.trimmed.advance(writer, tip);
-            let key = layout::join(meta::TRIMMED, &writer.to_bytes());
-            batch.put(Family::Meta, key, layout::seal(&layout::tip_payload(tip)));
-        }
-        committed.trim_on = (seen == TRIM_ENTRIES_MAX).then(|| stable.clone());
-        for (replica, floor) in stable.floors() {
-            self.fold(replica, floor, batch);
-        }
-        committed.trimmed = Some(self.trimmed.clone());
-        Ok(())
-    }
-
-    /// Folds the older writers of a replica into one floor, once the log holds nothing of them.
-    fn fold(&mut self, replica: ReplicaId, floor: Floor, batch: &mut Batch) {
-        let ended: Vec<(Writer, Tip)> = self
-            .vector
-            .of_replica(replica)
-            .take_while(|(writer, _)| writer.epoch <= floor.epoch)
-            .collect();
-        let gone = |(writer, tip): &(Writer, Tip)| {
-            *writer != self.start
-                && self.trimmed.covers(&Dot {
-                    writer: *writer,
-                    number: tip.number,
-                })
-        };
-        if self
-            .vector
-            .floor(&replica)
-            .is_some_and(|ours| ours.epoch >= floor.epoch)
-            || !ended.iter().all(gone)
-        {
-            return;
-        }
-        for (writer, _) in &ended {
-            batch.delete(Family::Meta, layout::join(meta::VECTOR, &writer.to_bytes()));
-            batch.delete(Family::Meta, layout::join(meta::TRIMMED, &writer.to_bytes()));
-            self.follows.remove(writer);
-        }
-        self.vector.adopt_floor(replica, floor);
-        self.trimmed.adopt_floor(replica, floor);
-        let key = layout::join(meta::FLOOR, &replica.0);
-        batch.put(Family::Meta, key, layout::seal(&layout::floor_payload(floor)));
     }
 
     /// Removes cells past their expiry, a stretch of the family at a time.
@@ -603,6 +712,7 @@ pub(super) struct Found {
     pub(super) follows: BTreeMap<Writer, Tip>,
     pub(super) clock: Hlc,
     pub(super) next_place: u64,
+    pub(super) log_bytes: u64,
 }
 
 impl Found {
@@ -624,6 +734,7 @@ impl Found {
             clock: Hlc::ZERO,
             // Place 0 is never used: it stands for "before the log".
             next_place: 1,
+            log_bytes: 0,
         };
         let shape = |_| ReadError::from(layout::Unsealed::Shape);
         if let Some(bytes) = disk.get(Family::Meta, meta::REPLICA)? {
@@ -648,27 +759,27 @@ impl Found {
             found.own_starts.push(layout::writer(layout::unseal(value)?)?);
             Ok(ControlFlow::Continue(()))
         })?;
-        for (replica, floor) in records::read_floors(disk)? {
-            found.vector.adopt_floor(replica, floor);
-            found.trimmed.adopt_floor(replica, floor);
-        }
-        for (prefix, vector) in [
-            (meta::VECTOR, &mut found.vector),
-            (meta::TRIMMED, &mut found.trimmed),
-        ] {
-            records::try_scan(disk, Family::Meta, prefix, |key, value| {
-                vector.set(
-                    layout::writer(&key[prefix.len()..])?,
-                    layout::tip(layout::unseal(value)?)?,
-                );
-                Ok(ControlFlow::Continue(()))
-            })?;
-        }
+        found.vector = records::read_vector(disk, meta::VECTOR)?;
+        found.trimmed = records::read_vector(disk, meta::TRIMMED)?;
         if let Some(bytes) = disk.get(Family::Meta, meta::PLACE)? {
             found.next_place = layout::unseal(&bytes)
                 .and_then(layout::number)
                 .map_err(ReadError::from)?;
         }
+        found.log_bytes = match disk.get(Family::Meta, meta::LOG_BYTES)? {
+            Some(bytes) => layout::unseal(&bytes)
+                .and_then(layout::number)
+                .map_err(ReadError::from)?,
+            // An older directory does not say.
+            None => {
+                let mut bytes = 0;
+                damage::scan_around(disk, Family::Log, &[], &mut |_, entry| {
+                    bytes += entry.len() as u64;
+                    ControlFlow::Continue(())
+                })?;
+                bytes
+            }
+        };
         if !follows_known {
             found.follows = found.vector.iter().collect();
         }

@@ -4,7 +4,8 @@
 
 use std::{ops::ControlFlow, sync::Arc};
 
-use gossip::{Dot, Tip, Vector, quic::LogChunk};
+use crdt::{RecordKey, Transaction};
+use gossip::{Dot, Envelope, Tip, Vector, quic::LogChunk};
 
 use super::{
     disk::{DiskRead, Family},
@@ -13,7 +14,7 @@ use super::{
 };
 
 /// Gives what lies beyond a peer's vector, from `position` on (`None`: from where the first of it lies).
-pub(super) fn read(
+pub(crate) fn read(
     disk: &dyn DiskRead,
     beyond: &Vector,
     position: Option<u64>,
@@ -51,6 +52,59 @@ pub(super) fn read(
     Ok(LogChunk::Transactions { transactions, next })
 }
 
+/// Calls `visit` with the place and the record of each part that the log holds beyond a vector. False: the log does
+/// not reach so far back, or a part of it cannot be read, so nobody can tell.
+pub(super) fn records_beyond(
+    disk: &dyn DiskRead,
+    beyond: &Vector,
+    mut visit: impl FnMut(u64, RecordKey),
+) -> Result<bool, ReadError> {
+    let mut scan = || {
+        let from = match first_missing(disk, beyond)? {
+            Start::At(place) => place,
+            Start::Nothing => return Ok(true),
+            Start::Trimmed => return Ok(false),
+        };
+        records::try_scan_from(disk, Family::Log, &layout::number_key(from), |key, value| {
+            let (dot, transaction) = layout::log_entry(layout::unseal(value)?)?;
+            if !beyond.covers(&dot) {
+                let place = layout::number(key)?;
+                // A body that cannot be read changed nothing here.
+                for part in body(transaction).into_iter().flat_map(|body| body.records) {
+                    visit(place, part.key);
+                }
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(true)
+    };
+    match scan() {
+        Err(ReadError::Corrupt(_)) => Ok(false),
+        Err(ReadError::Disk(error)) if error.is_local() => Ok(false),
+        told => told,
+    }
+}
+
+/// The body of the transaction at a place in the log; `None` if there is none, or none that can be read.
+pub(super) fn body_at(disk: &dyn DiskRead, place: u64) -> Result<Option<Transaction>, ReadError> {
+    let bytes = match disk.get(Family::Log, &layout::number_key(place)) {
+        Err(error) if error.is_local() => None,
+        other => other?,
+    };
+    let entry = bytes
+        .as_deref()
+        .map(|bytes| layout::unseal(bytes).and_then(layout::log_entry));
+    Ok(match entry {
+        Some(Ok((_, transaction))) => body(transaction),
+        _ => None,
+    })
+}
+
+fn body(transaction: &[u8]) -> Option<Transaction> {
+    let envelope = Envelope::decode(transaction).ok()?;
+    Transaction::decode(&envelope.body).ok()
+}
+
 enum Start {
     At(u64),
     Nothing,
@@ -77,13 +131,19 @@ fn first_missing(disk: &dyn DiskRead, beyond: &Vector) -> Result<Start, ReadErro
         let writer = layout::writer(&key[meta::VECTOR.len()..])?;
         let last = layout::tip(layout::unseal(value)?)?.number;
         let number = beyond.get(&writer).map_or(0, |tip| tip.number).saturating_add(1);
-        if number <= last
-            && let Some(place) = disk.get(Family::Dots, &layout::dot_key(&Dot { writer, number }))?
-        {
+        if number <= last {
+            let Some(place) = disk.get(Family::Dots, &layout::dot_key(&Dot { writer, number }))? else {
+                // It should be there, and is not: no more can be given from here than if it were trimmed.
+                trimmed = true;
+                return Ok(ControlFlow::Break(()));
+            };
             let place = layout::unseal(&place).and_then(layout::number)?;
             first = Some(first.map_or(place, |first| first.min(place)));
         }
         Ok(ControlFlow::Continue(()))
     })?;
+    if trimmed {
+        return Ok(Start::Trimmed);
+    }
     Ok(first.map_or(Start::Nothing, Start::At))
 }

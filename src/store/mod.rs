@@ -7,11 +7,15 @@
 //! - [`disk`]: the narrow waist; RocksDB below it, or a model of a disk.
 //! - [`Ledger`](ledger): the commit logic. [`committer`]: its thread. [`group`]: one group of transactions.
 //! - [`Records`]: reading. [`Txn`]: a local write under way.
+//! - [`unsettled`]: losers and cancelled accounts, for [`settlement`](crate::settlement).
 //! - [`log`]: transactions for peers who lack them. [`snapshot`]: copies of all of it. [`backup`]: those for operators. [`space`]: what happens when the disk fills up.
 
 mod audit;
 mod backup;
+mod catch_up;
 mod committer;
+mod cut;
+mod damage;
 mod directory;
 pub mod disk;
 mod group;
@@ -19,42 +23,69 @@ mod layout;
 mod ledger;
 mod log;
 mod records;
+mod repair;
+mod scrub;
 mod snapshot;
 mod space;
+mod sums;
+mod trim;
 mod txn;
+mod unsettled;
 
 use std::{
+    collections::VecDeque,
     ops::ControlFlow,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc,
     },
     thread::{self, JoinHandle},
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use arc_swap::ArcSwap;
-use gossip::{Dot, Received, Vector, Writer, quic::LogChunk};
+use gossip::{
+    Dot, MemberId, Received, Vector, Writer,
+    quic::LogChunk,
+    reconcile::{Cut, CutError, Part, Purpose},
+};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::sync::oneshot;
 
 pub use self::{
     audit::Audit,
     backup::{Backup, BackupError, BackupOwner, Restore, RestoreError, Restored, prune as prune_backups},
+    catch_up::NotKept,
+    cut::StoreCut,
     directory::DirectoryError,
-    ledger::{Beginning, Committed as CommittedGroup, Ledger, LedgerError},
+    ledger::{Beginning, Committed as CommittedGroup, Keeping, Ledger, LedgerError},
     records::{ReadError, Records, Snapshot, standing_of},
+    repair::{Repair, RepairOutcome, Repaired, WaitingRepairs},
+    scrub::ScrubReport,
     snapshot::InstallError,
     space::{Space, free_bytes},
+    sums::DigestKey,
     txn::{CHANGES_MAX, TransactError, Txn},
+    unsettled::{
+        Contested, Obstacle, RECEIPT_MS, Remains, Stretch, Trace, Unsettled, contested, stretch, traces,
+    },
+};
+#[cfg(feature = "lab")]
+pub(crate) use self::{
+    audit::audit,
+    layout::unseal,
+    ledger::{Verdict as Ruling, Work as Task},
+    log::read as read_log,
+    snapshot::{covered, has_replica, install},
 };
 use self::{
     committer::{Committer, Queue},
     disk::{Disk, DiskError, DiskRead, Family, memory::MemoryDisk, rocks::RocksDisk},
     layout::STORE_FORMAT,
-    ledger::{Done, Verdict, Work},
+    ledger::{Done, TellKept, Verdict, Work},
     space::Reserve,
 };
 
@@ -63,8 +94,8 @@ use self::{
 pub struct StoreConfig {
     /// The replica's data directory.
     pub directory: PathBuf,
-    /// Whether the log forgets what every member has.
-    pub keep_log: KeepLog,
+    /// How what is in it is kept.
+    pub keeping: Keeping,
     /// Set aside on the disk, so that it can still erase and compact when it is full.
     pub reserve_bytes: u64,
     /// With less room than this no new people are taken.
@@ -76,9 +107,9 @@ pub struct StoreConfig {
 #[serde(rename_all = "kebab-case")]
 pub enum KeepLog {
     /// Every transaction: a wiped site comes back from the log's beginning.
-    #[default]
     Everything,
     /// Only what some member still lacks.
+    #[default]
     Unstable,
 }
 
@@ -128,7 +159,7 @@ pub struct Committed<T> {
 pub struct Store {
     shared: Arc<Shared>,
     disk: Arc<dyn Disk>,
-    keep_log: KeepLog,
+    keeping: Keeping,
     thread: Arc<CommitterThread>,
 }
 
@@ -149,6 +180,14 @@ struct Shared {
     space: ArcSwap<Space>,
     /// Why the last batches failed, if several did in a row.
     failing: Mutex<Option<String>>,
+    /// Whoever reads through a [`StoreCut`] is to end.
+    cuts_ended: AtomicBool,
+    /// With whom a catch-up is under way, and the writer under which it began.
+    catching_up: Mutex<Option<(MemberId, Writer)>>,
+    /// The latest records that were repaired.
+    repairs: Mutex<VecDeque<RepairNote>>,
+    /// What the latest pass over everything found.
+    scrubbed: Mutex<ScrubReport>,
     /// Why the site lets nobody write, if it does not.
     withheld: Mutex<Option<String>>,
     checkpoints: snapshot::Checkpoints,
@@ -180,7 +219,29 @@ struct Counters {
     missing_values: AtomicU64,
     from_future: AtomicU64,
     failed_batches: AtomicU64,
+    repaired: AtomicU64,
+    repairs_refused: AtomicU64,
+    catch_ups: AtomicU64,
+    scrub_passes: AtomicU64,
+    scrub_mended: AtomicU64,
+    scrub_damaged: AtomicU64,
 }
+
+/// A record that another replica's state changed here.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub struct RepairNote {
+    /// Counts from 1 since the store was opened.
+    pub number: u64,
+    /// When, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// The record's key.
+    pub record: String,
+    /// What became of it.
+    pub outcome: RepairOutcome,
+}
+
+/// Repairs remembered: the latest.
+const REPAIRS_MAX: usize = 256;
 
 /// What the store has done since it was opened, for people to read.
 #[derive(Clone, Copy, Debug, Default, serde::Serialize)]
@@ -201,6 +262,18 @@ pub struct StoreCounters {
     pub from_future: u64,
     /// Batches that failed; each ended a writer.
     pub failed_batches: u64,
+    /// Records that another replica's state changed here.
+    pub repaired: u64,
+    /// States that could not be read or merged, and those after which something is still missing.
+    pub repairs_refused: u64,
+    /// Catch-ups merged.
+    pub catch_ups: u64,
+    /// How often everything has been read again.
+    pub scrub_passes: u64,
+    /// What was then found wrong and made again from what it follows from.
+    pub scrub_mended: u64,
+    /// What was then found wrong and could not be.
+    pub scrub_damaged: u64,
 }
 
 impl Store {
@@ -216,7 +289,7 @@ impl Store {
         };
         Store::begin(
             disk,
-            config.keep_log,
+            config.keeping,
             Some(directory),
             Some(reserve),
             Box::new(clock),
@@ -227,11 +300,11 @@ impl Store {
     /// Opens a replica over any disk, with a clock and a seed of the caller's: for tests and simulations.
     pub fn open_on(
         disk: Arc<dyn Disk>,
-        keep_log: KeepLog,
+        keeping: impl Into<Keeping>,
         clock: impl Fn() -> u64 + Send + Sync + 'static,
         seed: [u8; 32],
     ) -> Result<Store, OpenError> {
-        Store::begin(disk, keep_log, None, None, Box::new(clock), seed)
+        Store::begin(disk, keeping.into(), None, None, Box::new(clock), seed)
     }
 
     /// Opens a replica in memory.
@@ -245,14 +318,14 @@ impl Store {
 
     fn begin(
         disk: Arc<dyn Disk>,
-        keep_log: KeepLog,
+        keeping: Keeping,
         directory: Option<directory::Directory>,
         reserve: Option<Reserve>,
         clock: Box<dyn Fn() -> u64 + Send + Sync>,
         seed: [u8; 32],
     ) -> Result<Store, OpenError> {
         let mut random = StdRng::from_seed(seed);
-        let ledger = Ledger::open(disk.clone(), Beginning::default(), random.random())?;
+        let ledger = Ledger::open(disk.clone(), Beginning::default(), keeping, random.random())?;
         let shared = Arc::new(Shared {
             queue: Queue::default(),
             state: ArcSwap::from_pointee(State::of(&ledger)),
@@ -261,6 +334,10 @@ impl Store {
             random: Mutex::new(random),
             space: ArcSwap::from_pointee(Space::Enough),
             failing: Mutex::default(),
+            cuts_ended: AtomicBool::new(false),
+            catching_up: Mutex::default(),
+            repairs: Mutex::default(),
+            scrubbed: Mutex::default(),
             withheld: Mutex::default(),
             checkpoints: snapshot::Checkpoints::default(),
             backing_up: Mutex::default(),
@@ -269,8 +346,12 @@ impl Store {
         let committer = Committer {
             disk: disk.clone(),
             shared: shared.clone(),
+            keeping,
             reserve,
             ledger,
+            waiting: WaitingRepairs::default(),
+            scrubbed_ms: shared.now_ms(),
+            disk_bytes: disk.bytes_used(),
             failures: 0,
         };
         let handle = thread::Builder::new()
@@ -285,7 +366,7 @@ impl Store {
         Ok(Store {
             shared,
             disk,
-            keep_log,
+            keeping,
             thread: Arc::new(thread),
         })
     }
@@ -364,9 +445,82 @@ impl Store {
     /// Every member has what `stable` covers: the log may forget it, if it is to forget at all, and writers under
     /// its floors are folded.
     pub fn trim(&self, stable: Vector) {
-        if self.keep_log == KeepLog::Unstable {
+        if self.keeping.log == KeepLog::Unstable {
             let _ = self.shared.queue.push(Work::Trim(stable));
         }
+    }
+
+    /// Pins a cut for as long as `talk` runs: one moment of the records and its vector.
+    pub fn with_cut(&self, talk: &mut dyn FnMut(&dyn Cut)) -> Result<(), CutError> {
+        let ended = &self.shared.cuts_ended;
+        self.read(|snapshot| StoreCut::new(snapshot.disk()).map(|cut| talk(&cut.until(ended))))
+            .and_then(|talked| talked)
+            .map_err(|error| CutError(error.to_string()))
+    }
+
+    /// Takes a part of a conversation with a peer, and blocks until it is committed: states to be merged, or what a
+    /// catch-up brings. After an error the conversation has to begin again.
+    pub fn take_part(&self, from: MemberId, purpose: Purpose, part: Part) -> Result<(), CutError> {
+        match (purpose, part) {
+            (Purpose::Repair, Part::States { cut, states }) => {
+                let cut = Arc::new(cut);
+                self.hand_over(|kept| Work::Repair {
+                    repair: Repair { cut, states },
+                    kept: Some(kept),
+                })
+            }
+            (Purpose::CatchUp, part) => {
+                let last = matches!(part, Part::Complete { .. });
+                let now = self.state().start;
+                let mut session = lock(&self.shared.catching_up);
+                let start = match *session {
+                    Some((member, start)) if member == from => start,
+                    _ => now,
+                };
+                *session = Some((from, start));
+                drop(session);
+                let taken = self.hand_over(|kept| Work::Aside { start, part, kept });
+                if last || taken.is_err() {
+                    *lock(&self.shared.catching_up) = None;
+                }
+                taken
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn hand_over(&self, work: impl FnOnce(TellKept) -> Work) -> Result<(), CutError> {
+        let (tell, told) = mpsc::channel();
+        let kept: TellKept = Box::new(move |result| {
+            let _ = tell.send(result);
+        });
+        let refused = |error: &dyn std::fmt::Display| CutError(error.to_string());
+        self.shared
+            .queue
+            .push(work(kept))
+            .map_err(|error| refused(&error))?;
+        // Not told at all: the disk failed, and what waited was dropped.
+        told.recv()
+            .unwrap_or(Err(NotKept::Disk))
+            .map_err(|error| refused(&error))
+    }
+
+    /// Reads everything again now, as fast as it goes beside the rest, and says what was found. A pass that is under
+    /// way begins anew. `None`: the store was closed before.
+    pub async fn scrub_now(&self) -> Option<ScrubReport> {
+        let (tell, told) = oneshot::channel();
+        self.shared.queue.scrub(tell);
+        told.await.ok()
+    }
+
+    /// What the latest pass over everything found.
+    pub fn scrubbed(&self) -> ScrubReport {
+        lock(&self.shared.scrubbed).clone()
+    }
+
+    /// The latest records that another replica's state changed here, the latest last.
+    pub fn repairs(&self) -> Vec<RepairNote> {
+        lock(&self.shared.repairs).iter().cloned().collect()
     }
 
     /// Ends the present writer and begins a new start, because peers know one that this disk does not.
@@ -404,7 +558,24 @@ impl Store {
 
     /// Reads everything and holds what is derived against what it derives from.
     pub fn audit(&self) -> Result<Audit, ReadError> {
-        self.read(|snapshot| audit::audit(snapshot.disk()))?
+        self.read(|snapshot| audit::audit(snapshot.disk(), Some(self.keeping.digest_key)))?
+    }
+
+    /// Looks at up to `records_max` records from a key on for what is to be settled.
+    pub fn unsettled(&self, from: &[u8], records_max: usize) -> Result<Stretch, ReadError> {
+        let slot = self.state().start.replica.0;
+        let now_ms = self.shared.now_ms();
+        self.read(|snapshot| unsettled::stretch(snapshot.disk(), slot, now_ms, from, records_max))?
+    }
+
+    /// Where bytes of transactions still lie, beside what the records name.
+    pub fn remains(&self) -> Result<Remains, ReadError> {
+        self.read(|snapshot| Remains::of(snapshot.disk()))?
+    }
+
+    /// Searches everything that is stored for byte strings.
+    pub fn traces(&self, needles: &[&[u8]]) -> Result<Vec<Trace>, ReadError> {
+        Ok(self.read(|snapshot| unsettled::traces(snapshot.disk(), needles))??)
     }
 
     /// Calls `visit` with every stored key and value, family by family: what a replica really holds, for tests that
@@ -446,6 +617,11 @@ impl Store {
         *lock(&self.shared.withheld) = why;
     }
 
+    /// The wall clock, in milliseconds since 1970.
+    pub fn now_ms(&self) -> u64 {
+        self.shared.now_ms()
+    }
+
     /// What the disk has room for.
     pub fn space(&self) -> Space {
         self.shared.space()
@@ -469,12 +645,19 @@ impl Store {
             missing_values: read(&counters.missing_values),
             from_future: read(&counters.from_future),
             failed_batches: read(&counters.failed_batches),
+            repaired: read(&counters.repaired),
+            repairs_refused: read(&counters.repairs_refused),
+            catch_ups: read(&counters.catch_ups),
+            scrub_passes: read(&counters.scrub_passes),
+            scrub_mended: read(&counters.scrub_mended),
+            scrub_damaged: read(&counters.scrub_damaged),
         }
     }
 
     /// Commits what waits, then closes. Other handles neither write nor read from then on.
     pub fn close(&self) {
         self.thread.end();
+        self.shared.cuts_ended.store(true, Ordering::Relaxed);
         self.disk.close();
     }
 }
@@ -558,6 +741,45 @@ impl Shared {
         add(&self.counters.quarantined, committed.counts.quarantined);
         add(&self.counters.missing_values, committed.counts.missing_values);
         add(&self.counters.from_future, committed.from_future);
+        add(&self.counters.catch_ups, u64::from(committed.caught_up));
+        add(&self.counters.repaired, committed.repaired_in_catch_up);
+        let mut notes = lock(&self.repairs);
+        for Repaired { key, outcome } in &committed.repaired {
+            match outcome {
+                RepairOutcome::Unchanged => continue,
+                RepairOutcome::Healed | RepairOutcome::Added => add(&self.counters.repaired, 1),
+                RepairOutcome::Quarantined | RepairOutcome::Refused => add(&self.counters.repairs_refused, 1),
+            };
+            if notes.len() == REPAIRS_MAX {
+                notes.pop_front();
+            }
+            let number = notes.back().map_or(0, |note| note.number) + 1;
+            notes.push_back(RepairNote {
+                number,
+                at_ms: self.now_ms(),
+                record: key.to_string(),
+                outcome: *outcome,
+            });
+        }
+    }
+
+    fn scrubbed(&self, report: &ScrubReport) {
+        if report.mended + report.damaged > 0 {
+            tracing::error!(
+                mended = report.mended,
+                damaged = report.damaged,
+                findings = ?report.findings,
+                "reading everything again found damage"
+            );
+        }
+        self.counters.scrub_passes.fetch_add(1, Ordering::Relaxed);
+        self.counters
+            .scrub_mended
+            .fetch_add(report.mended, Ordering::Relaxed);
+        self.counters
+            .scrub_damaged
+            .fetch_add(report.damaged, Ordering::Relaxed);
+        *lock(&self.scrubbed) = report.clone();
     }
 
     fn set_failing(&self, why: Option<String>) {

@@ -6,10 +6,10 @@
 use std::ops::ControlFlow;
 
 use crdt::{
-    AccountId, AccountView, Cell, CellKind, ClusterView, EmailId, EmailView, Ownership, RecordKey, Standing,
-    VaultId, VaultValue,
+    AccountId, AccountView, Cell, CellKind, ClusterView, EmailId, EmailView, Ownership, RecordKey,
+    RecordKind, Standing, VaultId, VaultValue, View,
 };
-use gossip::{Floor, ReplicaId};
+use gossip::{Floor, ReplicaId, Vector};
 
 use super::{
     disk::{DiskError, DiskRead, Family},
@@ -36,6 +36,9 @@ pub enum ReadError {
     /// The disk does not answer.
     #[error("the store cannot be read")]
     Disk(#[from] DiskError),
+    /// What this replica missed is being merged: its records and its vector do not fit together yet.
+    #[error("this replica is taking in what it missed")]
+    CatchingUp,
 }
 
 impl From<Unsealed> for ReadError {
@@ -96,7 +99,7 @@ pub struct Snapshot<'a> {
 }
 
 impl<'a> Snapshot<'a> {
-    pub(super) fn new(disk: &'a dyn DiskRead) -> Snapshot<'a> {
+    pub(crate) fn new(disk: &'a dyn DiskRead) -> Snapshot<'a> {
         Snapshot { disk }
     }
 
@@ -119,6 +122,17 @@ pub(super) fn read_view<T>(
     decode(payload)
         .map(Some)
         .map_err(|error| ReadError::Corrupt(format!("view of {key}: {error}")))
+}
+
+/// A view of a record of any kind.
+pub(super) fn decode_view(key: RecordKey, bytes: &[u8]) -> Result<View, ReadError> {
+    let decoded = match key.kind() {
+        Some(RecordKind::Account) => AccountView::decode(bytes).map(View::Account),
+        Some(RecordKind::Email) => EmailView::decode(bytes).map(View::Email),
+        Some(RecordKind::Cluster) => ClusterView::decode(bytes).map(View::Cluster),
+        None => return Err(Unsealed::Shape.into()),
+    };
+    decoded.map_err(|error| ReadError::Corrupt(format!("view of {key}: {error}")))
 }
 
 /// Reads a vault value, and sees that it is the one that its id names.
@@ -215,6 +229,22 @@ pub(super) fn read_floors(disk: &dyn DiskRead) -> Result<Vec<(ReplicaId, Floor)>
         Ok(ControlFlow::Continue(()))
     })?;
     Ok(floors)
+}
+
+/// The vector of the disk's moment, or, under [`meta::TRIMMED`], what its log does not hold any more.
+pub(super) fn read_vector(disk: &dyn DiskRead, prefix: &[u8]) -> Result<Vector, ReadError> {
+    let mut vector = Vector::new();
+    for (replica, floor) in read_floors(disk)? {
+        vector.adopt_floor(replica, floor);
+    }
+    try_scan(disk, Family::Meta, prefix, |key, value| {
+        vector.set(
+            layout::writer(&key[prefix.len()..])?,
+            layout::tip(layout::unseal(value)?)?,
+        );
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(vector)
 }
 
 /// A stored cell.

@@ -13,10 +13,10 @@ use gossip::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Store,
+    Store, catch_up,
     disk::{Batch, Covered, Disk, DiskError, DiskRead, Family},
     layout::{self, meta},
-    ledger::{Found, LedgerError},
+    ledger::{Found, Ledger, LedgerError},
 };
 
 /// Checkpoints kept at once: each keeps deleted files on the disk, and its reader takes a share of it.
@@ -88,11 +88,16 @@ struct Note {
 }
 
 /// Reads what a checkpoint covers from its own `meta`, before that is taken out of it.
-pub(super) fn covered(disk: &dyn DiskRead) -> Result<Covered, DiskError> {
-    let mut found = Found::read(disk).map_err(|error| match error {
+pub(crate) fn covered(disk: &dyn DiskRead) -> Result<Covered, DiskError> {
+    let refused = |error: LedgerError| match error {
         LedgerError::Disk(error) => error,
         other => DiskError::Damaged(other.to_string()),
-    })?;
+    };
+    if catch_up::under_way(disk).map_err(|error| refused(error.into()))? {
+        // The records hold more than the vector says: whoever took them would write without following it.
+        return Err(DiskError::Io("this replica is taking in what it missed".into()));
+    }
+    let mut found = Found::read(disk).map_err(refused)?;
     let last = found.last_own();
     found.follows.extend(last);
     let note = Note {
@@ -107,6 +112,29 @@ pub(super) fn covered(disk: &dyn DiskRead) -> Result<Covered, DiskError> {
         trimmed: found.trimmed,
         note: bytes,
     })
+}
+
+/// Puts the copy that has come in the place of everything that a ledger stands on, unless something is here that the
+/// copy lacks. The ledger is of no more use then: whatever the disk answered (the inner result), what is found on
+/// reopening is what happened.
+pub(crate) fn install(
+    ledger: &Ledger,
+    disk: &dyn Disk,
+    now_ms: u64,
+) -> Result<Result<(), DiskError>, InstallError> {
+    let copy = disk.arrived()?.ok_or(InstallError::NotHere)?;
+    if !copy.vector.covers_vector(ledger.vector()) {
+        let transactions = ledger.vector().missing_from(&copy.vector);
+        return Err(InstallError::Lacks { transactions });
+    }
+    let own = own(&copy, ledger.own_starts(), ledger.clock().clone(), now_ms)?;
+    Ok(disk.install(&copy, &own))
+}
+
+/// Whether a disk has been a replica's before: a copy, just installed, has not.
+#[cfg(feature = "lab")]
+pub(crate) fn has_replica(disk: &dyn DiskRead) -> bool {
+    matches!(disk.get(Family::Meta, meta::REPLICA), Ok(Some(_)))
 }
 
 /// The `meta` of a replica that begins with a copy: it covers what the copy does, and has no replica id, so that the

@@ -173,6 +173,23 @@ impl<'g> Txn<'g> {
         id
     }
 
+    /// Puts a value that is here once more, under an id that follows from it and from `beside`: whoever else does
+    /// the same names the same value, and once both are erased nobody can tell one id from the other. `None` if it
+    /// is not here.
+    pub fn put_vault_again(&mut self, id: VaultId, beside: &[VaultId]) -> Result<Option<VaultId>, ReadError> {
+        let Some(known) = self.group.vault_value(id)? else {
+            return Ok(None);
+        };
+        let mut hasher = blake3::Hasher::new_derive_key("persona 2026-11-22 vault salt of a value put again");
+        hasher.update(&known.salt);
+        for id in beside {
+            hasher.update(id.as_bytes());
+        }
+        let mut salt = [0; 16];
+        hasher.finalize_xof().fill(&mut salt);
+        Ok(Some(self.put_vault_salted(salt, known.data)))
+    }
+
     /// Merges a cell into what is known of its kind, key and slot.
     pub fn put_cell(&mut self, cell: Cell) {
         self.staged.cells.push(cell);

@@ -143,6 +143,11 @@ impl Client {
         self.get(&format!("/lab/commits?after={after}")).await
     }
 
+    /// Hashes of an account's passwords, as the vault there holds them.
+    pub(crate) async fn password_hashes(&self, account: &str) -> Result<Vec<String>, CallError> {
+        self.get(&format!("/lab/accounts/{account}/hashes")).await
+    }
+
     /// Replaces the shape of its network.
     pub(crate) async fn set_links(&self, links: &[Link]) -> Result<(), CallError> {
         self.call::<_, serde::de::IgnoredAny>(Method::PUT, "/lab/links", Some(&links))
@@ -282,8 +287,16 @@ pub(crate) struct Status {
     pub(crate) draining: bool,
     pub(crate) alone: bool,
     pub(crate) isolated: bool,
+    /// Which member it is, and its state as that: `joining`, `active`, `leaving` or `out`.
+    pub(crate) member: String,
+    pub(crate) standing: String,
+    /// One that is out has handed over all that only it had to whom it reaches.
+    pub(crate) handed_over: bool,
     pub(crate) writer: String,
     pub(crate) vector_total: u64,
+    /// Of those, how many every member that counts has, and how many the log holds no more.
+    pub(crate) stable: u64,
+    pub(crate) trimmed: u64,
     pub(crate) quarantined: u64,
     pub(crate) early: u64,
     pub(crate) alarms: Vec<String>,
@@ -341,16 +354,20 @@ pub(crate) struct VectorSeen {
 
 impl VectorSeen {
     /// Whether the transaction is known there.
-    pub(crate) fn covers(&self, dot: &Dot) -> bool {
-        self.writers
-            .get(&dot.writer)
-            .is_some_and(|number| *number >= dot.number)
-            || self.folds(&dot.writer)
+    #[cfg(test)]
+    fn covers(&self, dot: &Dot) -> bool {
+        self.lists(dot) || self.folds(&dot.writer)
+    }
+
+    /// Whether the transaction is known there by its writer's own entry.
+    pub(crate) fn lists(&self, dot: &Dot) -> bool {
+        let known = self.writers.get(&dot.writer);
+        known.is_some_and(|number| *number >= dot.number)
     }
 
     /// Whether the writer is known whole, and no longer listed. A writer is replica id (16 digits), epoch (8)
     /// and nonce (16).
-    fn folds(&self, writer: &str) -> bool {
+    pub(crate) fn folds(&self, writer: &str) -> bool {
         let epoch = writer
             .get(16..24)
             .and_then(|digits| u64::from_str_radix(digits, 16).ok());
@@ -410,7 +427,7 @@ pub(crate) struct AddressSeen {
 }
 
 /// 503 with one of these means: not this site, not now; nothing was done.
-const NOT_SERVING: [&str; 2] = ["draining", "starting"];
+const NOT_SERVING: [&str; 3] = ["draining", "starting", "not-active"];
 
 /// Longer than any answer should take: a write waits for durability for 500 ms at most.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);

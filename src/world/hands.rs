@@ -8,7 +8,7 @@ use rand::seq::SliceRandom as _;
 use tokio::time::Instant;
 
 use super::network::PairCut;
-use super::process::Site;
+use super::plan::PlannedSite;
 use super::{World, WorldError, locked};
 
 /// Starts all sites at once, and waits until all are ready.
@@ -26,13 +26,13 @@ pub(crate) async fn start(world: &Arc<World>, sites: &[usize]) -> Result<(), Wor
         if let Some(site) = world.sites.get(*index)
             && !site.is_up()
         {
-            world.plan.write_config(&site.plan, &links)?;
+            world.plan.write_config(&site.plan(), &links)?;
         }
     }
     let starts = sites
         .iter()
         .filter_map(|index| world.sites.get(*index))
-        .map(Site::start);
+        .map(|site| site.start(None));
     join_all(starts).await.into_iter().collect::<Result<(), _>>()?;
     // Whatever was cut or healed while they started.
     shape(world).await
@@ -63,7 +63,7 @@ pub(crate) async fn ready(world: &World, sites: &[usize], within: Duration) -> R
             }
             world
                 .timeline
-                .now(&format!("waiting for {} to be ready", site.plan.name));
+                .now(&format!("waiting for {} to be ready", site.plan().name));
             tokio::time::sleep(POLL).await;
         }
     }
@@ -88,9 +88,52 @@ pub(crate) async fn wipe(world: &World, sites: &[usize]) -> Result<(), WorldErro
     for index in sites {
         if let Some(site) = world.sites.get(*index) {
             site.wipe()?;
+            world.monitor.forget(*index);
         }
     }
     Ok(())
+}
+
+/// Kills sites and destroys their machines, disks and keys.
+pub(crate) async fn destroy(world: &World, sites: &[usize]) -> Result<(), WorldError> {
+    kill(world, sites).await;
+    for index in sites {
+        if let Some(site) = world.sites.get(*index) {
+            site.destroy()?;
+            world.monitor.forget(*index);
+        }
+    }
+    Ok(())
+}
+
+/// Puts a new member in the place of one that is gone: another name, key and port. It joins by this invitation.
+pub(crate) async fn succeed(world: &Arc<World>, index: usize, invitation: &str) -> Result<(), WorldError> {
+    let Some(site) = world.sites.get(index) else {
+        return Ok(());
+    };
+    let plan = world.plan.successor(&site.plan())?;
+    locked(&world.network).set_address(index, plan.gossip);
+    shape(world).await?;
+    site.replace(plan);
+    join(world, index, invitation).await
+}
+
+/// Starts a site with an invitation.
+pub(crate) async fn join(world: &Arc<World>, index: usize, invitation: &str) -> Result<(), WorldError> {
+    let links = locked(&world.network).links_of(index);
+    let Some(site) = world.sites.get(index) else {
+        return Ok(());
+    };
+    world.plan.write_config(&site.plan(), &links)?;
+    site.start(Some(invitation)).await?;
+    if let Ok(status) = site.client.status().await {
+        let member = status.member;
+        site.replace(PlannedSite {
+            member,
+            ..(*site.plan()).clone()
+        });
+    }
+    shape(world).await
 }
 
 /// Parts sites from all the others, or joins them again.

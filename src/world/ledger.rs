@@ -90,11 +90,13 @@ impl Ledger {
         &self.twice
     }
 
-    /// Entries that this vector does not cover.
-    pub(crate) fn missing_from(&self, vector: &VectorSeen) -> Vec<Entry> {
+    /// Entries that this vector does not cover. Of a writer that it folds it has what some disk `had`: a floor tells
+    /// that all have the same of it, and not how much that is.
+    pub(crate) fn missing_from(&self, vector: &VectorSeen, had: impl Fn(&Dot) -> bool) -> Vec<Entry> {
+        let is_in = |dot: &Dot| vector.lists(dot) || (vector.folds(&dot.writer) && had(dot));
         self.entries
             .iter()
-            .filter(|entry| !vector.covers(&entry.dot))
+            .filter(|entry| !is_in(&entry.dot))
             .cloned()
             .collect()
     }
@@ -126,10 +128,33 @@ mod tests {
             writers: [("aa".to_string(), 1)].into(),
             ..VectorSeen::default()
         };
-        let missing = ledger.missing_from(&vector);
+        let missing = ledger.missing_from(&vector, |_| false);
         assert_eq!(
             missing.iter().map(|entry| entry.what).collect::<Vec<_>>(),
             ["cancel"]
+        );
+    }
+
+    #[test]
+    fn what_nobody_had_when_its_writer_was_folded_is_missing() {
+        let writer = "00112233445566770000000501020304050607ff";
+        let mut ledger = Ledger::new(true);
+        for number in [7, 8] {
+            let dot = Some(Dot {
+                writer: writer.into(),
+                number,
+            });
+            let answered = "sites:2".into();
+            ledger.note(0, "sign-up", 1, &Written { dot, answered });
+        }
+        let folded = VectorSeen {
+            floors: [("0011223344556677".to_string(), 5)].into(),
+            ..VectorSeen::default()
+        };
+        let missing = ledger.missing_from(&folded, |dot| dot.number <= 7);
+        assert_eq!(
+            missing.iter().map(|entry| entry.dot.number).collect::<Vec<_>>(),
+            [8]
         );
     }
 

@@ -20,6 +20,7 @@ mod ledger;
 mod load;
 mod monitor;
 mod network;
+mod operator;
 mod page;
 mod people;
 mod plan;
@@ -241,6 +242,7 @@ pub async fn run(args: WorldArgs) -> Result<ExitCode, WorldError> {
         } else {
             "sites:2"
         },
+        upkeep: args.scenario.map(Scenario::upkeep).unwrap_or_default(),
     };
     let plan = Plan::open(&dir, fresh, settings)?;
 
@@ -405,6 +407,6 @@ const LAG_MEASURED: Duration = Duration::from_secs(60);
 const TRY_NEXT: [&str; 4] = [
     "try on the page: \"Lose half\", then watch the sign-ins of the others; then \"Heal everything\"",
     "try on the page: cut one site off, let both sides write, heal it",
-    "try here:        persona world --scenario lose-half   (also: wipe-two, cut-off-one, one-way, rolling-restart, clone)",
+    "try here:        persona world --scenario five-gone   (`persona world --help` lists the others)",
     "Ctrl-C stops everything; the data stays for the next time (--fresh forgets it)",
 ];

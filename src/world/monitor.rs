@@ -4,7 +4,7 @@
 //! (which gives the lag per pair), and what do you have. Answers are kept with the process that gave them:
 //! what an earlier start said is forgotten at the next.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -25,6 +25,16 @@ pub(crate) struct Monitor {
 struct Watched {
     in_rotation: AtomicBool,
     known: Mutex<Known>,
+    reached: Mutex<Reached>,
+}
+
+/// What was ever visible at a site, through all its starts: a vector that folds a writer no longer tells.
+#[derive(Default)]
+struct Reached {
+    /// What starts up to this one had is gone with their disk.
+    gone: u64,
+    /// The greatest number of each writer.
+    numbers: BTreeMap<String, u64>,
 }
 
 /// What one process of a site said.
@@ -72,6 +82,7 @@ impl Monitor {
         let watched = || Watched {
             in_rotation: AtomicBool::new(false),
             known: Mutex::default(),
+            reached: Mutex::default(),
         };
         Monitor {
             sites: (0..sites).map(|_| watched()).collect(),
@@ -102,9 +113,33 @@ impl Monitor {
 
     /// Whether this transaction is visible at this site, as far as it has said.
     pub(crate) fn sees(&self, site: usize, dot: &Dot) -> bool {
-        self.sites
-            .get(site)
-            .is_some_and(|watched| locked(&watched.known).vector.covers(dot))
+        let Some(watched) = self.sites.get(site) else {
+            return false;
+        };
+        let (lists, folds) = {
+            let known = locked(&watched.known);
+            (known.vector.lists(dot), known.vector.folds(&dot.writer))
+        };
+        // A floor says that all have the same of a writer, and not how much that is.
+        lists || (folds && self.had(dot))
+    }
+
+    /// Whether this transaction was ever visible at any site that has not lost its disk since.
+    pub(crate) fn had(&self, dot: &Dot) -> bool {
+        self.sites.iter().any(|watched| {
+            let reached = locked(&watched.reached);
+            let number = reached.numbers.get(&dot.writer);
+            number.is_some_and(|number| *number >= dot.number)
+        })
+    }
+
+    /// The site has lost its disk: what was visible there counts no more.
+    pub(crate) fn forget(&self, site: usize) {
+        if let Some(watched) = self.sites.get(site) {
+            let gone = locked(&watched.known).generation;
+            let numbers = BTreeMap::new();
+            *locked(&watched.reached) = Reached { gone, numbers };
+        }
     }
 
     /// The latest status of the present process.
@@ -142,6 +177,11 @@ impl Monitor {
                 return;
             }
             known.next = commits.next;
+            let seen = commits
+                .commits
+                .iter()
+                .map(|commit| (&commit.writer, commit.number));
+            locked(&watched.reached).raise(generation, seen);
             for commit in &commits.commits {
                 // In causal order, without gaps: seeing a number means having all up to it.
                 let number = known.vector.writers.entry(commit.writer.clone()).or_default();
@@ -187,6 +227,18 @@ impl Monitor {
                 };
                 watched.in_rotation.store(false, Ordering::Release);
             }
+        }
+    }
+}
+
+impl Reached {
+    fn raise<'a>(&mut self, generation: u64, seen: impl Iterator<Item = (&'a String, u64)>) {
+        if generation <= self.gone {
+            return;
+        }
+        for (writer, number) in seen {
+            let known = self.numbers.entry(writer.clone()).or_default();
+            *known = number.max(*known);
         }
     }
 }
@@ -248,6 +300,8 @@ async fn watch_commits(world: Arc<World>, index: usize) {
             {
                 let mut known = locked(&watched.known);
                 if known.generation == generation {
+                    let seen = vector.writers.iter().map(|(writer, number)| (writer, *number));
+                    locked(&watched.reached).raise(generation, seen);
                     known.vector = vector;
                     vector_due = Instant::now() + VECTOR_PERIOD;
                     last_generation = generation;

@@ -65,6 +65,13 @@ impl Network {
         self.twin = twin.map(|site| (site.index, site.gossip));
     }
 
+    /// From now on this place is reached at another address.
+    pub(crate) fn set_address(&mut self, site: usize, address: SocketAddr) {
+        if let Some(known) = self.addresses.get_mut(site) {
+            *known = address;
+        }
+    }
+
     /// Parts a site from all others, or joins it again.
     pub(crate) fn set_apart(&mut self, site: usize, apart: bool) {
         if apart {

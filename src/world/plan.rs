@@ -8,6 +8,7 @@ use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -37,6 +38,29 @@ pub(crate) struct Settings {
     pub(crate) jitter: f64,
     /// `[durability] answer` in every site's configuration.
     pub(crate) answer: &'static str,
+    /// What the sites' configurations say of how they keep, compare and forget.
+    pub(crate) upkeep: Upkeep,
+}
+
+/// How sites keep their log, compare themselves with others, and forget.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Upkeep {
+    /// `[log] max_mib`.
+    pub(crate) log_mib_max: u64,
+    /// How often each peer is compared with.
+    pub(crate) look_interval: Duration,
+    /// `[erasure] interval_minutes`.
+    pub(crate) erasure_minutes: u32,
+}
+
+impl Default for Upkeep {
+    fn default() -> Upkeep {
+        Upkeep {
+            log_mib_max: 1_024,
+            look_interval: Duration::from_secs(20),
+            erasure_minutes: 60,
+        }
+    }
 }
 
 /// One data center to be.
@@ -60,6 +84,10 @@ pub(crate) struct PlannedSite {
     pub(crate) dir: PathBuf,
     /// PEM of certificate and private key; apart from the data, so that a wiped disk can come back.
     pub(crate) identity: PathBuf,
+    /// It is not listed in anybody's configuration: it joins by invitation.
+    pub(crate) invited: bool,
+    /// How often it compares itself with others, if not as all do.
+    pub(crate) look_interval: Option<Duration>,
 }
 
 impl PlannedSite {
@@ -166,6 +194,8 @@ impl Plan {
                 metrics: SocketAddr::from((Ipv4Addr::LOCALHOST, port + METRICS_OFFSET)),
                 dir: site_dir,
                 identity,
+                invited: false,
+                look_interval: None,
                 name,
             };
             let socket = planned.socket();
@@ -201,13 +231,43 @@ impl Plan {
         })
     }
 
+    /// A new member in the place of one that is gone: another name, key and port. Who it is the others say.
+    pub(crate) fn successor(&self, of: &PlannedSite) -> Result<PlannedSite, WorldError> {
+        let name = format!("{}-new", of.name);
+        let made = crate::members::make_identity(&name).map_err(|error| WorldError::Site {
+            site: name.clone(),
+            words: error.to_string(),
+        })?;
+        let identity = self.dir.join("keys").join(format!("{name}.pem"));
+        write_private(&identity, made.pem.as_bytes())?;
+        fs::create_dir_all(&of.dir).map_err(at("make", &of.dir))?;
+        let last = self.sites.iter().map(|site| site.gossip.port()).max();
+        // Each place has one of its own, also when several successors are made before any of them runs.
+        let from = last.unwrap_or(PORT_BASE) + 1 + u16::try_from(of.index).unwrap_or(0) * SUCCESSOR_PORTS;
+        let port = Ports::from(from).next_free()?;
+        Ok(PlannedSite {
+            name,
+            member: String::new(),
+            public_key: BASE64.encode(&made.public_key),
+            gossip: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            metrics: SocketAddr::from((Ipv4Addr::LOCALHOST, port + METRICS_OFFSET)),
+            identity,
+            invited: true,
+            ..of.clone()
+        })
+    }
+
     /// Writes the configuration of one site, with the network as it is to be now, and reads it back the way
     /// the site will, so that a mistake shows here and not in ten logs.
     pub(crate) fn write_config(&self, site: &PlannedSite, links: &[Link]) -> Result<(), WorldError> {
+        let upkeep = self.settings.upkeep;
+        let looks = site.look_interval.unwrap_or(upkeep.look_interval);
         let config = ConfigFile {
             data: site.data(),
             site: &site.name,
-            member: &site.member,
+            member: (!site.invited).then_some(&site.member),
+            name: site.invited.then(|| format!("{}-1", site.name)),
+            addresses: site.invited.then_some([site.gossip]),
             listen: site.gossip,
             identity: &site.identity,
             metrics: site.metrics,
@@ -222,8 +282,13 @@ impl Plan {
                 answer: self.settings.answer,
                 timeout_ms: 500,
             },
-            // A wiped disk comes back from the others' logs, from the beginning.
-            log: Log { keep: "everything" },
+            log: Log {
+                keep: "unstable",
+                max_mib: upkeep.log_mib_max,
+            },
+            erasure: Erasure {
+                interval_minutes: upkeep.erasure_minutes,
+            },
             passwords: Passwords {
                 memory_kib: 256,
                 iterations: 1,
@@ -235,8 +300,15 @@ impl Plan {
                 reserve_mib: 1,
                 free_min_mib: 64,
             },
-            lab: Lab { links },
-            members: self.sites.iter().map(Member::from).collect(),
+            lab: Lab {
+                look_interval_ms: u64::try_from(looks.as_millis()).unwrap_or(u64::MAX),
+                links,
+            },
+            members: if site.invited {
+                Vec::new()
+            } else {
+                self.sites.iter().map(Member::from).collect()
+            },
         };
         let text = toml::to_string(&config).map_err(|error| WorldError::Configuration {
             site: site.name.clone(),
@@ -292,7 +364,12 @@ impl Secrets {
 struct ConfigFile<'a> {
     data: PathBuf,
     site: &'a str,
-    member: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    member: Option<&'a String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    addresses: Option<[SocketAddr; 1]>,
     listen: SocketAddr,
     identity: &'a Path,
     metrics: SocketAddr,
@@ -301,9 +378,11 @@ struct ConfigFile<'a> {
     cluster: Cluster<'a>,
     durability: Durability<'a>,
     log: Log<'a>,
+    erasure: Erasure,
     passwords: Passwords,
     disk: Disk,
     lab: Lab<'a>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     members: Vec<Member<'a>>,
 }
 
@@ -323,6 +402,12 @@ struct Durability<'a> {
 #[derive(Serialize)]
 struct Log<'a> {
     keep: &'a str,
+    max_mib: u64,
+}
+
+#[derive(Serialize)]
+struct Erasure {
+    interval_minutes: u32,
 }
 
 #[derive(Serialize)]
@@ -342,6 +427,7 @@ struct Disk {
 
 #[derive(Serialize)]
 struct Lab<'a> {
+    look_interval_ms: u64,
     links: &'a [Link],
 }
 
@@ -462,6 +548,7 @@ pub(crate) const SOCKET_PATH_BYTES_MAX: usize = 107;
 const PORT_BASE: u16 = 7101;
 const METRICS_OFFSET: u16 = 100;
 const PORTS_TRIED: u16 = 400;
+const SUCCESSOR_PORTS: u16 = 2;
 
 /// Said at the start and on the page: figures of hashing speed from a world mean nothing.
 pub(crate) const HASHING_NOTE: &str =
@@ -480,6 +567,7 @@ mod tests {
             loss: 0.0,
             jitter: 0.0,
             answer: "sites:2",
+            upkeep: Upkeep::default(),
         };
         let refused = Plan::open(dir.path(), true, settings).map(|_| ());
         assert!(matches!(refused, Err(WorldError::NotOurs { .. })));

@@ -7,8 +7,8 @@
 use std::fs;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -22,7 +22,8 @@ use super::{WorldError, locked};
 
 /// A site's process, or the lack of one.
 pub(crate) struct Site {
-    pub(crate) plan: PlannedSite,
+    /// Who stands in this place. Another member may take it, in the same directory.
+    plan: Mutex<Arc<PlannedSite>>,
     pub(crate) client: Client,
     /// Counts starts: what was learned from an earlier process is not true of a later one.
     generation: AtomicU64,
@@ -51,12 +52,22 @@ impl Site {
     pub(crate) fn new(plan: &PlannedSite) -> Site {
         Site {
             client: Client::new(&plan.socket()),
-            plan: plan.clone(),
+            plan: Mutex::new(Arc::new(plan.clone())),
             generation: AtomicU64::new(0),
             life: Mutex::new(Life::Down),
             ended_by_itself: AtomicU64::new(0),
             ended: watch::Sender::new((0, None)),
         }
+    }
+
+    /// Who stands here.
+    pub(crate) fn plan(&self) -> Arc<PlannedSite> {
+        Arc::clone(&locked(&self.plan))
+    }
+
+    /// From the next start on, somebody else does.
+    pub(crate) fn replace(&self, plan: PlannedSite) {
+        *locked(&self.plan) = Arc::new(plan);
     }
 
     /// Which start this is; zero before the first.
@@ -76,11 +87,12 @@ impl Site {
     }
 
     /// Starts the process and returns once its admin API answers. Its configuration must have been written.
-    pub(crate) async fn start(self: &std::sync::Arc<Self>) -> Result<(), WorldError> {
+    /// With an invitation it joins.
+    pub(crate) async fn start(self: &Arc<Self>, invitation: Option<&str>) -> Result<(), WorldError> {
         if self.is_up() {
             return Ok(());
         }
-        let log_path = self.plan.log();
+        let log_path = self.plan().log();
         let log = fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -91,7 +103,8 @@ impl Site {
         let mut child = Command::new(program)
             .arg("site")
             .arg("--config")
-            .arg(self.plan.config())
+            .arg(self.plan().config())
+            .envs(invitation.map(|invitation| ("PERSONA_JOIN", invitation)))
             .env(STDIN_MARK, "1")
             .stdin(Stdio::piped())
             .stdout(Stdio::from(log_too))
@@ -117,7 +130,7 @@ impl Site {
             self.generation.fetch_add(1, Ordering::AcqRel) + 1
         };
         self.ended.send_replace((generation, None));
-        let site = std::sync::Arc::clone(self);
+        let site = Arc::clone(self);
         tokio::spawn(async move {
             let status = child.wait().await;
             site.note_end(generation, status.ok());
@@ -161,14 +174,14 @@ impl Site {
 
     /// An error about this site that shows the end of its log.
     pub(crate) fn failed(&self, words: &str) -> WorldError {
-        let log = fs::read(self.plan.log()).unwrap_or_default();
+        let log = fs::read(self.plan().log()).unwrap_or_default();
         let from = log.len().saturating_sub(LOG_SHOWN_BYTES);
         let tail = String::from_utf8_lossy(log.get(from..).unwrap_or_default())
             .trim()
             .to_string();
-        let words = format!("{words}; the end of {}:\n{tail}", self.plan.log().display());
+        let words = format!("{words}; the end of {}:\n{tail}", self.plan().log().display());
         WorldError::Site {
-            site: self.plan.name.clone(),
+            site: self.plan().name.clone(),
             words,
         }
     }
@@ -210,11 +223,18 @@ impl Site {
     pub(crate) fn wipe(&self) -> Result<(), WorldError> {
         if self.is_up() {
             return Err(WorldError::Site {
-                site: self.plan.name.clone(),
+                site: self.plan().name.clone(),
                 words: "is up: stop it before its data is removed".into(),
             });
         }
-        remove(&self.plan.data())
+        remove(&self.plan().data())
+    }
+
+    /// Destroys the machine of a site that is down: its directory and its key.
+    pub(crate) fn destroy(&self) -> Result<(), WorldError> {
+        self.wipe()?;
+        remove(&self.plan().dir)?;
+        remove(&self.plan().identity)
     }
 
     /// Resident memory, in KiB, as the kernel counts it.

@@ -112,6 +112,7 @@ impl WorldState {
 
 fn site_state(world: &World, index: usize) -> Option<SiteState> {
     let site = world.sites.get(index)?;
+    let plan = site.plan();
     let status = world
         .monitor
         .status(index)
@@ -127,10 +128,10 @@ fn site_state(world: &World, index: usize) -> Option<SiteState> {
     let window = gauges.window(index)?;
     let ms = |duration: std::time::Duration| duration.as_secs_f64() * 1_000.0;
     Some(SiteState {
-        name: site.plan.name.clone(),
-        city: site.plan.city,
-        latitude: site.plan.latitude,
-        longitude: site.plan.longitude,
+        name: plan.name.clone(),
+        city: plan.city,
+        latitude: plan.latitude,
+        longitude: plan.longitude,
         life,
         apart: locked(&world.network).is_apart(index),
         in_rotation,
@@ -160,9 +161,9 @@ fn site_state(world: &World, index: usize) -> Option<SiteState> {
 
 fn link_state(world: &World, a: usize, b: usize) -> LinkState {
     let peer = |of: usize, to: usize| {
-        let member = &world.plan.sites.get(to)?.member;
+        let member = world.sites.get(to)?.plan().member.clone();
         let status = world.monitor.status(of)?;
-        status.peers.iter().find(|peer| peer.member == *member).cloned()
+        status.peers.iter().find(|peer| peer.member == member).cloned()
     };
     let (ab, ba) = (peer(a, b), peer(b, a));
     let (cut_ab, cut_ba) = {

@@ -3,8 +3,10 @@
 #![cfg(feature = "lab")]
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failure fails the test")]
 
+mod backup;
 mod chance;
 mod drain;
+mod erased;
 mod forger;
 mod full_disk;
 mod gossiper;

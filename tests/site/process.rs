@@ -13,11 +13,11 @@ use std::{
 use gossip::{Dot, Writer};
 use persona::{
     config::{
-        Answer, BackupConfig, ClusterConfig, DiskConfig, DurabilityConfig, Hex, LabConfig, LogConfig, Member,
-        MemberConfig, PasswordConfig, SiteConfig,
+        Answer, BackupConfig, ClusterConfig, DiskConfig, DurabilityConfig, ErasureConfig, Hex, LabConfig,
+        LogConfig, Member, MemberConfig, PasswordConfig, ScrubConfig, SiteConfig,
     },
     members::make_identity,
-    store::{Store, StoreConfig},
+    store::{KeepLog, Store, StoreConfig},
 };
 use reqwest::{Method, StatusCode};
 use rustix::process::{Pid, Signal, kill_process};
@@ -84,7 +84,11 @@ impl Plan {
                 answer: Answer::Local,
                 timeout: Duration::from_millis(500),
             },
-            log: LogConfig::default(),
+            log: LogConfig {
+                keep: KeepLog::Everything,
+                ..LogConfig::default()
+            },
+            scrub: ScrubConfig::default(),
             // As cheap as argon2 allows: hashing is not what is tested.
             passwords: PasswordConfig {
                 memory_kib: 8,
@@ -98,6 +102,7 @@ impl Plan {
                 free_min_mib: 0,
             },
             backup: BackupConfig::default(),
+            erasure: ErasureConfig::default(),
             members: members.clone(),
             lab: LabConfig::default(),
         };
@@ -137,7 +142,7 @@ impl Plan {
         let config = &self.configs[number];
         Store::open(&StoreConfig {
             directory: config.data.clone(),
-            keep_log: config.log.keep,
+            keeping: config.keeping(),
             reserve_bytes: 0,
             free_bytes_min: 0,
         })

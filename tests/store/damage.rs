@@ -1,9 +1,13 @@
 //! Bytes that are not what was written, and transactions that cannot be merged.
 
 use crdt::Transaction;
+use gossip::reconcile::Purpose;
 use persona::store::{KeepLog, ReadError, disk::Family};
 
-use crate::replica::{Replica, Time, address, passwords, with_body};
+use crate::{
+    repair::{PEER, elements},
+    replica::{Replica, Time, address, passwords, with_body},
+};
 
 #[tokio::test]
 async fn a_part_that_cannot_be_merged_goes_to_quarantine_and_the_rest_applies() {
@@ -120,6 +124,13 @@ async fn a_flipped_bit_is_noticed_wherever_it_is() {
         if family == Family::Meta {
             continue; // Damaged, the replica does not open: see below.
         }
+        if family == Family::Sums {
+            // Made again from the digests when the replica opens.
+            let disk = origin.disk.copy();
+            assert!(disk.flip_bit(family, &key, 9));
+            Replica::on(disk, 3, &time, &passwords, KeepLog::Everything).assert_sound();
+            continue;
+        }
         for bit in (0..length * 8).step_by(13) {
             let disk = origin.disk.copy();
             assert!(disk.flip_bit(family, &key, bit));
@@ -178,7 +189,10 @@ const DOCUMENT_MAGIC: [u8; 4] = [0x85, 0x6f, 0x4a, 0x83];
 /// A bit flipped in RocksDB's own file never reaches our checksum: the block is refused. Only its records suffer.
 #[tokio::test]
 async fn a_damaged_block_of_rocksdb_harms_its_own_records_only() {
-    use persona::store::{Store, TransactError, disk::rocks::RocksDisk};
+    use persona::store::{
+        Store, TransactError,
+        disk::{Disk, rocks::RocksDisk},
+    };
     use std::sync::Arc;
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("store");
@@ -253,5 +267,34 @@ async fn a_damaged_block_of_rocksdb_harms_its_own_records_only() {
     assert!(
         matches!(read, (Err(ReadError::Quarantined { .. }), Ok(Some(_)))),
         "{read:?}"
+    );
+
+    // The records behind the block are read around it, and what is in it comes from the peer.
+    let report = store.scrub_now().await.expect("a pass over everything");
+    assert!(report.complete && report.damaged > 0, "{report:?}");
+    let mut here = std::collections::BTreeMap::new();
+    store
+        .with_cut(&mut |cut| here = elements(cut))
+        .expect("a cut of a damaged disk");
+    let there = peer.elements();
+    assert_eq!(
+        here.keys().collect::<Vec<_>>(),
+        there.keys().collect::<Vec<_>>(),
+        "every record is known of"
+    );
+    let differing: Vec<_> = there
+        .into_iter()
+        .filter(|(key, digest)| here.get(key) != Some(digest))
+        .map(|(key, _)| key)
+        .collect();
+    assert!(!differing.is_empty());
+    store
+        .take_part(PEER, Purpose::Repair, peer.states(&differing))
+        .expect("states that are taken");
+    let healed = store.read(|records| records.account(ada)).expect("a snapshot");
+    assert!(matches!(healed, Ok(Some(_))), "{healed:?}");
+    assert_eq!(
+        store.digest().expect("a digest"),
+        peer.store.digest().expect("a digest")
     );
 }

@@ -4,8 +4,12 @@
     reason = "a failure ends the run, and says what was expected"
 )]
 
+mod catch_up;
 mod damage;
 mod faults;
+mod repair;
 mod replica;
 mod review;
+mod settlement;
+mod snapshot;
 mod world;

@@ -11,6 +11,7 @@ use super::hello::is_later;
 use super::vector::{Dot, MemberId, ReplicaId, Tip, Vector, Writer};
 use super::wire::{ACKS_COUNT_MAX, Ack, Message, Moved, State, VECTOR_ENTRIES_MAX};
 use super::{ConnectionId, Gossip, Output, Peer, RELAY_WHOLE_INTERVAL, STABLE_INTERVAL};
+use crate::planted::{self, Bug};
 
 /// The latest ack of each other member.
 #[derive(Debug, Default)]
@@ -61,10 +62,16 @@ impl AckTable {
                 return false;
             }
         }
+        let mut vector = vector();
+        if planted::is(Bug::AcksKeepMaximum)
+            && let Some(earlier) = self.acks.get(&member)
+        {
+            vector.merge_max(&earlier.vector);
+        }
         let acked = Acked {
             start,
             counter,
-            vector: vector(),
+            vector,
             moved: BTreeMap::new(),
             floors_moved: 0,
             whole: counter,
@@ -195,9 +202,7 @@ impl Gossip {
         let mut stable = Vector::new();
         for (replica, floor) in self.committed.floors() {
             // One that came with a catch-up may be news to others.
-            let mut alone = Vector::new();
-            alone.adopt_floor(replica, floor);
-            if acks.iter().all(|ack| ack.covers_floors(&alone)) {
+            if acks.iter().all(|ack| ack.covers_floor(replica, floor)) {
                 stable.adopt_floor(replica, floor);
             }
         }
@@ -236,14 +241,19 @@ impl Gossip {
     }
 
     fn foldable_epoch(&self, replica: ReplicaId, acks: &[&Vector]) -> Option<u32> {
+        let mut floors = acks.iter().filter_map(|ack| ack.floor(&replica));
+        if !floors.all(|floor| self.committed.covers_floor(replica, floor)) {
+            return None;
+        }
         let mut candidates: BTreeSet<Writer> = acks
             .iter()
             .flat_map(|ack| ack.of_replica(replica))
             .map(|(writer, _)| writer)
             .collect();
-        // The last start of a replica that nobody runs stays open: an evicted one may still hand over more of it. Those
-        // before it are whole: what it wrote follows all of theirs.
-        let last = candidates.last().map(|writer| writer.epoch);
+        // Of a replica that nobody runs whose ack is among these, the last start stays open: one that was put out may
+        // still hand over more of it. Those before it are whole: what was written in it follows all of theirs.
+        let last = self.committed.of_replica(replica).next_back();
+        let last = last.map(|(writer, _)| writer.epoch);
         let open = self.running_epoch(replica).or(last)?;
         candidates.retain(|writer| writer.epoch < open);
         let whole = |writer: &Writer| {
@@ -267,20 +277,20 @@ impl Gossip {
         }
     }
 
-    /// The epoch of the start in which `replica` runs now, if a member runs it.
+    /// The epoch of the start in which `replica` runs now, if a member runs it whose ack counts here.
     fn running_epoch(&self, replica: ReplicaId) -> Option<u32> {
-        let talking = self
-            .connections
-            .values()
-            .filter_map(|connection| connection.theirs.as_ref());
-        let starts = self
-            .known_starts
-            .values()
-            .copied()
-            .chain(talking.map(|theirs| theirs.start));
+        let counted = self.counted().flat_map(|peer| {
+            let talking = self.chosen.get(&peer.id).and_then(|id| self.connections.get(id));
+            let talking = talking.and_then(|connection| connection.theirs.as_ref());
+            let known = self.known_starts.get(&peer.id).copied();
+            [
+                talking.map(|theirs| theirs.start),
+                known,
+                self.acks.start(&peer.id),
+            ]
+        });
+        let starts = counted.flatten().chain([self.config.start]);
         starts
-            .chain(self.counted().filter_map(|peer| self.acks.start(&peer.id)))
-            .chain([self.config.start])
             .filter(|start| start.replica == replica)
             .map(|start| start.epoch)
             .min()

@@ -132,9 +132,7 @@ impl Gossip {
             })
             .map(|(writer, _)| writer.replica)
             .chain(theirs.vector.floors().filter_map(|(replica, floor)| {
-                let mut alone = Vector::new();
-                alone.adopt_floor(replica, floor);
-                (!self.frontier.covers_floors(&alone)).then_some(replica)
+                (!self.frontier.covers_floor(replica, floor)).then_some(replica)
             }))
             .peekable();
         // If its log only said so, nobody knows what it lacks.

@@ -48,6 +48,7 @@ impl Envelope {
             predecessor: serde_bytes::Bytes::new(&self.predecessor),
             follows: &self.follows,
             body: serde_bytes::Bytes::new(&self.body),
+            to_come: crate::planted::of_a_version_to_come(),
         };
         let mut bytes = Vec::with_capacity(96 + self.body.len() + 48 * self.follows.len());
         match ciborium::into_writer(&form, &mut bytes) {
@@ -145,6 +146,9 @@ struct FormRef<'a> {
     follows: &'a [(Writer, Tip)],
     #[serde(rename = "b")]
     body: &'a serde_bytes::Bytes,
+    /// For simulations of mixed versions only.
+    #[serde(rename = "to-come", skip_serializing_if = "Option::is_none")]
+    to_come: Option<u8>,
 }
 
 #[derive(Deserialize)]

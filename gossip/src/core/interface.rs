@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::envelope::Received;
 use super::vector::{Dot, MemberId, Tip, Vector, Writer};
 use super::wire::{Message, PullEnd};
+use crate::planted::{self, Bug};
 use crate::reconcile::{Purpose, Verdict};
 
 /// The time, as the driver reads it.
@@ -49,6 +50,7 @@ impl PeerState {
     /// Does it count for durability and stability?
     pub(super) fn counts(self) -> bool {
         matches!(self, PeerState::Active | PeerState::Leaving)
+            || (self == PeerState::Joining && planted::is(Bug::JoinerCounts))
     }
 
     /// Is it pushed to, and listened to beyond what it hands over?

@@ -94,18 +94,23 @@ impl Vector {
         }) && self.covers_floors(other)
     }
 
-    /// Does this vector know all that `other` has folded? One who has not folded yet folds on trial and
-    /// compares digests; one who has folded further needed what every active member had.
+    /// Does this vector know all that `other` has folded?
     #[must_use]
     pub fn covers_floors(&self, other: &Vector) -> bool {
         other
-            .floors
-            .iter()
-            .all(|(replica, theirs)| match self.floors.get(replica) {
-                Some(ours) if ours.epoch > theirs.epoch => true,
-                Some(ours) if ours.epoch == theirs.epoch => ours.digest == theirs.digest,
-                _ => self.folded_to(*replica, theirs.epoch).digest == theirs.digest,
-            })
+            .floors()
+            .all(|(replica, floor)| self.covers_floor(replica, floor))
+    }
+
+    /// Does this vector know all that is folded here? One who has not folded yet folds on trial and compares
+    /// digests; one who has folded further needed what every active member had.
+    #[must_use]
+    pub fn covers_floor(&self, replica: ReplicaId, floor: Floor) -> bool {
+        match self.floors.get(&replica) {
+            Some(ours) if ours.epoch > floor.epoch => true,
+            Some(ours) if ours.epoch == floor.epoch => ours.digest == floor.digest,
+            _ => self.folded_to(replica, floor.epoch).digest == floor.digest,
+        }
     }
 
     /// Raises the entry of `writer`; says whether it moved.
@@ -145,9 +150,7 @@ impl Vector {
     pub fn up_to(&self, bound: &Vector) -> Vector {
         let mut least = Vector::new();
         for (replica, floor) in self.floors() {
-            let mut alone = Vector::new();
-            alone.adopt_floor(replica, floor);
-            if bound.covers_floors(&alone) {
+            if bound.covers_floor(replica, floor) {
                 least.adopt_floor(replica, floor);
             }
         }

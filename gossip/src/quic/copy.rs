@@ -6,7 +6,7 @@ use std::time::Duration;
 use quinn::SendStream;
 
 use super::connection::Peering;
-use super::repair::{Serving, refuse};
+use super::repair::{Serving, refuse, slot};
 use super::streams::{self, FrameReader, code};
 use super::talk::{Carrier, Desk, Speaker, Step, TalkError, Turn};
 use crate::StreamClass;
@@ -36,16 +36,16 @@ impl From<SnapshotError> for TalkError {
 /// Takes a copy from a peer, and installs it.
 pub(super) async fn take(peering: &Peering) -> Result<(), TalkError> {
     let environment = &peering.environment;
-    let slot = Arc::clone(&environment.asking)
-        .try_acquire_owned()
-        .map_err(|_| TalkError::Here("another one has not ended yet".to_owned()))?;
+    let slot = slot(&environment.asking)
+        .await
+        .ok_or_else(|| TalkError::Here("another one has not ended yet".to_owned()))?;
     let (mut send, receive) = peering.connection.open_bi().await.map_err(|_| TalkError::Ended)?;
     streams::prioritise(&send, StreamClass::Snapshot);
     send.write_all(&[StreamClass::Snapshot.to_byte()])
         .await
         .map_err(|_| TalkError::Ended)?;
     let (replica, alive) = (Arc::clone(&environment.replica), environment.alive.clone());
-    let speaker = Speaker::start(environment.blocking, move |desk: Desk<()>| {
+    let speaker = Speaker::start(environment.blocking, move |mut desk: Desk<()>| {
         match replica.snapshot_sink() {
             Ok(sink) => {
                 let mut taker = Taker::new(sink);
@@ -88,7 +88,7 @@ pub(super) async fn give(
     mut send: SendStream,
 ) -> Result<(), TalkError> {
     let environment = &peering.environment;
-    let Ok(slot) = Arc::clone(&environment.giving).try_acquire_owned() else {
+    let Some(slot) = slot(&environment.giving).await else {
         return refuse(send, frames);
     };
     streams::prioritise(&send, StreamClass::Snapshot);
@@ -96,7 +96,7 @@ pub(super) async fn give(
     let serving = Arc::new(Serving::default());
     let serve = {
         let (serving, environment, member) = (Arc::clone(&serving), environment.clone(), peering.member);
-        move |desk: Desk<()>| {
+        move |mut desk: Desk<()>| {
             match environment.replica.snapshot_source(member) {
                 Ok(source) => {
                     serving.begin(&environment, member, &source.manifest().vector);

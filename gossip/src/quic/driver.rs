@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::connection::{Arrival, Environment, Link, News};
 use super::gate::Gate;
+use super::inquiry::{Inquiries, Outcome};
 use super::streams::code;
 use super::{Intake, MemberConfig, NodeStatus, dial, pinned};
 use crate::reconcile::{Purpose, Verdict};
@@ -30,8 +31,6 @@ pub const WAITERS_MAX: usize = 65_536;
 const CONNECTIONS_PER_MEMBER_MAX: usize = 4;
 /// Inputs between two rounds of outputs.
 const BURST_MAX: usize = 256;
-/// Operators who may wait for conversations at once; more are told of none.
-const INQUIRERS_MAX: usize = 16;
 /// A new picture is published at most this often.
 const STATUS_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -92,7 +91,7 @@ pub(super) enum Command {
         /// Hears whom it concerns.
         asked: oneshot::Sender<BTreeSet<MemberId>>,
         /// Hears each outcome, and is dropped after the last.
-        verdicts: mpsc::UnboundedSender<(MemberId, Option<Verdict>)>,
+        verdicts: mpsc::UnboundedSender<Outcome>,
     },
     Stop,
 }
@@ -106,14 +105,6 @@ pub(super) struct Waiter {
     /// The least over the dots, as last seen.
     pub(super) reached: Arc<AtomicUsize>,
     pub(super) reply: oneshot::Sender<Durability>,
-}
-
-/// Somebody who asked for conversations and waits for their outcomes.
-struct Inquirer {
-    purpose: Purpose,
-    /// With whom; and whether that has begun, for one that ran before does not count.
-    open: BTreeMap<MemberId, bool>,
-    verdicts: mpsc::UnboundedSender<(MemberId, Option<Verdict>)>,
 }
 
 /// What a driver is made of.
@@ -156,7 +147,7 @@ pub(super) struct Driver {
     /// Whose connections ended since the core was last heard.
     departed: BTreeMap<ConnectionId, MemberId>,
     waiters: Vec<Waiter>,
-    inquirers: Vec<Inquirer>,
+    inquiries: Inquiries,
     /// Something happened that may concern the waiters.
     moved: bool,
     /// Something happened that the published picture does not show.
@@ -209,7 +200,7 @@ impl Driver {
             links: BTreeMap::new(),
             departed: BTreeMap::new(),
             waiters: Vec::new(),
-            inquirers: Vec::new(),
+            inquiries: Inquiries::default(),
             moved: false,
             unpublished: true,
             stopping: false,
@@ -335,7 +326,7 @@ impl Driver {
                 purpose,
                 verdict,
             } => {
-                self.answer_inquirers(member, purpose, verdict.as_ref());
+                self.inquiries.ended(member, purpose, verdict.as_ref());
                 self.environment.replica.looked(member, purpose, verdict.as_ref());
                 self.feed(Input::Reconciled {
                     member,
@@ -370,6 +361,13 @@ impl Driver {
                     let remote = link.connection.remote_address();
                     tracing::info!(member = %link.member, %remote, %reason, "disconnected");
                     self.count_living(link.member);
+                    if !self
+                        .links
+                        .values()
+                        .any(|other| other.member == link.member && !other.closing)
+                    {
+                        self.inquiries.lost(link.member);
+                    }
                     self.moved = true;
                     self.feed(Input::Disconnected { connection });
                 }
@@ -489,7 +487,7 @@ impl Driver {
     fn converse(&mut self, connection: ConnectionId, purpose: Purpose) {
         let Some(link) = self.links.get_mut(&connection) else {
             if let Some(member) = self.departed.get(&connection).copied() {
-                self.answer_inquirers(member, purpose, None);
+                self.inquiries.ended(member, purpose, None);
                 self.feed(Input::Reconciled {
                     member,
                     purpose,
@@ -499,14 +497,7 @@ impl Driver {
             return;
         };
         link.converse(&self.environment, connection, purpose);
-        let member = link.member;
-        for inquirer in self
-            .inquirers
-            .iter_mut()
-            .filter(|inquirer| inquirer.purpose == purpose)
-        {
-            inquirer.open.entry(member).and_modify(|begun| *begun = true);
-        }
+        self.inquiries.begun(link.member, purpose);
     }
 
     /// Asks the core for conversations, and remembers who wants to know of their outcomes.
@@ -515,7 +506,7 @@ impl Driver {
         member: Option<MemberId>,
         purpose: Purpose,
         asked: oneshot::Sender<BTreeSet<MemberId>>,
-        verdicts: mpsc::UnboundedSender<(MemberId, Option<Verdict>)>,
+        verdicts: mpsc::UnboundedSender<Outcome>,
     ) {
         let is_active = |id: &MemberId| {
             let known = self.members.get(id);
@@ -529,37 +520,11 @@ impl Driver {
         let whom: BTreeSet<MemberId> = connected
             .filter(|id| member.map_or_else(|| is_active(id), |member| member == *id))
             .collect();
-        let open = whom.iter().map(|member| (*member, false)).collect();
-        // Whoever does not wait any more needs no answer.
-        let _ = asked.send(whom);
-        self.inquirers.retain(|inquirer| !inquirer.verdicts.is_closed());
-        if self.inquirers.len() < INQUIRERS_MAX {
-            self.inquirers.push(Inquirer {
-                purpose,
-                open,
-                verdicts,
-            });
+        if self.inquiries.add(purpose, &whom, verdicts) {
             self.feed(Input::ReconcileNow { member, purpose });
         }
-    }
-
-    fn answer_inquirers(&mut self, member: MemberId, purpose: Purpose, verdict: Option<&Verdict>) {
-        for inquirer in self
-            .inquirers
-            .iter_mut()
-            .filter(|inquirer| inquirer.purpose == purpose)
-        {
-            // A departed peer's conversation never began; one that failed is an outcome too.
-            if inquirer
-                .open
-                .get(&member)
-                .is_some_and(|begun| *begun || verdict.is_none())
-            {
-                inquirer.open.remove(&member);
-                let _ = inquirer.verdicts.send((member, verdict.cloned()));
-            }
-        }
-        self.inquirers.retain(|inquirer| !inquirer.open.is_empty());
+        // Whoever does not wait any more needs no answer.
+        let _ = asked.send(whom);
     }
 
     fn tell(&self, event: Event) {

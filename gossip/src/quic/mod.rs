@@ -19,6 +19,7 @@ mod driver;
 mod enrol;
 mod gate;
 mod ground;
+mod inquiry;
 mod pull;
 mod repair;
 mod replica;

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use quinn::SendStream;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::connection::{Environment, Peering};
 use super::driver::Command;
@@ -42,9 +42,9 @@ impl From<CutError> for TalkError {
 /// Leads a conversation with a peer.
 pub(super) async fn ask(peering: &Peering, purpose: Purpose) -> Result<Verdict, TalkError> {
     let environment = &peering.environment;
-    let slot = Arc::clone(&environment.asking)
-        .try_acquire_owned()
-        .map_err(|_| TalkError::Here("another one has not ended yet".to_owned()))?;
+    let slot = slot(&environment.asking)
+        .await
+        .ok_or_else(|| TalkError::Here("another one has not ended yet".to_owned()))?;
     let (mut send, receive) = peering.connection.open_bi().await.map_err(|_| TalkError::Ended)?;
     streams::prioritise(&send, StreamClass::Repair);
     send.write_all(&[StreamClass::Repair.to_byte()])
@@ -56,7 +56,7 @@ pub(super) async fn ask(peering: &Peering, purpose: Purpose) -> Result<Verdict, 
         Step::Frame(frame) => asker.handle(cut, &frame),
         Step::More => asker.more(cut),
     };
-    let speaker = on_a_cut(environment, peering.member, slot, speak)?;
+    let speaker = on_a_cut(environment, peering.member, purpose, slot, speak)?;
     let lasts_max = match purpose {
         Purpose::CatchUp => CATCH_UP_LASTS_MAX,
         Purpose::Repair | Purpose::Look => LOOK_LASTS_MAX,
@@ -79,7 +79,7 @@ pub(super) async fn answer(
     mut send: SendStream,
 ) -> Result<(), TalkError> {
     let environment = &peering.environment;
-    let Ok(slot) = Arc::clone(&environment.answering).try_acquire_owned() else {
+    let Some(slot) = slot(&environment.answering).await else {
         return refuse(send, frames);
     };
     streams::prioritise(&send, StreamClass::Repair);
@@ -100,7 +100,7 @@ pub(super) async fn answer(
             actions
         }
     };
-    let speaker = match on_a_cut(environment, peering.member, slot, speak) {
+    let speaker = match on_a_cut(environment, peering.member, Purpose::Repair, slot, speak) {
         Ok(speaker) => speaker,
         Err(error) => {
             let _ = send.reset(code::FAILED);
@@ -121,6 +121,14 @@ pub(super) async fn answer(
         .map(drop)
 }
 
+/// A slot is free again when the thread of the talk before has let go of its cut.
+const SLOT_PATIENCE: Duration = Duration::from_secs(1);
+
+pub(super) async fn slot(slots: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+    let free = Arc::clone(slots).acquire_owned();
+    tokio::time::timeout(SLOT_PATIENCE, free).await.ok()?.ok()
+}
+
 /// Says that so many are answered already. Not an error: the peer asks again.
 pub(super) fn refuse(mut send: SendStream, mut frames: FrameReader) -> Result<(), TalkError> {
     frames.decline(code::BUSY);
@@ -129,21 +137,23 @@ pub(super) fn refuse(mut send: SendStream, mut frames: FrameReader) -> Result<()
     Ok(())
 }
 
-/// A thread on which a cut is pinned for as long as the conversation runs.
+/// A thread on which a cut is pinned for as long as the conversation runs. Whoever answers is given parts of a repair
+/// only.
 fn on_a_cut(
     environment: &Environment,
     member: MemberId,
+    purpose: Purpose,
     slot: OwnedSemaphorePermit,
     mut speak: impl FnMut(&dyn Cut, Step) -> Result<Vec<Action>, ReconcileError> + Send + 'static,
 ) -> Result<Speaker<Verdict>, TalkError> {
     let replica = Arc::clone(&environment.replica);
     let alive = environment.alive.clone();
-    Speaker::start(environment.blocking, move |desk: Desk<Verdict>| {
+    Speaker::start(environment.blocking, move |mut desk: Desk<Verdict>| {
         let pinned = replica.with_cut(&mut |cut| {
             desk.serve(&mut |step| {
                 let taken = speak(cut, step)
                     .map_err(TalkError::from)
-                    .and_then(|actions| turn(actions, &mut |part| replica.take_part(member, part)));
+                    .and_then(|actions| turn(actions, &mut |part| replica.take_part(member, purpose, part)));
                 taken.unwrap_or_else(Turn::failed)
             });
         });

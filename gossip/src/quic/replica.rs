@@ -49,8 +49,8 @@ pub trait Replica: Send + Sync + 'static {
     /// Takes a part of a conversation with `from`; blocks until there is room for more.
     ///
     /// # Errors
-    /// When it cannot be kept; the conversation ends.
-    fn take_part(&self, _from: MemberId, _part: Part) -> Result<(), CutError> {
+    /// When it cannot be kept; the conversation ends, and no later part of it may be delivered.
+    fn take_part(&self, _from: MemberId, _purpose: Purpose, _part: Part) -> Result<(), CutError> {
         Err(CutError("not offered".to_owned()))
     }
 

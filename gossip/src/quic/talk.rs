@@ -11,6 +11,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::mpsc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -97,12 +98,13 @@ type Reply<T> = Box<dyn FnOnce(Turn<T>) + Send>;
 /// The thread's end of a conversation.
 pub(super) struct Desk<T> {
     steps: mpsc::Receiver<(Step, Reply<T>)>,
+    first: Option<(Step, Reply<T>)>,
 }
 
 impl<T> Desk<T> {
     /// Answers each step, until there are no more.
-    pub(super) fn serve(&self, answer: &mut dyn FnMut(Step) -> Turn<T>) {
-        while let Ok((step, reply)) = self.steps.recv() {
+    pub(super) fn serve(&mut self, answer: &mut dyn FnMut(Step) -> Turn<T>) {
+        while let Some((step, reply)) = self.first.take().or_else(|| self.steps.recv().ok()) {
             let turn = answer(step);
             let over = turn.end.is_some();
             reply(turn);
@@ -115,24 +117,38 @@ impl<T> Desk<T> {
 
 /// The task's end of a conversation.
 pub(super) struct Speaker<T> {
-    steps: mpsc::SyncSender<(Step, Reply<T>)>,
+    /// None at the end only.
+    steps: Option<mpsc::SyncSender<(Step, Reply<T>)>>,
+    thread: Option<JoinHandle<()>>,
     blocking: Blocking,
 }
 
 type Working<T> = Pin<Box<dyn Future<Output = Option<Turn<T>>> + Send>>;
 
 impl<T: Send + 'static> Speaker<T> {
-    /// Starts a thread that serves a desk.
+    /// Starts a thread that serves a desk, once there is a first step: nobody's silence pins anything.
     pub(super) fn start(
         blocking: Blocking,
         serve: impl FnOnce(Desk<T>) + Send + 'static,
     ) -> Result<Self, TalkError> {
         let (steps, taken) = mpsc::sync_channel(1);
-        std::thread::Builder::new()
+        let served = move || {
+            if let Ok(first) = taken.recv() {
+                serve(Desk {
+                    steps: taken,
+                    first: Some(first),
+                });
+            }
+        };
+        let thread = std::thread::Builder::new()
             .name("gossip-talk".to_owned())
-            .spawn(move || serve(Desk { steps: taken }))
+            .spawn(served)
             .map_err(|error| TalkError::Here(format!("no thread: {error}")))?;
-        Ok(Self { steps, blocking })
+        Ok(Self {
+            steps: Some(steps),
+            thread: Some(thread),
+            blocking,
+        })
     }
 
     /// `None`: the thread is gone.
@@ -143,15 +159,27 @@ impl<T: Send + 'static> Speaker<T> {
                 let (reply, turn) = oneshot::channel();
                 // Whoever no longer waits needs no answer.
                 let reply: Reply<T> = Box::new(move |turn| drop(reply.send(turn)));
-                steps.try_send((step, reply)).ok()?;
+                steps?.try_send((step, reply)).ok()?;
                 turn.await.ok()
             }),
             Blocking::InPlace => Box::pin(async move {
                 let (reply, turn) = mpsc::sync_channel(1);
                 let reply: Reply<T> = Box::new(move |turn| drop(reply.send(turn)));
-                steps.try_send((step, reply)).ok()?;
+                steps?.try_send((step, reply)).ok()?;
                 turn.recv().ok()
             }),
+        }
+    }
+}
+
+impl<T> Drop for Speaker<T> {
+    fn drop(&mut self) {
+        self.steps = None;
+        if self.blocking == Blocking::InPlace
+            && let Some(thread) = self.thread.take()
+        {
+            // An error means that it panicked, which was reported where it happened.
+            let _ = thread.join();
         }
     }
 }

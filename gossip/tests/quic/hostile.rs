@@ -56,19 +56,19 @@ impl rustls::client::danger::ServerCertVerifier for Gullible {
 }
 
 /// A peer made by hand: a quinn client that says what it is told to.
-struct Raw {
+pub(crate) struct Raw {
     _endpoint: Endpoint,
-    connection: Connection,
+    pub(crate) connection: Connection,
 }
 
 /// A key and certificate as rustls wants them, and the public key to list.
-struct Papers {
+pub(crate) struct Papers {
     certificate: rustls::pki_types::CertificateDer<'static>,
     key: rustls::pki_types::PrivateKeyDer<'static>,
 }
 
 impl Papers {
-    fn new() -> Papers {
+    pub(crate) fn new() -> Papers {
         let key = rcgen::KeyPair::generate().unwrap();
         let certificate = rcgen::CertificateParams::new(vec!["raw".to_owned()])
             .unwrap()
@@ -85,7 +85,12 @@ impl Papers {
         parsed.subject_public_key_info().to_vec()
     }
 
-    async fn connect(&self, node: &Node) -> Result<Raw, ConnectionError> {
+    pub(crate) async fn connect(&self, node: &Node) -> Result<Raw, ConnectionError> {
+        self.offer(node, &[ALPN]).await
+    }
+
+    /// Connects to speak one of these.
+    pub(crate) async fn offer(&self, node: &Node, protocols: &[&[u8]]) -> Result<Raw, ConnectionError> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut tls = rustls::ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
@@ -94,7 +99,7 @@ impl Papers {
             .with_custom_certificate_verifier(Arc::new(Gullible))
             .with_client_auth_cert(vec![self.certificate.clone()], self.key.clone_key())
             .unwrap();
-        tls.alpn_protocols = vec![ALPN.to_vec()];
+        tls.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         let client = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
         let endpoint = Endpoint::client(replica::loopback()).unwrap();
         let connection = endpoint
@@ -116,7 +121,7 @@ impl Raw {
     }
 
     /// Opens a control stream and introduces itself as the third member of the world, with this vector.
-    async fn hello(&self, vector: Vector) -> SendStream {
+    pub(crate) async fn hello(&self, vector: Vector) -> SendStream {
         let mut control = self.open(StreamClass::Control.to_byte()).await;
         let hello = Hello {
             cluster: CLUSTER,
@@ -142,7 +147,7 @@ impl Raw {
     }
 
     /// The node must close this, in words.
-    async fn is_closed(&self, what: &str) {
+    pub(crate) async fn is_closed(&self, what: &str) {
         let closed = tokio::time::timeout(crate::LONG, self.connection.closed()).await;
         match closed.unwrap_or_else(|_| panic!("never closed: {what}")) {
             ConnectionError::ApplicationClosed(close) => assert!(!close.reason.is_empty(), "{what}"),
@@ -159,14 +164,14 @@ fn raw_writer() -> Writer {
     }
 }
 
-fn frame(content: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(content: &[u8]) -> Vec<u8> {
     let mut frame = u32::try_from(content.len()).unwrap().to_le_bytes().to_vec();
     frame.extend_from_slice(content);
     frame
 }
 
 /// Two sites, and papers of a third member that the test plays.
-async fn world() -> (World, Papers) {
+pub(crate) async fn world() -> (World, Papers) {
     let world = World::new(2, 1).await;
     let papers = Papers::new();
     let mut members = world.members();
@@ -180,7 +185,7 @@ async fn world() -> (World, Papers) {
     (world, papers)
 }
 
-async fn goes_on(world: &World) {
+pub(crate) async fn goes_on(world: &World) {
     let dot = world.memory(0).write(b"still here");
     world.memory(1).has(dot).await;
     let dot = world.memory(1).write(b"here too");

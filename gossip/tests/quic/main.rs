@@ -13,7 +13,10 @@
 
 mod hostile;
 mod memory;
+mod newcomers;
+mod records;
 mod replica;
+mod talks;
 
 use std::time::Duration;
 

@@ -5,12 +5,16 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use gossip::quic::{LogChunk, Node, ReadLogError, Replica};
+use gossip::reconcile::{Cut, CutError, Part, Purpose, Verdict};
+use gossip::snapshot::{Sink, SnapshotError, Source};
 use gossip::{
     Config, Dot, Envelope, Event, Limits, MemberId, Received, ReplicaId, Tip, Vector, Writer,
     transaction_hash,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
+
+use crate::records::{Checkpoint, Incoming, Records};
 
 pub(crate) const CLUSTER: [u8; 16] = *b"a world in tests";
 /// However slow the machine: a test that waits longer has failed.
@@ -22,6 +26,9 @@ pub(crate) struct Memory {
     inbox: mpsc::UnboundedSender<Vec<Received>>,
     told: Box<dyn Fn(String) + Send + Sync>,
     node: OnceLock<Node>,
+    pub(crate) records: Records,
+    incoming: Incoming,
+    own_starts: Vec<Writer>,
     /// Rung after each commit and event.
     bell: watch::Sender<u64>,
 }
@@ -45,14 +52,15 @@ struct Entry {
 }
 
 impl Memory {
-    /// A new start on what another kept. `told` hears of every commit and event.
+    /// The last of these starts, on what another kept. `told` hears of every commit and event.
     pub(crate) fn new(
-        start: Writer,
+        starts: &[Writer],
         before: Option<&Memory>,
         told: impl Fn(String) + Send + Sync + 'static,
     ) -> (Arc<Memory>, mpsc::UnboundedReceiver<Vec<Received>>) {
         let (inbox, queue) = mpsc::unbounded_channel();
         let (vector, log) = before.map(Memory::kept).unwrap_or_default();
+        let start = *starts.last().unwrap();
         let state = State {
             start,
             own: Tip {
@@ -69,6 +77,9 @@ impl Memory {
             inbox,
             told: Box::new(told),
             node: OnceLock::new(),
+            records: before.map(|before| before.records.clone()).unwrap_or_default(),
+            incoming: before.map(|before| before.incoming.clone()).unwrap_or_default(),
+            own_starts: starts.to_vec(),
             bell: watch::channel(0).0,
         };
         (Arc::new(memory), queue)
@@ -224,6 +235,16 @@ impl Memory {
     }
 }
 
+fn entry(bytes: Arc<[u8]>) -> Entry {
+    let envelope = Envelope::decode(&bytes).unwrap();
+    Entry {
+        dot: envelope.dot,
+        bytes,
+        body: envelope.body,
+        at: Instant::now(),
+    }
+}
+
 impl Replica for Memory {
     fn deliver(&self, transactions: Vec<Received>) {
         self.inbox.send(transactions).unwrap();
@@ -258,6 +279,57 @@ impl Replica for Memory {
     }
 
     fn trim(&self, _stable: Vector) {}
+
+    fn with_cut(&self, talk: &mut dyn FnMut(&dyn Cut)) -> Result<(), CutError> {
+        talk(&self.records.cut(self.vector()));
+        Ok(())
+    }
+
+    fn take_part(&self, _from: MemberId, _purpose: Purpose, part: Part) -> Result<(), CutError> {
+        self.records.take(part);
+        self.ring();
+        Ok(())
+    }
+
+    fn looked(&self, member: MemberId, purpose: Purpose, verdict: Option<&Verdict>) {
+        let divergent = verdict.map(|verdict| verdict.divergent.len());
+        (self.told)(format!("{purpose:?} with {member}: {divergent:?}"));
+    }
+
+    fn snapshot_source(&self, _member: MemberId) -> Result<Arc<dyn Source>, SnapshotError> {
+        let (vector, log) = self.kept();
+        let transactions: Vec<_> = log.into_iter().map(|entry| entry.bytes).collect();
+        Ok(Arc::new(Checkpoint::new(vector, &transactions)))
+    }
+
+    fn snapshot_sink(&self) -> Result<Box<dyn Sink>, SnapshotError> {
+        Ok(Box::new(self.incoming.clone()))
+    }
+
+    fn install_snapshot(&self) -> Result<(), SnapshotError> {
+        let refused = |why: &str| SnapshotError(why.to_owned());
+        let (vector, transactions) = self.incoming.installed().ok_or_else(|| refused("nothing came"))?;
+        let mut state = self.state();
+        if !state.vector.is_empty() {
+            return Err(refused("there is something here"));
+        }
+        state.vector = vector.clone();
+        state.log = transactions.into_iter().map(entry).collect();
+        self.node()
+            .restarted(state.start, self.own_starts.clone(), vector.clone());
+        self.node().trimmed(Vector::new());
+        drop(state);
+        (self.told)(format!("installed a copy of {} transactions", vector.total()));
+        self.ring();
+        Ok(())
+    }
+
+    fn enrol(&self, request: Vec<u8>, binding: [u8; 32], peer_key: Vec<u8>) -> Vec<u8> {
+        if request == b"nonsense" {
+            return Vec::new();
+        }
+        [&request, &binding[..], &peer_key].concat()
+    }
 
     fn vector(&self) -> Vector {
         self.state().vector.clone()

@@ -42,6 +42,21 @@ pub(crate) fn loopback() -> SocketAddr {
 impl World {
     /// So many sites that know each other, and members that are only listed.
     pub(crate) async fn new(sites: usize, ghosts: usize) -> World {
+        let world = World::unmet(sites, ghosts, |_| {}).await;
+        world.meet();
+        world
+    }
+
+    /// Makes all sites known to each other.
+    pub(crate) fn meet(&self) {
+        let members = self.members();
+        for site in &self.sites {
+            site.node.set_members(members.clone());
+        }
+    }
+
+    /// Sites that do not know each other yet.
+    pub(crate) async fn unmet(sites: usize, ghosts: usize, adjust: impl Fn(&mut NodeConfig)) -> World {
         let mut world = World {
             sites: Vec::new(),
             ghosts: (0..ghosts).map(|_| identity()).collect(),
@@ -49,9 +64,9 @@ impl World {
         for number in 0..sites {
             let starts = vec![writer(number, 1)];
             let (identity, shape) = (identity(), Shape::new(number as u64));
-            let (memory, queue) = Memory::new(starts[0], None, |_| {});
+            let (memory, queue) = Memory::new(&starts, None, |_| {});
             // The others are not known yet: their ports are drawn as they start.
-            let node_config = NodeConfig {
+            let mut node_config = NodeConfig {
                 listen: loopback(),
                 identity: identity.clone(),
                 core: config(number, &starts),
@@ -60,6 +75,7 @@ impl World {
                 snapshot_bytes_per_second: gossip::quic::SNAPSHOT_BYTES_PER_SECOND,
                 shape: Some(Arc::clone(&shape)),
             };
+            adjust(&mut node_config);
             let node = start(node_config, &memory, queue).await;
             let (member, address) = (member_id(number), node.local_addr());
             world.sites.push(Site {
@@ -71,10 +87,6 @@ impl World {
                 address,
                 starts,
             });
-        }
-        let members = world.members();
-        for site in &world.sites {
-            site.node.set_members(members.clone());
         }
         world
     }
@@ -188,7 +200,7 @@ impl World {
         let site = &mut self.sites[number];
         let epoch = u32::try_from(site.starts.len()).unwrap() + 1;
         site.starts.push(writer(number, epoch));
-        let (memory, queue) = Memory::new(writer(number, epoch), Some(&site.memory), |_| {});
+        let (memory, queue) = Memory::new(&site.starts, Some(&site.memory), |_| {});
         let node_config = NodeConfig {
             listen: site.address,
             identity: site.identity.clone(),

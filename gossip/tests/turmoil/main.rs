@@ -15,6 +15,8 @@
 #[allow(dead_code, reason = "the tests over real sockets use the rest")]
 mod memory;
 mod network;
+#[path = "../quic/records.rs"]
+mod records;
 mod world;
 
 use std::time::{Duration, Instant};

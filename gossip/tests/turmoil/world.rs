@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use gossip::quic::{Blocking, Ground, MemberConfig, Node, NodeConfig, Replica};
-use gossip::{Peer, PeerState, Vector, Writer};
+use gossip::{Config, Limits, Peer, PeerState, Vector, Writer};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use turmoil::Sim;
@@ -22,6 +22,12 @@ const TROUBLE: Duration = Duration::from_secs(40);
 /// After the last fault all must have the same within this. With one datagram in a hundred lost, a pull over the
 /// longest link still has its 100 KB/s.
 const HEALING: Duration = Duration::from_secs(60);
+/// How often each compares what it holds with each other.
+const LOOK_INTERVAL: Duration = Duration::from_secs(6);
+/// The last node joins at most so late, with nothing.
+const LATE_MS_MAX: u64 = 25_000;
+/// A replica with nothing copies a log that is longer, in place of pulling it.
+const LOG_CATCH_UP_MAX: u64 = 50;
 /// Idle before the end, so that what is late still shows in the log.
 const QUIET: Duration = Duration::from_secs(3);
 
@@ -106,8 +112,9 @@ impl World {
         let healed = world.converge(&mut sim);
         world.end(&mut sim);
         let (datagrams, log) = (world.datagrams.lock().unwrap(), world.log.lock().unwrap());
+        let totals = world.totals();
         let summary = format!(
-            "{hosts} nodes, {} transactions, {troubles:?}, {} datagrams of which {} lost; all agree {:.1} s after",
+            "{hosts} nodes, {} transactions, {troubles:?}, {totals}, {} datagrams of which {} lost; all agree {:.1} s after",
             world.bodies().len(),
             datagrams.sent,
             datagrams.lost,
@@ -122,13 +129,26 @@ impl World {
 
     /// One life of one host.
     async fn live(self: Arc<World>, number: usize) -> turmoil::Result {
+        let latecomer = number + 1 == self.sites.len();
+        if latecomer && self.sites[number].lock().unwrap().starts.is_empty() {
+            let late = Duration::from_millis(StdRng::seed_from_u64(self.seed).random_range(0..LATE_MS_MAX));
+            tokio::time::sleep(late.saturating_sub(elapsed())).await;
+        }
         let (memory, queue, starts) = {
             let mut site = self.sites[number].lock().unwrap();
             let start = writer(number, u32::try_from(site.starts.len()).unwrap() + 1);
             site.starts.push(start);
             let world = Arc::clone(&self);
             let told = move |what: String| world.tell(number, &what);
-            let (memory, queue) = Memory::new(start, site.memory.as_deref(), told);
+            let (memory, queue) = Memory::new(&site.starts, site.memory.as_deref(), told);
+            if site.memory.is_none() {
+                // What each holds and no transaction explains is to be found and repaired.
+                for record in 0..100 {
+                    memory
+                        .records
+                        .put(record, &[(record as usize % (number + 2)) as u8]);
+                }
+            }
             site.memory = Some(Arc::clone(&memory));
             (memory, queue, site.starts.clone())
         };
@@ -141,7 +161,14 @@ impl World {
         let node_config = NodeConfig {
             listen: ([0, 0, 0, 0], PORT).into(),
             identity: identity(number),
-            core: config(number, &starts),
+            core: Config {
+                look_interval: Some(LOOK_INTERVAL),
+                limits: Limits {
+                    log_catch_up_max: LOG_CATCH_UP_MAX,
+                    ..Limits::default()
+                },
+                ..config(number, &starts)
+            },
             members: self.members(),
             ground: Ground {
                 socket: Some(socket),
@@ -156,9 +183,13 @@ impl World {
         };
         let node = Node::start(node_config, memory.vector(), Vector::new(), replica).await?;
         memory.attach(node.clone(), queue);
-        self.sites[number].lock().unwrap().node = Some(node);
+        self.sites[number].lock().unwrap().node = Some(node.clone());
         while elapsed() < TROUBLE {
             tokio::time::sleep(Duration::from_millis(chance.random_range(1..500))).await;
+            // A site writes once it has caught up.
+            if !node.is_ready() {
+                continue;
+            }
             // Now and then more than one push queue or pull chunk holds.
             for _ in 0..if chance.random_bool(0.01) { 200 } else { 1 } {
                 memory.write(&vec![number as u8; chance.random_range(0..3000)]);
@@ -274,10 +305,35 @@ impl World {
     }
 
     fn is_level(&self) -> bool {
-        let vectors: Vec<Vector> = (0..self.sites.len())
-            .map(|number| self.memory(number).vector())
-            .collect();
-        vectors.iter().all(|vector| *vector == vectors[0])
+        let lives = |site: &Mutex<Site>| site.lock().unwrap().memory.is_some();
+        if !self.sites.iter().all(lives) {
+            return false;
+        }
+        let first = self.memory(0);
+        (1..self.sites.len()).all(|number| {
+            let other = self.memory(number);
+            other.vector() == first.vector() && other.records.all() == first.records.all()
+        })
+    }
+
+    /// What all nodes did, since their last starts.
+    fn totals(&self) -> String {
+        let mut totals = [0; 4];
+        for site in &self.sites {
+            let status = site.lock().unwrap().node.as_ref().unwrap().status();
+            let counts = [
+                status.traffic.pulls_served,
+                status.traffic.repairs_answered,
+                status.traffic.snapshots_given,
+                status.traffic.talks_failed,
+            ];
+            totals
+                .iter_mut()
+                .zip(counts)
+                .for_each(|(total, count)| *total += count);
+        }
+        let [pulls, repairs, snapshots, failed] = totals;
+        format!("{pulls} pulls, {repairs} comparisons, {snapshots} copies, {failed} broke off")
     }
 
     fn bodies(&self) -> Vec<Vec<u8>> {

@@ -112,6 +112,22 @@ impl MemoryDisk {
         flip(contents)
     }
 
+    /// Whether a crash would leave a value of this key.
+    pub fn is_synced(&self, family: Family, key: &[u8]) -> bool {
+        self.state().synced().contains_key(&(family, key.to_vec()))
+    }
+
+    /// Changes a stored value, or removes it, behind everyone's back.
+    pub fn tamper(&self, family: Family, key: &[u8], value: Option<Vec<u8>>) {
+        let entry = [(family, key.to_vec(), value)];
+        let mut state = self.state();
+        let State { contents, synced, .. } = &mut *state;
+        if let Some(synced) = synced {
+            apply(synced, &entry);
+        }
+        apply(contents, &entry);
+    }
+
     /// Batches made durable so far.
     pub fn batches(&self) -> u64 {
         self.state().batches

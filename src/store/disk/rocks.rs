@@ -250,12 +250,7 @@ impl Disk for RocksDisk {
     fn install(&self, copy: &Manifest, own: &Batch) -> Result<(), DiskError> {
         let _turn = Turn::take(&self.incoming)?;
         stage(&self.places, copy, own)?;
-        self.places.decide()?;
-        let mut guard = self.db.write().unwrap_or_else(PoisonError::into_inner);
-        drop(guard.take());
-        self.places.finish()?;
-        *guard = Some(open(&self.places.store, &Family::ALL)?);
-        Ok(())
+        Ok(self.places.decide()?)
     }
 
     fn compact(&self) -> Result<(), DiskError> {

@@ -35,9 +35,9 @@ pub(super) async fn conduct(world: &Arc<World>, length: Option<Duration>) -> Res
     if original.gone(DRAIN_MAX).await.is_none() {
         return Err(original.failed("did not end when it was told to"));
     }
-    let planned = world.plan.twin(&original.plan)?;
+    let planned = world.plan.twin(&original.plan())?;
     let _ = fs::remove_dir_all(planned.data());
-    copy(&original.plan.data(), &planned.data())?;
+    copy(&original.plan().data(), &planned.data())?;
     locked(&world.network).set_twin(Some(&planned));
     hands::shape(world).await?;
     let links = locked(&world.network).links_of(index);
@@ -46,7 +46,7 @@ pub(super) async fn conduct(world: &Arc<World>, length: Option<Duration>) -> Res
     world.timeline.say(&format!(
         "{name} was copied while it was down; starting the original and the copy"
     ));
-    let (one, two) = tokio::join!(hands::start(world, &chosen), twin.start());
+    let (one, two) = tokio::join!(hands::start(world, &chosen), twin.start(None));
     // Either may stand aside at once; that is one of the right answers.
     for (which, started) in [("original", &one), ("copy", &two)] {
         if let Err(error) = started {
@@ -237,7 +237,7 @@ impl Beside {
 }
 
 /// Copies a data directory as `cp -r` would: files and directories, no sockets.
-fn copy(from: &Path, to: &Path) -> Result<(), WorldError> {
+pub(super) fn copy(from: &Path, to: &Path) -> Result<(), WorldError> {
     fs::create_dir_all(to).map_err(at("make", to))?;
     for entry in fs::read_dir(from).map_err(at("read", from))? {
         let entry = entry.map_err(at("read", from))?;

@@ -6,6 +6,12 @@
 
 mod clone;
 mod cut_off_one;
+mod divergence;
+mod erase;
+mod evict_return;
+mod five_gone;
+mod halves_evict;
+mod long_absence;
 mod lose_half;
 mod one_way;
 mod rolling_restart;
@@ -20,6 +26,7 @@ use rand::seq::SliceRandom as _;
 use super::gauges::Window;
 use super::ledger::Entry;
 use super::load::{self, Load, Mix};
+use super::plan::Upkeep;
 use super::settle::{self, Agreement};
 use super::verdict::Verdict;
 use super::{World, WorldError, audit, locked};
@@ -39,6 +46,18 @@ pub enum Scenario {
     RollingRestart,
     /// Starts a copy of a site's data directory beside the original.
     Clone,
+    /// Alters one site's disk behind its back, flips a bit of a table, puts an old backup back.
+    Divergence,
+    /// Cancels accounts, and looks for what they held in every byte of every site's disk.
+    Erase,
+    /// Cuts one site off for longer than the others' logs reach back, and empties the disk of another.
+    LongAbsence,
+    /// Evicts a site that is cut off and writes; it hands over, and joins again.
+    EvictReturn,
+    /// Cuts the world into halves that evict each other, both writing.
+    HalvesEvict,
+    /// Destroys five sites for good under load; they are evicted, and five new ones join.
+    FiveGone,
 }
 
 impl Scenario {
@@ -51,6 +70,12 @@ impl Scenario {
             Scenario::OneWay => "one-way",
             Scenario::RollingRestart => "rolling-restart",
             Scenario::Clone => "clone",
+            Scenario::Divergence => "divergence",
+            Scenario::Erase => "erase",
+            Scenario::LongAbsence => "long-absence",
+            Scenario::EvictReturn => "evict-return",
+            Scenario::HalvesEvict => "halves-evict",
+            Scenario::FiveGone => "five-gone",
         }
     }
 
@@ -60,6 +85,12 @@ impl Scenario {
             // Ten sign-ins a second at each site, so that a pause of 100 ms has no place to hide.
             Scenario::LoseHalf => 120.0,
             Scenario::RollingRestart => 100.0,
+            // There is other work to do on the machine's two cores beside the people's.
+            Scenario::Divergence
+            | Scenario::Erase
+            | Scenario::EvictReturn
+            | Scenario::HalvesEvict
+            | Scenario::FiveGone => 30.0,
             _ => 60.0,
         }
     }
@@ -67,9 +98,36 @@ impl Scenario {
     /// With fewer sites it makes no sense.
     pub(crate) fn sites_min(self) -> usize {
         match self {
-            Scenario::LoseHalf | Scenario::WipeTwo | Scenario::OneWay => 4,
-            Scenario::CutOffOne | Scenario::Clone => 3,
+            Scenario::LoseHalf
+            | Scenario::WipeTwo
+            | Scenario::OneWay
+            | Scenario::HalvesEvict
+            | Scenario::LongAbsence
+            | Scenario::FiveGone => 4,
+            Scenario::CutOffOne | Scenario::Clone | Scenario::Divergence | Scenario::EvictReturn => 3,
+            Scenario::Erase => 2,
             Scenario::RollingRestart => 2,
+        }
+    }
+
+    /// How its sites keep, compare and forget.
+    pub(crate) fn upkeep(self) -> Upkeep {
+        let usual = Upkeep::default();
+        match self {
+            Scenario::LongAbsence => Upkeep {
+                log_mib_max: 1,
+                ..usual
+            },
+            Scenario::Erase | Scenario::FiveGone => Upkeep {
+                erasure_minutes: 0,
+                ..usual
+            },
+            // What is wrong must be named before anybody mends it; the scenario changes this for its site later.
+            Scenario::Divergence => Upkeep {
+                look_interval: Duration::from_secs(3_600),
+                ..usual
+            },
+            _ => usual,
         }
     }
 
@@ -86,6 +144,12 @@ impl Scenario {
             Scenario::OneWay => one_way::conduct(world, length).await,
             Scenario::RollingRestart => rolling_restart::conduct(world).await,
             Scenario::Clone => clone::conduct(world, length).await,
+            Scenario::Divergence => divergence::conduct(world).await,
+            Scenario::Erase => erase::conduct(world).await,
+            Scenario::LongAbsence => long_absence::conduct(world, length).await,
+            Scenario::EvictReturn => evict_return::conduct(world, length).await,
+            Scenario::HalvesEvict => halves_evict::conduct(world, length).await,
+            Scenario::FiveGone => five_gone::conduct(world, length).await,
         }
     }
 }
@@ -144,7 +208,7 @@ async fn close(world: &Arc<World>, load: Load, verdict: &mut Verdict) -> Option<
                 words,
                 sane,
             );
-            let missing = locked(&world.ledger).missing_from(&agreement.vector);
+            let missing = locked(&world.ledger).missing_from(&agreement.vector, |dot| world.monitor.had(dot));
             Some((agreement, missing))
         }
         Err(words) => {

@@ -118,12 +118,12 @@ fn choose(world: &World) -> Vec<(usize, usize)> {
 
 /// Whether a site says that it is connected to another; `None` when it does not say.
 fn connected(world: &World, site: usize, to: usize) -> Option<bool> {
-    let member = &world.plan.sites.get(to)?.member;
+    let member = world.sites.get(to)?.plan().member.clone();
     let status = world.monitor.status(site)?;
     status
         .peers
         .iter()
-        .find(|peer| peer.member == *member)
+        .find(|peer| peer.member == member)
         .map(|peer| peer.connected)
 }
 

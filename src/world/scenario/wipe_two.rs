@@ -1,6 +1,6 @@
 //! Two sites lose their disks.
 //!
-//! Promise: they come back by the others' logs, from the beginning. What only the two had may be lost, and is
+//! Promise: they come back by a copy from the nearest. What only the two had may be lost, and is
 //! named; but nothing is that had the time to reach a third site, and nothing that was answered `sites:2`
 //! unless its second site was the other of the two.
 
@@ -75,7 +75,13 @@ pub(super) async fn conduct(world: &Arc<World>, length: Option<Duration>) -> Res
     Ok(verdict)
 }
 
-fn judge_missing(world: &World, wiped: &[usize], end_us: u64, missing: &[Entry], verdict: &mut Verdict) {
+pub(super) fn judge_missing(
+    world: &World,
+    wiped: &[usize],
+    end_us: u64,
+    missing: &[Entry],
+    verdict: &mut Verdict,
+) {
     let (theirs, of) = {
         let ledger = locked(&world.ledger);
         let at_wiped = |entry: &&Entry| wiped.contains(&entry.site) && entry.answered_us <= end_us + KILL_US;
@@ -91,7 +97,7 @@ fn judge_missing(world: &World, wiped: &[usize], end_us: u64, missing: &[Entry],
         elsewhere,
         of - theirs.min(of),
     );
-    verdict.enough("writes acknowledged by the two before", theirs as u64, 200);
+    verdict.enough("writes acknowledged by the lost before", theirs as u64, 100);
 
     let mut too_old = Vec::new();
     let mut named = Vec::new();
@@ -114,7 +120,7 @@ fn judge_missing(world: &World, wiped: &[usize], end_us: u64, missing: &[Entry],
         named.push(words);
     }
     world.timeline.say(&format!(
-        "{} of {theirs} acknowledged writes were only on the two wiped disks",
+        "{} of {theirs} acknowledged writes were only on the disks that are gone",
         named.len()
     ));
     verdict.detail("lost with the disks", &named);
@@ -128,18 +134,20 @@ fn judge_missing(world: &World, wiped: &[usize], end_us: u64, missing: &[Entry],
 /// How long before the end a lost write can have been answered at most.
 ///
 /// A write leaves for everyone at once, and reaches the nearest site that kept its disk after one delay. An
-/// answer of `sites:2` that nobody else has waited for the other wiped site, there and back.
+/// answer of `sites:2` that nobody else has waited for the nearest other that is lost, there and back.
 fn allowed_age(sites: usize, wiped: &[usize], entry: &Entry) -> Duration {
     let kept = (0..sites).filter(|site| !wiped.contains(site));
     let nearest = kept
         .map(|site| one_way(entry.site, site))
         .min()
         .unwrap_or_default();
-    let other = wiped.iter().find(|site| **site != entry.site);
+    let other = wiped
+        .iter()
+        .filter(|site| **site != entry.site)
+        .map(|site| one_way(entry.site, *site))
+        .min();
     let waited = match other {
-        Some(other) if entry.answered != DEGRADED && entry.answered != "local" => {
-            2 * one_way(entry.site, *other)
-        }
+        Some(other) if entry.answered != DEGRADED && entry.answered != "local" => 2 * other,
         _ => Duration::ZERO,
     };
     nearest.saturating_sub(waited) + SLACK

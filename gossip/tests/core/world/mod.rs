@@ -735,7 +735,8 @@ impl World {
         for (other, site) in running.filter(|(_, site)| !site.wiped && seats(site.member) == 1) {
             assert!(
                 site.disk.vector.covers_vector(stable),
-                "{index} calls stable what {other} lacks: {stable:?}, which has {:?}", site.disk.vector
+                "{index} calls stable what {other} lacks: {stable:?}, which has {:?}",
+                site.disk.vector
             );
         }
         if !self.trims {

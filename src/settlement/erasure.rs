@@ -1,0 +1,214 @@
+//! Cancelled accounts are forgotten, down to the disk: what each still waits for.
+//!
+//! The batch that cancels an account deletes what it named. That is not the end of it: what was written of it before
+//! lies in the log until everyone has it, in tables until they are rewritten, perhaps in quarantine, or in a copy.
+//! And more may still come, written by who had not heard of the cancellation. So, in this order:
+//!
+//! 1. all that was known when the cancellation was seen is *settled*: nothing of the account's is on its way here;
+//! 2. the records that had losers by then are collapsed: whom it had beaten claims the same address;
+//! 3. the log, quarantine and stagings hold nothing older than that moment;
+//! 4. the disk is rewritten, once for all that wait for it, for that reads and writes everything;
+//! 5. copies in the data directory that were there then are gone.
+//!
+//! Then the site gives a receipt. Nothing of this is written down before: after a restart each account begins again,
+//! found by a scan for cancelled accounts without a receipt.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
+
+use crdt::AccountId;
+use gossip::Vector;
+
+use super::collapse::Losers;
+use crate::store::{Obstacle, Remains};
+
+/// Accounts under way at most; those beyond are found by a later scan.
+const PENDING_MAX: usize = 65_536;
+
+/// The accounts that are being forgotten, each at its stage. Pure.
+#[derive(Debug, Default)]
+pub struct Erasures {
+    pending: BTreeMap<AccountId, Stage>,
+}
+
+#[derive(Clone, Debug)]
+enum Stage {
+    /// All that was known of it when its cancellation was seen is within this vector.
+    Seen(Arc<Vector>),
+    /// Nothing of it is on its way; waits for the losers that were noted by then.
+    Settled(u64),
+    /// All that there is of it came before this place in the log, and this moment.
+    Clearing {
+        place: u64,
+        at_ms: u64,
+        obstacle: Obstacle,
+    },
+    /// What is left is deleted, but lies in tables yet.
+    Due,
+    /// They were rewritten while these copies were there.
+    Rewritten(Arc<BTreeSet<String>>),
+}
+
+/// What an account's erasure waits for here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitsFor {
+    /// A scan that finds it.
+    Scan,
+    /// All members' acknowledgements, and what they had written then.
+    Settled,
+    /// Records with losers.
+    Losers,
+    /// What still holds its bytes.
+    Gone(Obstacle),
+    /// The next time that the disk is rewritten.
+    Rewrite,
+    /// Copies in the data directory, made before the disk was rewritten.
+    Copies,
+}
+
+impl fmt::Display for WaitsFor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            WaitsFor::Scan => "the scan for cancelled accounts, which begins when a site starts",
+            WaitsFor::Settled => {
+                "every member to have the cancellation, and to have sent what it wrote before"
+            }
+            WaitsFor::Losers => "concurrent claims of addresses to be collapsed",
+            WaitsFor::Gone(Obstacle::Log) => {
+                "the log to be trimmed: some member lacks a part of it, or `log.keep` is \"everything\""
+            }
+            WaitsFor::Gone(Obstacle::Quarantine) => {
+                "quarantine to be healed; it may hold a part of the account"
+            }
+            WaitsFor::Gone(Obstacle::CatchUp) => "a catch-up to be merged",
+            WaitsFor::Gone(Obstacle::Staging) => "stagings begun before to end, which takes a day at most",
+            WaitsFor::Rewrite => "the disk to be rewritten, every `erasure.interval_minutes`",
+            WaitsFor::Copies => "copies in the data directory to be removed",
+        })
+    }
+}
+
+/// What has become of the replica around it.
+#[derive(Clone, Copy, Debug)]
+pub struct Around<'a> {
+    /// What is settled.
+    pub settled: &'a Vector,
+    /// Records with losers.
+    pub losers: &'a Losers,
+    /// Where bytes of transactions still lie, looked for after `settled` was told; `None`: not looked for.
+    pub remains: Option<&'a Remains>,
+    /// The wall clock, in milliseconds since 1970.
+    pub now_ms: u64,
+}
+
+impl Erasures {
+    /// An account is cancelled, and all that is known of it is within this vector.
+    pub fn begin(&mut self, account: AccountId, within: &Arc<Vector>) {
+        if self.pending.len() < PENDING_MAX {
+            let seen = || Stage::Seen(within.clone());
+            self.pending.entry(account).or_insert_with(seen);
+        }
+    }
+
+    /// The vector was raised by something else than transactions: what it brought may hold more of them.
+    pub fn raised(&mut self, to: &Arc<Vector>) {
+        for stage in self.pending.values_mut() {
+            *stage = Stage::Seen(to.clone());
+        }
+    }
+
+    /// Whether the next [`advance`](Self::advance) asks what remains.
+    pub fn asks_for_remains(&self) -> bool {
+        self.pending
+            .values()
+            .any(|stage| matches!(stage, Stage::Settled(_) | Stage::Clearing { .. }))
+    }
+
+    /// Moves each account as far as it goes.
+    pub fn advance(&mut self, around: Around<'_>) {
+        for (account, stage) in &mut self.pending {
+            if let Stage::Seen(within) = stage
+                && around.settled.covers_vector(within)
+            {
+                *stage = Stage::Settled(around.losers.mark());
+            }
+            let Some(remains) = around.remains else { continue };
+            if let Stage::Settled(mark) = stage
+                && around.losers.passed(*mark)
+            {
+                *stage = Stage::Clearing {
+                    place: remains.next_place,
+                    at_ms: around.now_ms,
+                    obstacle: Obstacle::Log,
+                };
+            }
+            if let Stage::Clearing { place, at_ms, .. } = *stage {
+                *stage = match remains.obstacle(*account, place, at_ms) {
+                    Some(obstacle) => Stage::Clearing {
+                        place,
+                        at_ms,
+                        obstacle,
+                    },
+                    None => Stage::Due,
+                };
+            }
+        }
+    }
+
+    /// Those that wait for the disk to be rewritten. What is due when that begins is gone when it ends.
+    pub fn due(&self) -> Vec<AccountId> {
+        let due = |stage: &Stage| matches!(stage, Stage::Due);
+        self.pending
+            .iter()
+            .filter(|(_, stage)| due(stage))
+            .map(|(account, _)| *account)
+            .collect()
+    }
+
+    /// The disk was rewritten for these; at its end there were these copies beside it.
+    pub fn rewritten(&mut self, due: &[AccountId], copies: BTreeSet<String>) {
+        let copies = Arc::new(copies);
+        for account in due {
+            if let Some(stage) = self.pending.get_mut(account)
+                && matches!(stage, Stage::Due)
+            {
+                *stage = Stage::Rewritten(copies.clone());
+            }
+        }
+    }
+
+    /// Those of which nothing is left, given the copies that there are now.
+    pub fn forgotten(&self, copies: &BTreeSet<String>) -> Vec<AccountId> {
+        let gone = |stage: &Stage| matches!(stage, Stage::Rewritten(then) if then.is_disjoint(copies));
+        self.pending
+            .iter()
+            .filter(|(_, stage)| gone(stage))
+            .map(|(account, _)| *account)
+            .collect()
+    }
+
+    /// Its receipt is given.
+    pub fn end(&mut self, account: AccountId) {
+        self.pending.remove(&account);
+    }
+
+    /// What an account waits for.
+    pub fn waits_for(&self, account: AccountId) -> WaitsFor {
+        match self.pending.get(&account) {
+            None => WaitsFor::Scan,
+            Some(Stage::Seen(_)) => WaitsFor::Settled,
+            Some(Stage::Settled(_)) => WaitsFor::Losers,
+            Some(Stage::Clearing { obstacle, .. }) => WaitsFor::Gone(*obstacle),
+            Some(Stage::Due) => WaitsFor::Rewrite,
+            Some(Stage::Rewritten(_)) => WaitsFor::Copies,
+        }
+    }
+
+    /// How many are under way.
+    pub fn count(&self) -> usize {
+        self.pending.len()
+    }
+}

@@ -1,0 +1,94 @@
+//! Who has forgotten an account: one receipt per member, as cells that any site can list.
+
+use std::collections::BTreeMap;
+
+use crdt::{AccountId, CellKind, Erased, MemberId, MemberState};
+use serde::{Deserialize, Serialize};
+
+use super::WaitsFor;
+use crate::store::{ReadError, Records};
+
+/// How far the erasure of a cancelled account is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErasureReport {
+    /// The account.
+    pub account: String,
+    /// Whether it is cancelled here. If not, there is nothing to erase.
+    pub cancelled: bool,
+    /// Every member that holds data has given its receipt.
+    pub complete: bool,
+    /// Each of those members.
+    pub members: Vec<MemberErasure>,
+}
+
+/// How far one member is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberErasure {
+    /// The site that it is in.
+    pub site: String,
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub member: String,
+    /// When the last of the account was gone from its disk, by its own clock, in milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub erased_at_ms: Option<u64>,
+    /// What it still waits for; of others one knows only that their receipt has not come.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub waits_for: Option<String>,
+}
+
+/// Reads it; `None` if no such account is known here. `waits_for` is what this member itself waits for.
+///
+/// # Errors
+/// When a record cannot be read.
+pub fn report(
+    records: &impl Records,
+    own: MemberId,
+    account: AccountId,
+    waits_for: WaitsFor,
+) -> Result<Option<ErasureReport>, ReadError> {
+    let Some(view) = records.account(account)? else {
+        return Ok(None);
+    };
+    let mut receipts: BTreeMap<MemberId, u64> = BTreeMap::new();
+    for cell in records.cells(CellKind::ERASED, account.as_bytes())? {
+        // One that a newer version wrote in another form says nothing here.
+        if let Ok(Erased { member, at_ms, .. }) = Erased::decode(&cell.value) {
+            let latest = receipts.entry(member).or_insert(at_ms);
+            *latest = at_ms.max(*latest);
+        }
+    }
+    let cluster = records.cluster()?;
+    let holds = |state| matches!(state, MemberState::Active | MemberState::Leaving);
+    let mut members: Vec<MemberErasure> = cluster
+        .members
+        .values()
+        .filter(|member| holds(member.state))
+        .map(|member| {
+            let erased_at_ms = receipts.get(&member.id).copied();
+            let waits_for = match erased_at_ms {
+                Some(_) => None,
+                None if !view.cancelled => Some("nothing: the account is not cancelled".to_owned()),
+                None if member.id == own => Some(waits_for.to_string()),
+                None => Some("its receipt has not come".to_owned()),
+            };
+            MemberErasure {
+                site: member.site.clone(),
+                name: member.name.clone(),
+                member: member.id.to_string(),
+                erased_at_ms,
+                waits_for,
+            }
+        })
+        .collect();
+    members.sort_by(|one, other| (&one.site, &one.name).cmp(&(&other.site, &other.name)));
+    Ok(Some(ErasureReport {
+        account: account.to_string(),
+        cancelled: view.cancelled,
+        complete: view.cancelled
+            && !members.is_empty()
+            && members.iter().all(|member| member.erased_at_ms.is_some()),
+        members,
+    }))
+}

@@ -1,0 +1,166 @@
+//! After the troubles: everything is the same everywhere, in time, and nothing has grown without bound.
+
+use gossip::{Gossip, Limits, VECTOR_ENTRIES_MAX};
+
+use super::{Checker, Checks, Found, wrong};
+use crate::{
+    sim::{
+        tally::Tally,
+        world::{World, read_disk, read_records},
+    },
+    store::disk::{Family, memory::MemoryDisk},
+};
+
+/// How a run ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum EndOf {
+    /// All replicas hold the same.
+    Peace,
+    /// They do not, within the bound.
+    Patience,
+}
+
+/// Starts that one life of a process may take, beside one for each batch that failed.
+const STARTS_MAX: u64 = 12;
+
+impl World {
+    /// Do all that run hold the same transactions, with nothing under way?
+    pub(crate) fn level(&mut self) -> bool {
+        let mut vectors = Vec::new();
+        for (at, process) in self.processes.iter().enumerate() {
+            if process.retired {
+                continue;
+            }
+            if !process.idle() || !process.serves() {
+                return false;
+            }
+            vectors.push(&self.checks.tracks[at].numbers);
+        }
+        vectors.windows(2).all(|pair| pair[0] == pair[1])
+    }
+
+    /// Judges the end.
+    pub(crate) fn check_end(&mut self, end: EndOf) {
+        self.tally.look(Checker::Convergence);
+        if end == EndOf::Patience {
+            let found = wrong(
+                Checker::Convergence,
+                format!("no agreement in time: {}", self.picture()),
+            );
+            self.fail(found);
+            return;
+        }
+        let mut first: Option<(String, [u8; 32])> = None;
+        for at in 0..self.processes.len() {
+            if self.processes[at].retired || self.violation.is_some() {
+                continue;
+            }
+            let name = self.processes[at].name.clone();
+            let disk = self.processes[at].disk.clone();
+            self.look(at);
+            let mut found = read_records(&disk, |records| {
+                Ok(self.checks.kept(&mut self.tally, at, &name, records))
+            })
+            .unwrap_or_else(|error| wrong(Checker::Acknowledged, format!("{name} cannot be read: {error}")));
+            let digest = everything(&disk);
+            match &first {
+                None => first = Some((name, digest)),
+                Some((other, theirs)) if *theirs != digest && found.is_ok() => {
+                    found = wrong(
+                        Checker::Convergence,
+                        format!("{name} holds something else than {other}"),
+                    );
+                }
+                Some(_) => {}
+            }
+            if let Some(vector) = self.processes[at].vector() {
+                self.tally.look(Checker::Bounds);
+                if vector.len() > VECTOR_ENTRIES_MAX && found.is_ok() {
+                    found = wrong(Checker::Bounds, format!("a vector has {} entries", vector.len()));
+                }
+            }
+            self.fail(found);
+        }
+        let made = self.checks.starts.len() as u64;
+        let ends = self
+            .tally
+            .other
+            .get("batches that failed")
+            .copied()
+            .unwrap_or_default();
+        let lives: u64 = self.processes.iter().map(|process| process.life).sum();
+        if made > ends + lives * STARTS_MAX {
+            let found = wrong(
+                Checker::Bounds,
+                format!("{made} starts were made in {lives} lives of processes"),
+            );
+            self.fail(found);
+        }
+    }
+
+    /// Where everyone stands, for whoever looks for the reason.
+    pub(crate) fn picture(&self) -> String {
+        let of = |process: &crate::sim::process::Process| {
+            let Some(running) = &process.running else {
+                return format!("{} is down", process.name);
+            };
+            let status = running.gossip.status();
+            let behind: Vec<String> = status
+                .peers
+                .iter()
+                .map(|peer| {
+                    let link = if peer.connected { "" } else { " (no link)" };
+                    format!(
+                        "{}: {} here, {} there{link}",
+                        peer.name, peer.behind_us, peer.behind_them
+                    )
+                })
+                .collect();
+            format!(
+                "{} has {} (ready {}, early {}, pulls {}), lacking by peer {behind:?}",
+                process.name, status.transactions, status.ready, status.early_count, status.pulls
+            )
+        };
+        let lines: Vec<String> = self
+            .processes
+            .iter()
+            .filter(|process| !process.retired)
+            .map(of)
+            .collect();
+        lines.join("; ")
+    }
+}
+
+impl Checks {
+    /// What is held in memory stays within its limits.
+    pub(super) fn buffers(tally: &mut Tally, name: &str, gossip: &Gossip) -> Found {
+        tally.look(Checker::Bounds);
+        let status = gossip.status();
+        if status.early_bytes > Limits::default().early_bytes_max {
+            return wrong(
+                Checker::Bounds,
+                format!("{name} holds {} bytes that are early", status.early_bytes),
+            );
+        }
+        Ok(())
+    }
+}
+
+/// A hash over what a replica says: records' digests and values.
+fn everything(disk: &MemoryDisk) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    let read = read_disk(disk, |disk| {
+        for family in [Family::Digests, Family::Views, Family::Vault, Family::Index] {
+            disk.scan(family, &[], &mut |key, value| {
+                hasher.update(key);
+                hasher.update(value);
+                std::ops::ControlFlow::Continue(())
+            })?;
+        }
+        Ok(())
+    });
+    if read.is_err() {
+        return [0; 32];
+    }
+    *hasher.finalize().as_bytes()
+}

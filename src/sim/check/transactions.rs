@@ -1,0 +1,292 @@
+//! One content for a dot; synced before it leaves; no writer after a failed batch; causal order at every reader.
+//!
+//! What a transaction causally follows is taken from what its writer's disk held when it wrote, not from what the
+//! transaction says of itself.
+
+use std::sync::Arc;
+
+use crdt::{RecordKey, Transaction};
+use gossip::{Dot, Envelope, Received, Tip, Vector, Writer, quic::LogChunk};
+use sha2::{Digest, Sha256};
+
+use super::{Checker, Checks, Found, Numbers, wrong};
+use crate::{
+    sim::{
+        tally::Tally,
+        world::{World, read_disk},
+    },
+    store::{
+        CommittedGroup, Ledger,
+        disk::{Family, memory::MemoryDisk},
+        read_log,
+    },
+};
+
+/// A transaction, as its writer synced it.
+pub(crate) struct Known {
+    bytes: Arc<[u8]>,
+    /// What was on its writer's disk.
+    after: Arc<Numbers>,
+    pub(super) records: Vec<RecordKey>,
+}
+
+impl World {
+    /// A batch is on a disk, and is about to be told.
+    pub(crate) fn committed(
+        &mut self,
+        at: usize,
+        start: Writer,
+        group: &CommittedGroup,
+        received: &[Received],
+    ) {
+        let disk = self.processes[at].disk.clone();
+        let mut found = Ok(());
+        for (dot, bytes) in &group.local {
+            found = found.and_then(|()| self.checks.local(&mut self.tally, at, start, *dot, bytes, &disk));
+        }
+        for dot in &group.remote {
+            let bytes = received.iter().find(|received| received.envelope.dot == *dot);
+            let bytes = bytes.map(|received| &received.bytes);
+            found = found.and_then(|()| self.checks.remote(&mut self.tally, at, *dot, bytes));
+        }
+        let dots = group.local.iter().map(|(dot, _)| dot).chain(&group.remote);
+        let dots: Vec<Dot> = dots.copied().collect();
+        // What a record says now is what the last transaction made here has said, if nothing came beside it.
+        let own = group
+            .local
+            .last()
+            .map(|(dot, _)| *dot)
+            .filter(|_| group.remote.is_empty());
+        self.tally
+            .count("transactions from elsewhere", group.remote.len() as u64);
+        self.tally.count("parts in quarantine", group.counts.quarantined);
+        self.tally
+            .count("values that were missing", group.counts.missing_values);
+        self.tally
+            .count("transactions from the future", group.from_future);
+        self.tally
+            .count("deliveries out of order", group.rejected.len() as u64);
+        found = found.and_then(|()| {
+            self.checks
+                .records_changed(&mut self.tally, at, &disk, &dots, own)
+        });
+        self.fail(found);
+    }
+
+    /// A disk was opened and a start begun on it.
+    pub(crate) fn opened(&mut self, at: usize, ledger: &Ledger) {
+        let disk = self.processes[at].disk.clone();
+        // A catch-up that was merged in a batch of which nobody was told, or that never came whole.
+        if let Some(numbers) = self.processes[at].coming.take() {
+            let merged = numbers.iter().all(|(writer, number)| {
+                let dot = Dot {
+                    writer: *writer,
+                    number: *number,
+                };
+                *number == 0 || ledger.vector().covers(&dot)
+            });
+            if merged {
+                self.checks.caught_up(at, &numbers);
+            } else if ledger.is_merging() {
+                self.processes[at].coming = Some(numbers);
+            }
+        }
+        let found = self
+            .checks
+            .opened(&mut self.tally, at, ledger.start(), ledger.vector(), &disk);
+        self.fail(found);
+    }
+
+    /// A replica was shown two contents of one dot.
+    pub(crate) fn forked(&mut self, at: usize, dot: Dot) {
+        let name = &self.processes[at].name;
+        let found = wrong(
+            Checker::Content,
+            format!("{name} was shown another content of {dot}"),
+        );
+        self.fail(found);
+    }
+}
+
+impl Checks {
+    fn local(
+        &mut self,
+        tally: &mut Tally,
+        at: usize,
+        start: Writer,
+        dot: Dot,
+        bytes: &Arc<[u8]>,
+        disk: &MemoryDisk,
+    ) -> Found {
+        tally.look(Checker::Sync);
+        if self.ended.contains(&dot.writer) {
+            return wrong(
+                Checker::Sync,
+                format!("{dot} was written after a batch of its writer failed"),
+            );
+        }
+        if dot.writer != start {
+            return wrong(Checker::Sync, format!("{dot} was written in the start {start}"));
+        }
+        if !disk.is_synced(Family::Dots, &dot_key(&dot)) {
+            return wrong(Checker::Sync, format!("{dot} is told, and is not on the disk"));
+        }
+        self.learn(tally, at, dot, bytes)
+    }
+
+    /// A transaction of this disk's own that nobody had before.
+    fn learn(&mut self, tally: &mut Tally, at: usize, dot: Dot, bytes: &Arc<[u8]>) -> Found {
+        tally.look(Checker::Content);
+        if let Some(known) = self.transactions.get(&dot) {
+            let words = if known.bytes == *bytes {
+                "was written twice"
+            } else {
+                "has two contents"
+            };
+            return wrong(Checker::Content, format!("{dot} {words}"));
+        }
+        self.advance(at, dot)?;
+        let envelope = match Envelope::decode(bytes) {
+            Ok(envelope) if envelope.dot == dot => envelope,
+            _ => return wrong(Checker::Content, format!("{dot} cannot be read by who wrote it")),
+        };
+        let Ok(transaction) = Transaction::decode(&envelope.body) else {
+            return wrong(
+                Checker::Content,
+                format!("the body of {dot} cannot be read by who wrote it"),
+            );
+        };
+        let mut records = Vec::new();
+        for part in &transaction.records {
+            records.push(part.key);
+            for change in &part.changes {
+                let hash = change_hash(change);
+                self.changes.entry(part.key).or_default().push((dot, hash));
+            }
+        }
+        let mut after = self.numbers_before(at);
+        Arc::make_mut(&mut after).remove(&dot.writer);
+        let known = Known {
+            bytes: bytes.clone(),
+            after,
+            records,
+        };
+        self.transactions.insert(dot, known);
+        Ok(())
+    }
+
+    fn remote(&mut self, tally: &mut Tally, at: usize, dot: Dot, bytes: Option<&Arc<[u8]>>) -> Found {
+        tally.look(Checker::Order);
+        tally.look(Checker::Content);
+        let Some(known) = self.transactions.get(&dot) else {
+            return wrong(
+                Checker::Sync,
+                format!("{dot} was delivered, and nobody ever synced it"),
+            );
+        };
+        if bytes.is_some_and(|bytes| *bytes != known.bytes) {
+            return wrong(
+                Checker::Content,
+                format!("{dot} was delivered with other bytes than its writer made"),
+            );
+        }
+        let track = &self.tracks[at];
+        let early = known
+            .after
+            .iter()
+            .find(|(writer, number)| track.numbers.get(writer).is_none_or(|here| here < number));
+        if let Some((writer, number)) = early {
+            return wrong(
+                Checker::Order,
+                format!("{dot} is visible before {number} of {writer}, which its writer had seen"),
+            );
+        }
+        self.advance(at, dot)
+    }
+
+    fn advance(&mut self, at: usize, dot: Dot) -> Found {
+        let number = self.tracks[at].numbers.entry(dot.writer).or_default();
+        if dot.number != *number + 1 {
+            return wrong(Checker::Order, format!("{dot} follows number {number}"));
+        }
+        *number = dot.number;
+        Ok(())
+    }
+
+    /// Nothing that was synced is missing; what nobody was told of may be there.
+    fn opened(
+        &mut self,
+        tally: &mut Tally,
+        at: usize,
+        start: Writer,
+        vector: &Vector,
+        disk: &MemoryDisk,
+    ) -> Found {
+        tally.look(Checker::Content);
+        tally.look(Checker::Acks);
+        if let Some(other) = self.starts.insert(start, at) {
+            return wrong(
+                Checker::Content,
+                format!("the start {start} was made before, by process {other}"),
+            );
+        }
+        let mut beyond = Vector::new();
+        for (writer, number) in &self.tracks[at].numbers {
+            let dot = Dot {
+                writer: *writer,
+                number: *number,
+            };
+            if !vector.covers(&dot) {
+                return wrong(
+                    Checker::Acks,
+                    format!("{dot} was synced, and is gone from the disk"),
+                );
+            }
+            let tip = Tip {
+                number: *number,
+                hash: [0; 8],
+            };
+            beyond.set(*writer, tip);
+        }
+        for (replica, floor) in vector.floors() {
+            beyond.adopt_floor(replica, floor);
+        }
+        let landed = match read_disk(disk, |disk| read_log(disk, &beyond, None, usize::MAX)) {
+            Ok(LogChunk::Transactions { transactions, .. }) => transactions,
+            _ => Vec::new(),
+        };
+        let mut dots = Vec::new();
+        for bytes in landed {
+            let Ok(Envelope { dot, .. }) = Envelope::decode(&bytes) else {
+                continue;
+            };
+            if self.transactions.contains_key(&dot) {
+                self.remote(tally, at, dot, Some(&bytes))?;
+            } else {
+                self.learn(tally, at, dot, &bytes)?;
+            }
+            dots.push(dot);
+        }
+        if !dots.is_empty() {
+            tally.count("transactions found on opening", dots.len() as u64);
+            self.records_changed(tally, at, disk, &dots, None)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn records_of(&self, dot: &Dot) -> &[RecordKey] {
+        self.transactions.get(dot).map_or(&[], |known| &known.records)
+    }
+}
+
+/// The hash by which Automerge knows a change: over its chunk, from the type on (after the magic and the checksum).
+fn change_hash(change: &[u8]) -> [u8; 32] {
+    Sha256::digest(change.get(8..).unwrap_or_default()).into()
+}
+
+/// Where the log says it has a dot.
+pub(super) fn dot_key(dot: &Dot) -> Vec<u8> {
+    let mut key = dot.writer.to_bytes().to_vec();
+    key.extend_from_slice(&dot.number.to_be_bytes());
+    key
+}

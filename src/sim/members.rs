@@ -1,0 +1,118 @@
+//! Who belongs to the cluster, as each replica has it from its cluster record and its configuration.
+
+use crdt::{ClusterView, ClusterWrite, MemberField, MemberState};
+use gossip::{Input, Peer, PeerState};
+
+use super::{
+    people::Deed,
+    world::{World, read_records},
+};
+use crate::store::{Records, Txn};
+
+impl World {
+    /// The members as a process has them.
+    pub(crate) fn peers_seen_by(&self, at: usize) -> Vec<Peer> {
+        let view = read_records(&self.processes[at].disk, |records| records.cluster()).unwrap_or_default();
+        let of = |peer: &Peer| Peer {
+            state: state_of(&view, peer).unwrap_or(peer.state),
+            ..peer.clone()
+        };
+        self.peers.iter().map(of).collect()
+    }
+
+    /// Tells the core of a process who belongs to the cluster now.
+    pub(crate) fn members_may_have_changed(&mut self, at: usize) {
+        let peers = self.peers_seen_by(at);
+        let own = self.processes[at].member;
+        let state = peers.iter().find(|peer| peer.id == own).map(|peer| peer.state);
+        if let Some(running) = &mut self.processes[at].running {
+            running.takes_part = state == Some(PeerState::Active);
+        }
+        self.input(at, Input::Members(peers));
+    }
+
+    /// A member that its configuration lists as active writes so itself, as a site does.
+    pub(crate) fn register(&mut self, at: usize) {
+        let own = crdt::MemberId::from_bytes(self.processes[at].member.0);
+        let view = read_records(&self.processes[at].disk, |records| records.cluster()).unwrap_or_default();
+        if self.processes[at].serves() && !view.members.contains_key(&own) {
+            let deed = Deed::Member {
+                id: own,
+                state: MemberState::Active,
+            };
+            self.do_now(at, deed);
+        }
+    }
+
+    /// Nobody is joining any more; whoever was, and has caught up, is told so first.
+    pub(crate) fn joined(&mut self) -> bool {
+        let mut joined = true;
+        for at in 0..self.processes.len() {
+            let own = self.processes[at].member;
+            let state = self
+                .peers_seen_by(at)
+                .iter()
+                .find(|peer| peer.id == own)
+                .map(|peer| peer.state);
+            if state == Some(PeerState::Joining) && !self.processes[at].retired {
+                joined = false;
+                self.become_active(at, state);
+            }
+        }
+        joined
+    }
+
+    /// A member that has caught up takes its part.
+    pub(crate) fn become_active(&mut self, at: usize, state: Option<PeerState>) {
+        let process = &self.processes[at];
+        let Some(running) = &process.running else { return };
+        if state == Some(PeerState::Joining) && running.gossip.is_ready() && running.ledger.is_some() {
+            let deed = Deed::Member {
+                id: crdt::MemberId::from_bytes(process.member.0),
+                state: MemberState::Active,
+            };
+            self.do_now(at, deed);
+        }
+    }
+}
+
+fn state_of(view: &ClusterView, peer: &Peer) -> Option<PeerState> {
+    let member = view.members.get(&crdt::MemberId::from_bytes(peer.id.0))?;
+    Some(match member.state {
+        MemberState::Joining => PeerState::Joining,
+        MemberState::Active => PeerState::Active,
+        MemberState::Leaving => PeerState::Leaving,
+        MemberState::Left => PeerState::Left,
+        MemberState::Evicted => PeerState::Evicted,
+    })
+}
+
+/// Writes that one member has put another out.
+pub(crate) fn write_eviction(
+    txn: &mut Txn<'_>,
+    id: crdt::MemberId,
+    by: crdt::MemberId,
+) -> Result<(), crate::store::ReadError> {
+    let latest = txn.cluster()?.latest;
+    let at = txn.stamp_past(latest);
+    let field = MemberField::Evicted {
+        by,
+        compromised: false,
+        words: String::new(),
+    };
+    txn.write_cluster(ClusterWrite::Member { id, at, field });
+    Ok(())
+}
+
+/// Writes a member's state into the cluster record.
+pub(crate) fn write_state(
+    txn: &mut Txn<'_>,
+    id: crdt::MemberId,
+    state: MemberState,
+) -> Result<(), crate::store::ReadError> {
+    let latest = txn.cluster()?.latest;
+    let at = txn.stamp_past(latest);
+    let field = MemberField::State(state);
+    txn.write_cluster(ClusterWrite::Member { id, at, field });
+    Ok(())
+}

@@ -1,0 +1,570 @@
+//! What people do: they sign up, change and reset passwords, add, move and remove addresses, leave. Each deed is the
+//! domain's own, run on the transaction of whatever replica they reach. Proofs of control begin at one site and are
+//! completed at any, sometimes twice.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use crdt::{AccountId, ClaimedBy, ClusterWrite, Hlc, MemberId, MemberState, Password};
+use gossip::Dot;
+
+use super::{
+    check::Meaning,
+    members,
+    options::Options,
+    rng::Rng,
+    world::{Happening, World, read_records},
+};
+use crate::{
+    identity::{
+        Address, HashedPassword, IndexKey, OperationError, Proof, Refusal, Word, account, emails, sign_in,
+    },
+    settlement::collapse,
+    store::{Contested, ReadError, Records, Snapshot, TransactError, Txn},
+};
+
+/// The people of a world, and what they remember.
+pub(crate) struct People {
+    rng: Rng,
+    index_key: IndexKey,
+    addresses: Vec<Address>,
+    accounts: Vec<AccountId>,
+    /// Written, and not answered yet.
+    pending: BTreeMap<u64, Deed>,
+    /// What is to be done later: proofs that wait for their completion.
+    errands: BTreeMap<u64, Deed>,
+    next: u64,
+    left: usize,
+    every: Duration,
+    /// What the last deed came to that somebody waits for.
+    heard: Option<Outcome>,
+    listens: bool,
+}
+
+/// One thing that a person does, at whichever site it reaches.
+#[derive(Clone, Debug)]
+pub(crate) enum Deed {
+    SignUp {
+        address: Address,
+        password: HashedPassword,
+        word: Word,
+    },
+    Change {
+        account: AccountId,
+        known: Password,
+        password: HashedPassword,
+    },
+    SignOut {
+        account: AccountId,
+    },
+    Reset {
+        address: Address,
+        password: HashedPassword,
+        word: Word,
+    },
+    Add {
+        account: AccountId,
+        address: Address,
+        word: Word,
+    },
+    Remove {
+        account: AccountId,
+        address: Address,
+    },
+    Cancel {
+        account: AccountId,
+    },
+    WrongPassword {
+        account: AccountId,
+    },
+    Setting {
+        name: String,
+        value: Vec<u8>,
+    },
+    Member {
+        id: MemberId,
+        state: MemberState,
+    },
+    /// A member puts another out.
+    Evict {
+        id: MemberId,
+        by: MemberId,
+    },
+    /// The winner is written once more, so that losers go.
+    Collapse(Contested),
+}
+
+/// What became of a deed.
+#[derive(Clone, Debug)]
+pub(crate) enum Outcome {
+    /// Durable here; `None` if it was so before.
+    Done(Option<Dot>),
+    Refused(Refusal),
+    Failed(TransactError),
+}
+
+impl Deed {
+    /// Runs it. A refusal of the domain, or a failure to read, leaves nothing behind.
+    pub(crate) fn write(&self, txn: &mut Txn<'_>) -> Option<Refusal> {
+        match self.run(txn) {
+            Ok(Ok(())) => None,
+            Ok(Err(refusal)) => Some(refusal),
+            // What could not be read is told as what a person would be told last.
+            Err(_) => Some(Refusal::NotYet),
+        }
+    }
+
+    fn run(&self, txn: &mut Txn<'_>) -> Result<Result<(), Refusal>, OperationError> {
+        let key = index_key();
+        match self {
+            Deed::SignUp {
+                address,
+                password,
+                word,
+            } => Ok(account::sign_up(txn, address.id(&key), address, password, *word)?.map(drop)),
+            Deed::Change {
+                account,
+                known,
+                password,
+            } => Ok(account::change(txn, *account, known, password)?.map(drop)),
+            Deed::SignOut { account } => Ok(account::sign_out_everywhere(txn, *account)?.map(drop)),
+            Deed::Reset {
+                address,
+                password,
+                word,
+            } => Ok(account::reset(txn, address.id(&key), address, password, *word)?.map(drop)),
+            Deed::Add {
+                account,
+                address,
+                word,
+            } => Ok(emails::add(txn, *account, address.id(&key), address, *word)?.map(drop)),
+            Deed::Remove { account, address } => {
+                Ok(emails::remove(txn, *account, address.id(&key))?.map(drop))
+            }
+            Deed::Cancel { account } => account::cancel(txn, *account, usize::MAX, &BTreeSet::new()),
+            Deed::WrongPassword { account } => {
+                sign_in::fail(txn, (*account).into(), 1)?;
+                Ok(Ok(()))
+            }
+            Deed::Evict { id, by } => {
+                members::write_eviction(txn, *id, *by)?;
+                Ok(Ok(()))
+            }
+            Deed::Collapse(contested) => {
+                collapse::write(txn, *contested)?;
+                Ok(Ok(()))
+            }
+            Deed::Member { id, state } => {
+                members::write_state(txn, *id, *state)?;
+                Ok(Ok(()))
+            }
+            Deed::Setting { name, value } => {
+                let latest = txn.cluster()?.latest;
+                let at = txn.stamp_past(latest);
+                txn.write_cluster(ClusterWrite::Setting {
+                    name: name.clone(),
+                    at,
+                    value: value.clone(),
+                });
+                Ok(Ok(()))
+            }
+        }
+    }
+
+    /// What has to stay so, or be overtaken, wherever the transaction is known: as the replica that wrote it has it now.
+    fn meaning(&self, records: &Snapshot<'_>) -> Result<Vec<Meaning>, ReadError> {
+        let key = index_key();
+        let epoch = |account: AccountId| -> Result<Option<Meaning>, ReadError> {
+            let view = records.account(account)?;
+            Ok(view.map(|view| Meaning::Epoch {
+                account,
+                epoch: view.epoch,
+            }))
+        };
+        Ok(match self {
+            Deed::SignUp { address, word, .. } => match word {
+                Word::Staged { proof, .. } => vec![
+                    Meaning::Exists(proof.account()),
+                    Meaning::Proven {
+                        email: address.id(&key),
+                        at: proof.at,
+                    },
+                ],
+                Word::Operator => Vec::new(),
+            },
+            Deed::Add { address, word, .. } => match word {
+                Word::Staged { proof, .. } => vec![Meaning::Proven {
+                    email: address.id(&key),
+                    at: proof.at,
+                }],
+                Word::Operator => Vec::new(),
+            },
+            Deed::Reset { address, .. } => {
+                let email = address.id(&key);
+                let view = records.email(email)?.unwrap_or_default();
+                let mut meanings = Vec::new();
+                for account in view.accounts() {
+                    meanings.extend(epoch(account)?);
+                }
+                meanings
+            }
+            Deed::Change { account, .. } | Deed::SignOut { account } => {
+                epoch(*account)?.into_iter().collect()
+            }
+            Deed::Remove { account, address } => {
+                let email = address.id(&key);
+                let view = records.email(email)?.unwrap_or_default();
+                let released = view.released.iter().find(|released| released.account == *account);
+                released
+                    .map(|released| Meaning::Released {
+                        email,
+                        account: *account,
+                        at: released.at,
+                    })
+                    .into_iter()
+                    .collect()
+            }
+            Deed::Cancel { account } => vec![Meaning::Cancelled(*account)],
+            Deed::WrongPassword { .. } | Deed::Collapse(_) | Deed::Evict { .. } => Vec::new(),
+            Deed::Member { id, state } => vec![Meaning::Member {
+                id: *id,
+                state: *state,
+            }],
+            Deed::Setting { name, .. } => vec![Meaning::Set(name.clone())],
+        })
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Deed::SignUp { address, word, .. } => format!("sign up {} {}", address.typed(), on(word)),
+            Deed::Change { account, .. } => format!("change the password of {account}"),
+            Deed::SignOut { account } => format!("sign {account} out everywhere"),
+            Deed::Reset { address, word, .. } => format!("reset by {} {}", address.typed(), on(word)),
+            Deed::Add {
+                account,
+                address,
+                word,
+            } => format!("add {} to {account} {}", address.typed(), on(word)),
+            Deed::Remove { account, address } => format!("remove {} from {account}", address.typed()),
+            Deed::Cancel { account } => format!("cancel {account}"),
+            Deed::WrongPassword { account } => format!("a wrong password for {account}"),
+            Deed::Setting { name, .. } => format!("set {name}"),
+            Deed::Member { id, state } => format!("member {id} is {state:?}"),
+            Deed::Evict { id, by } => format!("{by} puts {id} out"),
+            Deed::Collapse(contested) => format!("the losers of {} go", contested.key),
+        }
+    }
+}
+
+fn on(word: &Word) -> String {
+    match word {
+        Word::Staged { proof, .. } => format!("(proof of {})", proof.at),
+        Word::Operator => "(operator)".to_owned(),
+    }
+}
+
+fn index_key() -> IndexKey {
+    IndexKey::new([9; 32])
+}
+
+impl People {
+    pub(crate) fn new(rng: Rng, options: &Options) -> People {
+        let addresses = (0..options.addresses)
+            .filter_map(|index| Address::parse(&format!("p{index}@example.org")).ok())
+            .collect();
+        let every = options.storm / u32::try_from(options.deeds.max(1)).unwrap_or(1);
+        People {
+            rng,
+            index_key: index_key(),
+            addresses,
+            accounts: Vec::new(),
+            pending: BTreeMap::new(),
+            errands: BTreeMap::new(),
+            next: 0,
+            left: options.deeds,
+            every,
+            heard: None,
+            listens: false,
+        }
+    }
+
+    /// Somebody waits for what the next deed comes to.
+    pub(crate) fn listen(&mut self) {
+        self.heard = None;
+        self.listens = true;
+    }
+
+    pub(crate) fn heard(&self) -> Option<&Outcome> {
+        self.heard.as_ref()
+    }
+
+    /// Nobody begins anything any more.
+    pub(crate) fn rest(&mut self) {
+        self.left = 0;
+        self.errands.clear();
+    }
+
+    /// A hash in form, which nobody computed: no checker signs in.
+    pub(crate) fn hash(&mut self) -> Option<HashedPassword> {
+        const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        let digits: String = self
+            .rng
+            .bytes::<22>()
+            .iter()
+            .map(|byte| char::from(ALPHABET[usize::from(byte & 63)]))
+            .collect();
+        let hash = format!("{digits}{}", &digits[..21]);
+        HashedPassword::from_phc(format!(
+            "$argon2id$v=19$m=32,t=1,p=1$AAAAAAAAAAAAAAAAAAAAAA${hash}"
+        ))
+        .ok()
+    }
+
+    fn word(&mut self, at: Hlc, account: Option<(AccountId, u32)>) -> Word {
+        Word::Staged {
+            proof: Proof {
+                id: self.rng.bytes(),
+                at,
+                by: ClaimedBy::Mail,
+            },
+            account,
+        }
+    }
+
+    /// Something that somebody at this site would do, and whether it is the completion of a proof, which takes its time.
+    fn choose(&mut self, now: Hlc, records: &Snapshot<'_>) -> Option<(Deed, bool)> {
+        let address = self.rng.pick(&self.addresses)?;
+        let account = self.rng.pick(&self.accounts);
+        let view = account.and_then(|account| records.account(account).ok().flatten());
+        let resets = view.as_ref().map_or(0, crdt::AccountView::resets);
+        let staged = self.rng.chance(75);
+        let choice = self.rng.below(100);
+        let password = self.hash()?;
+        Some(match (choice, account) {
+            (0..30, _) | (_, None) => {
+                let word = self.word(now, None);
+                (
+                    Deed::SignUp {
+                        address,
+                        password,
+                        word,
+                    },
+                    true,
+                )
+            }
+            (30..50, Some(account)) => {
+                let word = if staged {
+                    self.word(now, Some((account, resets)))
+                } else {
+                    Word::Operator
+                };
+                (
+                    Deed::Add {
+                        account,
+                        address,
+                        word,
+                    },
+                    staged,
+                )
+            }
+            (50..64, Some(_)) => {
+                let view = records.email(address.id(&self.index_key)).ok()??;
+                let owner = records.owner_of(&view).ok()?;
+                let crdt::Ownership::Held { claim, .. } = owner else {
+                    return None;
+                };
+                let account = claim.account;
+                let resets = records.standing(account).ok()?.resets;
+                let word = if staged {
+                    self.word(now, Some((account, resets)))
+                } else {
+                    Word::Operator
+                };
+                (
+                    Deed::Reset {
+                        address,
+                        password,
+                        word,
+                    },
+                    staged,
+                )
+            }
+            (64..78, Some(account)) => {
+                let known = *view?.usable_password()?;
+                (
+                    Deed::Change {
+                        account,
+                        known,
+                        password,
+                    },
+                    false,
+                )
+            }
+            (78..88, Some(account)) => {
+                let held = records.emails_of(account).ok()?;
+                let address = self
+                    .addresses
+                    .iter()
+                    .find(|address| held.contains(&address.id(&self.index_key)))
+                    .cloned()
+                    .unwrap_or(address);
+                (Deed::Remove { account, address }, false)
+            }
+            (88..91, Some(account)) => (Deed::Cancel { account }, false),
+            (91..94, Some(account)) => (Deed::SignOut { account }, false),
+            (94..97, Some(account)) => (Deed::WrongPassword { account }, false),
+            _ => {
+                let name = format!("sim/{}", self.rng.below(3));
+                let value = self.rng.bytes::<4>().to_vec();
+                (Deed::Setting { name, value }, false)
+            }
+        })
+    }
+}
+
+impl World {
+    /// People begin.
+    pub(crate) fn begin_deeds(&mut self) {
+        self.after(Duration::from_millis(1500), Happening::Deed);
+    }
+
+    pub(crate) fn next_deed(&mut self) {
+        if self.people.left == 0 {
+            return;
+        }
+        self.people.left -= 1;
+        let every = self.people.every.as_millis() as u64;
+        let wait = self.people.rng.ms(0, every * 2);
+        self.after(wait, Happening::Deed);
+        let Some(at) = self.one_that_serves() else { return };
+        let counter = self.people.rng.next() as u16;
+        let now = Hlc::new(self.wall_ms(at), counter);
+        let disk = self.processes[at].disk.clone();
+        let people = &mut self.people;
+        let Ok(Some((deed, staged))) = read_records(&disk, |records| Ok(people.choose(now, records))) else {
+            return;
+        };
+        if !staged {
+            self.do_at(at, deed);
+            return;
+        }
+        let begins = self.people.rng.ms(0, 3000);
+        self.errand(begins, deed.clone());
+        if self.people.rng.chance(35) {
+            // The same link, clicked again; a reset may bring another password.
+            let again = match deed {
+                Deed::Reset { address, word, .. } => match self.people.hash() {
+                    Some(password) => Deed::Reset {
+                        address,
+                        password,
+                        word,
+                    },
+                    None => return,
+                },
+                deed => deed,
+            };
+            let begins = self.people.rng.ms(0, 4000);
+            self.errand(begins, again);
+        }
+    }
+
+    fn errand(&mut self, wait: Duration, deed: Deed) {
+        self.people.next += 1;
+        let errand = self.people.next;
+        self.people.errands.insert(errand, deed);
+        self.after(wait, Happening::Errand(errand));
+    }
+
+    pub(crate) fn run_errand(&mut self, errand: u64) {
+        let Some(deed) = self.people.errands.remove(&errand) else {
+            return;
+        };
+        match self.one_that_serves() {
+            Some(at) => {
+                self.do_at(at, deed);
+            }
+            None => self.tally.count("deeds that found no site", 1),
+        }
+    }
+
+    /// Where people are sent: a site that serves.
+    fn one_that_serves(&mut self) -> Option<usize> {
+        let serve: Vec<usize> = (0..self.processes.len())
+            .filter(|at| self.processes[*at].serves())
+            .collect();
+        self.people.rng.pick(&serve)
+    }
+
+    /// Somebody asks a site to do something. One that does not serve is left alone.
+    pub(crate) fn do_at(&mut self, at: usize, deed: Deed) -> bool {
+        let serves = self.processes[at].serves();
+        if serves {
+            self.do_now(at, deed);
+        }
+        serves
+    }
+
+    /// A site writes, also for itself.
+    pub(crate) fn do_now(&mut self, at: usize, deed: Deed) {
+        self.people.next += 1;
+        let id = self.people.next;
+        self.people.pending.insert(id, deed.clone());
+        self.write(at, id, deed);
+    }
+
+    /// The replica has done it, or has not.
+    pub(crate) fn deed_told(&mut self, at: usize, id: u64, outcome: Outcome) {
+        let name = &self.processes[at].name;
+        if let Some(deed) = self.people.pending.get(&id) {
+            self.story.tell(self.now, || {
+                let outcome = match &outcome {
+                    Outcome::Done(Some(dot)) => format!("done as {dot}"),
+                    Outcome::Done(None) => "was so before".to_owned(),
+                    other => format!("{other:?}"),
+                };
+                format!("{name}: {}: {outcome}", deed.name())
+            });
+        }
+        if self.people.listens && self.people.heard.is_none() {
+            self.people.heard = Some(outcome.clone());
+        }
+        match outcome {
+            Outcome::Done(Some(dot)) => {
+                self.tally.count("writes", 1);
+                let meanings = match self.people.pending.get(&id) {
+                    Some(deed) => read_records(&self.processes[at].disk, |records| deed.meaning(records)),
+                    None => Ok(Vec::new()),
+                };
+                if let Some(Deed::SignUp {
+                    word: Word::Staged { proof, .. },
+                    ..
+                }) = self.people.pending.get(&id)
+                {
+                    let account = proof.account();
+                    if !self.people.accounts.contains(&account) {
+                        self.people.accounts.push(account);
+                    }
+                }
+                // A record that is not served here means nothing yet.
+                self.checks.meant(dot, meanings.unwrap_or_default());
+            }
+            Outcome::Done(None) => self.tally.count("writes that changed nothing", 1),
+            Outcome::Refused(why) => {
+                self.tally.count("refusals", 1);
+                self.tally
+                    .count("refusals of who was too early", u64::from(why == Refusal::NotYet));
+            }
+            Outcome::Failed(TransactError::Full) => self.tally.count("writes refused by a full disk", 1),
+            Outcome::Failed(_) => self.tally.count("writes that failed", 1),
+        }
+        if !matches!(outcome, Outcome::Done(Some(_))) {
+            self.people.pending.remove(&id);
+        }
+    }
+
+    pub(crate) fn deed_answered(&mut self, id: u64) {
+        self.people.pending.remove(&id);
+    }
+}

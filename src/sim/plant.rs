@@ -1,0 +1,125 @@
+//! Bugs planted on purpose, by the names under which the command line knows them. Where each sits, the crates' own
+//! `planted` modules say.
+
+use crate::planted;
+
+/// A planted bug.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Plant {
+    /// In merging.
+    Crdt(crdt::planted::Bug),
+    /// In gossip.
+    Gossip(gossip::planted::Bug),
+    /// In the store or the domain.
+    Store(StoreBug),
+}
+
+/// One of the bugs of this crate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StoreBug(planted::Bug);
+
+impl Plant {
+    /// Every bug: its name, and what it does.
+    pub const ALL: [(&str, &str, Plant); 15] = {
+        use crdt::planted::Bug as Crdt;
+        use gossip::planted::Bug as Gossip;
+        use planted::Bug as Store;
+        const fn store(bug: Store) -> Plant {
+            Plant::Store(StoreBug(bug))
+        }
+        [
+            (
+                "acks-keep-maximum",
+                "an ack of a later start never lowers what a disk is believed to have",
+                Plant::Gossip(Gossip::AcksKeepMaximum),
+            ),
+            (
+                "joiner-counts",
+                "the acks of a member that is still joining count",
+                Plant::Gossip(Gossip::JoinerCounts),
+            ),
+            (
+                "answers-before-sync",
+                "a batch fails, is told and pushed all the same, and its writer goes on",
+                store(Store::AnswersBeforeSync),
+            ),
+            (
+                "starts-by-the-clock",
+                "two clones started in one second make the same writer",
+                store(Store::StartsByTheClock),
+            ),
+            (
+                "clones-race",
+                "clones outbid each other's epochs",
+                store(Store::ClonesRace),
+            ),
+            (
+                "vault-id-reused",
+                "proving an address again reuses the vault value of the proof before",
+                store(Store::VaultIdReused),
+            ),
+            (
+                "own-time-of-completion",
+                "a completion stamps its own time as the time of its proof",
+                store(Store::OwnTimeOfCompletion),
+            ),
+            (
+                "reencodes",
+                "transactions from elsewhere are relayed as this version would have written them",
+                store(Store::Reencodes),
+            ),
+            (
+                "skips-dependency",
+                "a transaction does not say all that it follows",
+                store(Store::SkipsDependency),
+            ),
+            (
+                "forgets-digest",
+                "a digest is not written when a record changes twice in one group",
+                store(Store::ForgetsDigest),
+            ),
+            (
+                "repairs-uncovered",
+                "a repaired state is merged though the vector does not cover its cut",
+                store(Store::RepairsUncovered),
+            ),
+            (
+                "raises-early",
+                "a catch-up raises the vector before the last of it is merged",
+                store(Store::RaisesEarly),
+            ),
+            (
+                "forgets-cells",
+                "a catch-up leaves the cells out",
+                store(Store::ForgetsCells),
+            ),
+            (
+                "hlc-capped",
+                "a stamp that replaces a value from the future does not beat it",
+                Plant::Crdt(Crdt::HlcCapped),
+            ),
+            (
+                "wrong-tie-break",
+                "of two completions of one reset the later stands",
+                Plant::Crdt(Crdt::WrongTieBreak),
+            ),
+        ]
+    };
+
+    /// The bug of this name.
+    pub fn named(name: &str) -> Option<Plant> {
+        Plant::ALL
+            .iter()
+            .find(|(known, ..)| *known == name)
+            .map(|(.., plant)| *plant)
+    }
+
+    /// Makes it on this thread from now on, or no more.
+    pub(crate) fn switch(self, on: bool) {
+        match self {
+            Plant::Crdt(bug) => crdt::planted::plant(on.then_some(bug)),
+            Plant::Gossip(bug) => gossip::planted::plant(on.then_some(bug)),
+            Plant::Store(StoreBug(bug)) => planted::plant(on.then_some(bug)),
+        }
+    }
+}

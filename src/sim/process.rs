@@ -1,0 +1,760 @@
+//! One replica's process: the real core and the real commit logic, driven as the real driver, committer and site drive
+//! them, only without threads. A commit takes its time; a crash within that time loses it, or leaves it done and told
+//! to nobody.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use gossip::{Config, Dot, Event, Gossip, Input, Limits, MemberId, Now, Output, Received, Vector, Writer};
+
+use super::{
+    check::{Numbers, Promise},
+    people::{Deed, Outcome},
+    rng::Rng,
+    talks::Kept,
+    trouble::Kind,
+    world::{Happening, World},
+};
+use crate::{
+    replication::{Step, Succession},
+    settlement::Settlement,
+    store::{
+        Beginning, KeepLog, Keeping, Ledger, LedgerError, Ruling, Space, Task, Txn, WaitingRepairs,
+        disk::{Disk, DiskError, memory::MemoryDisk},
+    },
+};
+
+/// Works in one group, as the committer takes them.
+const GROUP_MAX: usize = 256;
+/// Between two tries to open a disk that failed.
+const REOPEN_AFTER: Duration = Duration::from_millis(500);
+/// How long an answer waits for a second site.
+const DURABILITY_TIMEOUT: Duration = Duration::from_millis(500);
+/// With a clock further off its peers' median than this, a site writes nothing.
+const CLOCK_SKEW_MAX_MS: u64 = 60_000;
+/// When every world begins, in milliseconds since 1970.
+const MORNING_MS: u64 = 1_700_000_000_000;
+
+/// A place to run: a disk, a clock, a name in the cluster. What runs there comes and goes.
+pub(crate) struct Process {
+    pub(crate) member: MemberId,
+    pub(crate) name: String,
+    /// Which place: decides delays, and what counts as another site.
+    pub(crate) site: usize,
+    pub(crate) disk: MemoryDisk,
+    pub(crate) running: Option<Running>,
+    /// Counts starts and ends of the process, so that what was meant for an earlier one is dropped.
+    pub(crate) life: u64,
+    /// How far its wall clock is off, in milliseconds.
+    pub(crate) clock_ms: i64,
+    /// How long a batch takes, in milliseconds.
+    pub(crate) batch_ms: u64,
+    pub(crate) versions: (u16, u16),
+    /// It writes transactions as a version to come would, with more in them.
+    pub(crate) newer: bool,
+    /// It will not run again.
+    pub(crate) retired: bool,
+    /// Another process made of the same directory runs, or did: at most one of them is started at the end.
+    pub(crate) copy_of: Option<usize>,
+    /// What a catch-up that has come whole will have brought.
+    pub(crate) coming: Option<Numbers>,
+    wakes: Option<Duration>,
+}
+
+/// What is lost when the process ends.
+pub(crate) struct Running {
+    pub(crate) gossip: Gossip,
+    /// None while the disk cannot be opened.
+    pub(crate) ledger: Option<Ledger>,
+    pub(crate) space: Space,
+    pub(crate) draining: bool,
+    /// It is an active member, as far as it knows.
+    pub(crate) takes_part: bool,
+    pub(crate) queue: VecDeque<Task>,
+    committing: bool,
+    begin_again: Option<Beginning>,
+    succession: Succession,
+    waiting: Vec<Waiting>,
+    told: Arc<Mutex<Vec<(u64, Outcome)>>>,
+    pub(crate) kept: Kept,
+    pub(crate) settlement: Settlement,
+    /// States that came before what they follow.
+    waiting_repairs: WaitingRepairs,
+}
+
+/// A local write on this disk whose answer waits for another site.
+struct Waiting {
+    deed: u64,
+    dot: Dot,
+    until: Duration,
+}
+
+impl Process {
+    pub(crate) fn new(member: MemberId, name: String, site: usize, disk: MemoryDisk) -> Process {
+        Process {
+            member,
+            name,
+            site,
+            disk,
+            running: None,
+            life: 0,
+            clock_ms: 0,
+            batch_ms: 2,
+            versions: (1, 1),
+            newer: false,
+            retired: false,
+            copy_of: None,
+            coming: None,
+            wakes: None,
+        }
+    }
+
+    /// Does it take people's writes now?
+    pub(crate) fn serves(&self) -> bool {
+        self.running.as_ref().is_some_and(|running| {
+            running.ledger.is_some()
+                && running.begin_again.is_none()
+                && running.gossip.is_ready()
+                && running.takes_part
+                && !running.draining
+                && running
+                    .gossip
+                    .skew()
+                    .is_none_or(|skew| skew.unsigned_abs() <= CLOCK_SKEW_MAX_MS)
+        })
+    }
+
+    pub(crate) fn idle(&self) -> bool {
+        self.running.as_ref().is_some_and(|running| {
+            running.queue.is_empty() && !running.committing && running.ledger.is_some()
+        })
+    }
+
+    pub(crate) fn start(&self) -> Option<Writer> {
+        let running = self.running.as_ref()?;
+        running.ledger.as_ref().map(Ledger::start)
+    }
+
+    pub(crate) fn vector(&self) -> Option<&Vector> {
+        self.running.as_ref()?.ledger.as_ref().map(Ledger::vector)
+    }
+}
+
+impl World {
+    /// The wall clock of a process, in milliseconds since 1970.
+    pub(crate) fn wall_ms(&self, at: usize) -> u64 {
+        let true_ms = MORNING_MS + self.now.as_millis() as u64;
+        true_ms.saturating_add_signed(self.processes[at].clock_ms)
+    }
+
+    fn clock(&self, at: usize) -> Now {
+        Now {
+            at: self.now,
+            wall_ms: self.wall_ms(at),
+        }
+    }
+
+    /// Starts a process on whatever is on its disk.
+    pub(crate) fn start(&mut self, at: usize) {
+        if self.processes[at].running.is_some() || self.processes[at].retired {
+            return;
+        }
+        let seed = self.rng.bytes();
+        let disk = self.processes[at].disk.clone();
+        if disk.reopen().is_err() {
+            return;
+        }
+        self.processes[at].life += 1;
+        let ledger = match Ledger::open(Arc::new(disk), Beginning::default(), self.keeping(), seed) {
+            Ok(ledger) => ledger,
+            Err(error) => {
+                self.story.tell(self.now, || {
+                    format!("{} does not start: {error}", self.processes[at].name)
+                });
+                let life = self.processes[at].life;
+                self.after(REOPEN_AFTER, Happening::Start { at, life });
+                return;
+            }
+        };
+        self.opened(at, &ledger);
+        let process = &self.processes[at];
+        let config = Config {
+            cluster: [7; 16],
+            member: process.member,
+            site: site_name(process.site),
+            start: ledger.start(),
+            own_starts: ledger.own_starts().to_vec(),
+            versions: process.versions,
+            features: BTreeSet::new(),
+            fingerprints: BTreeMap::new(),
+            startup_grace: Duration::from_secs(10),
+            look_interval: self.options.looks.then_some(Duration::from_secs(8)),
+            limits: Limits {
+                early_count_max: 64,
+                log_catch_up_max: self.options.log_catch_up_max,
+                ..Limits::default()
+            },
+        };
+        let gossip = Gossip::new(
+            self.clock(at),
+            config,
+            ledger.vector().clone(),
+            ledger.trimmed().clone(),
+            self.peers_seen_by(at),
+        );
+        let name = &self.processes[at].name;
+        self.story
+            .tell(self.now, || format!("{name} starts as {}", ledger.start()));
+        let process = &mut self.processes[at];
+        process.wakes = None;
+        process.running = Some(Running {
+            gossip,
+            ledger: Some(ledger),
+            space: Space::Enough,
+            draining: false,
+            takes_part: false,
+            queue: VecDeque::new(),
+            committing: false,
+            begin_again: None,
+            succession: Succession::default(),
+            waiting: Vec::new(),
+            told: Arc::default(),
+            kept: Kept::default(),
+            settlement: Settlement::default(),
+            waiting_repairs: WaitingRepairs::default(),
+        });
+        for other in 0..self.processes.len() {
+            self.dial_soon(at, other);
+            self.dial_soon(other, at);
+        }
+        self.members_may_have_changed(at);
+        self.nothing_settled(at);
+        self.commit_soon(at);
+    }
+
+    /// The process ends at once, like a machine that loses power. A batch under way is lost, or done and told to nobody.
+    pub(crate) fn kill(&mut self, at: usize) {
+        let lands = self.rng.chance(50);
+        let Some(mut running) = self.processes[at].running.take() else {
+            return;
+        };
+        if running.committing
+            && lands
+            && let Some(ledger) = &mut running.ledger
+        {
+            let group: Vec<Task> = if ledger.is_merging() {
+                vec![Task::MergeAside]
+            } else {
+                running
+                    .queue
+                    .drain(..running.queue.len().min(GROUP_MAX))
+                    .collect()
+            };
+            let _ = ledger.commit(self.wall_ms(at), running.space, group);
+            self.tally.count("batches that landed in a crash", 1);
+        }
+        let process = &mut self.processes[at];
+        process.disk.crash();
+        process.life += 1;
+        self.story.tell(self.now, || format!("{} ends", process.name));
+        for connection in self.network.links_of(at) {
+            for (other, connection) in self.unlink(connection).into_iter().flatten() {
+                if other != at {
+                    self.after(
+                        super::network::IDLE_TIMEOUT,
+                        Happening::Lost {
+                            at: other,
+                            connection,
+                        },
+                    );
+                }
+            }
+        }
+    }
+
+    /// Something for the core of a process.
+    pub(crate) fn input(&mut self, at: usize, input: Input) {
+        let now = self.clock(at);
+        if let Some(running) = &mut self.processes[at].running {
+            running.gossip.handle(now, input);
+            self.drive(at);
+        }
+    }
+
+    pub(crate) fn tick(&mut self, at: usize, life: u64) {
+        if self.processes[at].life == life {
+            self.processes[at].wakes = None;
+            self.input(at, Input::Tick);
+        }
+    }
+
+    /// Does what the core asks for, and answers who waits.
+    fn drive(&mut self, at: usize) {
+        while let Some(output) = self.processes[at]
+            .running
+            .as_mut()
+            .and_then(|running| running.gossip.poll())
+        {
+            self.perform(at, output);
+        }
+        self.answer(at);
+        let process = &mut self.processes[at];
+        let Some(running) = &process.running else { return };
+        let deadline = running.gossip.deadline();
+        if process.wakes.is_none_or(|wakes| wakes > deadline) {
+            process.wakes = Some(deadline);
+            let life = process.life;
+            self.after(deadline.saturating_sub(self.now), Happening::Tick { at, life });
+        }
+    }
+
+    fn perform(&mut self, at: usize, output: Output) {
+        use super::network::{Carried, Class};
+        match output {
+            Output::Send { connection, message } => {
+                // Through the codec, as on a real wire.
+                let frame = message.to_frame();
+                if let Ok(message) = gossip::Message::decode(frame.get(4..).unwrap_or_default()) {
+                    self.carry(at, connection, Class::Control, Carried::Message(message));
+                }
+            }
+            Output::Push { connection, bytes } => {
+                let weather = self.network.weather;
+                if weather.lost_percent > 0 && self.rng.chance(weather.lost_percent) {
+                    self.tally.fault(Kind::Loss);
+                    return;
+                }
+                if weather.doubled_percent > 0 && self.rng.chance(weather.doubled_percent) {
+                    self.tally.fault(Kind::Duplication);
+                    self.carry(at, connection, Class::Push, Carried::Push(bytes.clone()));
+                }
+                self.carry(at, connection, Class::Push, Carried::Push(bytes));
+            }
+            Output::Pull {
+                connection,
+                pull,
+                vector,
+            } => self.carry(at, connection, Class::Pull, Carried::PullRequest { pull, vector }),
+            Output::CancelPull { .. } => {}
+            Output::Deliver(received) => {
+                if let Some(running) = &mut self.processes[at].running {
+                    running.queue.extend(received.into_iter().map(Task::Remote));
+                }
+                self.commit_soon(at);
+            }
+            Output::Trim(stable) => {
+                self.stable(at, &stable);
+                if self.options.trims
+                    && let Some(running) = &mut self.processes[at].running
+                {
+                    running.queue.push_back(Task::Trim(stable));
+                    self.commit_soon(at);
+                }
+            }
+            Output::Close { connection, .. } => self.close(at, connection),
+            Output::Event(event) => self.event(at, event),
+            Output::Reconcile { connection, purpose } => self.begin_talk(at, connection, purpose),
+            Output::Snapshot { connection } => self.begin_copy(at, connection),
+            Output::Settled(settled) => self.settled(at, settled),
+        }
+    }
+
+    fn event(&mut self, at: usize, event: Event) {
+        let name = &self.processes[at].name;
+        self.story.tell(self.now, || format!("{name}: {event:?}"));
+        match event {
+            Event::LaterStart { known, live } => {
+                let Some(running) = &mut self.processes[at].running else {
+                    return;
+                };
+                let ours = running.gossip.start();
+                match running.succession.later_start(ours, known, live) {
+                    Step::Begin(beginning) => self.begin_again_soon(at, beginning),
+                    Step::StandAside => {
+                        self.tally.count("copies that stood aside", 1);
+                        let life = self.processes[at].life;
+                        self.after(Duration::from_millis(1), Happening::End { at, life });
+                    }
+                }
+            }
+            Event::WriterAhead { dot, .. } => {
+                let beginning = Beginning {
+                    past_epoch: dot.writer.epoch,
+                    new_replica: false,
+                    unless_here: Some(dot),
+                };
+                self.begin_again_soon(at, beginning);
+            }
+            Event::Fork { dot, .. } => self.forked(at, dot),
+            Event::Misbehaved { .. } => self.tally.count("peers that misbehaved", 1),
+            Event::ClockSkew { .. } => self.tally.count("warnings of a clock", 1),
+            Event::Ready { renew: false, .. } => {
+                let life = self.processes[at].life;
+                self.after(Duration::from_millis(10), Happening::Register { at, life });
+            }
+            Event::HandedOver => {
+                self.tally.count("members put out that handed over", 1);
+                let life = self.processes[at].life;
+                self.after(Duration::from_secs(1), Happening::JoinAnew { at, life });
+            }
+            Event::Unready => self.tally.count("replicas beyond all logs", 1),
+            Event::Ready { renew: true, .. } => {
+                let beginning = Beginning {
+                    new_replica: true,
+                    ..Beginning::default()
+                };
+                self.begin_again_soon(at, beginning);
+            }
+            _ => {}
+        }
+    }
+
+    fn begin_again_soon(&mut self, at: usize, beginning: Beginning) {
+        let Some(running) = &mut self.processes[at].running else {
+            return;
+        };
+        running.begin_again = Some(match running.begin_again {
+            None => beginning,
+            Some(earlier) => Beginning {
+                past_epoch: earlier.past_epoch.max(beginning.past_epoch),
+                new_replica: earlier.new_replica || beginning.new_replica,
+                unless_here: earlier.unless_here.and(beginning.unless_here),
+            },
+        });
+        self.commit_soon(at);
+    }
+
+    /// Puts a person's write into the committer's queue.
+    pub(crate) fn write(&mut self, at: usize, id: u64, deed: Deed) {
+        if let Some(running) = &mut self.processes[at].running {
+            let told = Arc::clone(&running.told);
+            running
+                .queue
+                .push_back(Task::Local(Box::new(move |txn: &mut Txn<'_>| {
+                    let refused = deed.write(txn);
+                    Ruling {
+                        keep: refused.is_none(),
+                        finish: Box::new(move |done| {
+                            let outcome = match (refused, done) {
+                                (Some(why), _) => Outcome::Refused(why),
+                                (None, Ok(written)) => Outcome::Done(written.dot),
+                                (None, Err(error)) => Outcome::Failed(error),
+                            };
+                            told.lock()
+                                .unwrap_or_else(PoisonError::into_inner)
+                                .push((id, outcome));
+                        }),
+                    }
+                })));
+        }
+        self.commit_soon(at);
+    }
+
+    pub(crate) fn commit_soon(&mut self, at: usize) {
+        let process = &mut self.processes[at];
+        let Some(running) = &mut process.running else {
+            return;
+        };
+        if running.ledger.is_some() && !std::mem::replace(&mut running.committing, true) {
+            let takes = self.rng.ms(process.batch_ms / 2, process.batch_ms);
+            let life = process.life;
+            self.after(takes, Happening::Commit { at, life });
+        }
+    }
+
+    /// The batch under way is on the disk now, or is not.
+    pub(crate) fn commit(&mut self, at: usize, life: u64) {
+        if self.processes[at].life != life {
+            return;
+        }
+        let now_ms = self.wall_ms(at);
+        gossip::planted::write_as_newer(self.processes[at].newer);
+        let Some(running) = &mut self.processes[at].running else {
+            return;
+        };
+        running.committing = false;
+        if let Some(beginning) = running.begin_again.take() {
+            let here = beginning.unless_here.zip(running.ledger.as_ref());
+            if here.is_none_or(|(dot, ledger)| !ledger.vector().covers(&dot)) {
+                self.reopen(at, beginning);
+                return;
+            }
+        }
+        let Some(ledger) = &mut running.ledger else { return };
+        let group: Vec<Task> = running
+            .queue
+            .drain(..running.queue.len().min(GROUP_MAX))
+            .collect();
+        if group.is_empty() {
+            return;
+        }
+        let received: Vec<Received> = group
+            .iter()
+            .filter_map(|task| match task {
+                Task::Remote(received) => Some(received.clone()),
+                _ => None,
+            })
+            .collect();
+        let start = ledger.start();
+        let (result, answers) = ledger.commit(now_ms, running.space, group);
+        let told = Arc::clone(&running.told);
+        match result {
+            Ok(mut committed) => {
+                running.queue.extend(committed.trim_on.take().map(Task::Trim));
+                for repair in std::mem::take(&mut committed.waiting) {
+                    running.waiting_repairs.keep(now_ms, repair);
+                }
+                for repair in running.waiting_repairs.covered(now_ms, ledger.vector()) {
+                    running.queue.push_back(Task::Repair { repair, kept: None });
+                }
+                let merging = ledger.is_merging();
+                running.settlement.committed(&committed, ledger.vector());
+                let members = committed.cluster_changed;
+                self.committed(at, start, &committed, &received);
+                answers.tell();
+                self.heed(at, &told);
+                let kept = self.processes[at]
+                    .running
+                    .as_ref()
+                    .map(|running| Arc::clone(&running.kept));
+                let moved = std::mem::take(&mut committed.moved);
+                if !moved.is_empty() {
+                    let local = std::mem::take(&mut committed.local);
+                    self.input(at, Input::Committed { moved, local });
+                }
+                if members {
+                    self.members_may_have_changed(at);
+                }
+                if let Some(trimmed) = committed.trimmed {
+                    self.input(at, Input::Trimmed(trimmed));
+                }
+                if committed.caught_up {
+                    self.caught_up(at);
+                }
+                if !committed.rejected.is_empty() {
+                    self.input(at, Input::Rejected(committed.rejected));
+                }
+                if let Some(kept) = kept {
+                    self.parts_kept(&kept);
+                }
+                if self.processes[at]
+                    .running
+                    .as_ref()
+                    .is_some_and(|running| merging || !running.queue.is_empty())
+                {
+                    self.commit_soon(at);
+                }
+            }
+            Err(error) => {
+                answers.tell();
+                self.heed(at, &told);
+                if let Some(kept) = self.processes[at]
+                    .running
+                    .as_ref()
+                    .map(|running| Arc::clone(&running.kept))
+                {
+                    self.parts_kept(&kept);
+                }
+                self.batch_failed(at, start, &error);
+                self.reopen(at, Beginning::default());
+            }
+        }
+    }
+
+    /// What the people who wrote were told.
+    fn heed(&mut self, at: usize, told: &Mutex<Vec<(u64, Outcome)>>) {
+        let told = std::mem::take(&mut *told.lock().unwrap_or_else(PoisonError::into_inner));
+        for (id, outcome) in told {
+            if let Outcome::Done(Some(dot)) = outcome {
+                let until = self.now + DURABILITY_TIMEOUT;
+                if let Some(running) = &mut self.processes[at].running {
+                    running.waiting.push(Waiting { deed: id, dot, until });
+                }
+                let life = self.processes[at].life;
+                self.after(DURABILITY_TIMEOUT, Happening::Tick { at, life });
+            }
+            self.deed_told(at, id, outcome);
+        }
+    }
+
+    fn batch_failed(&mut self, at: usize, start: Writer, error: &LedgerError) {
+        self.tally.count("batches that failed", 1);
+        let name = &self.processes[at].name;
+        self.story
+            .tell(self.now, || format!("{name}: a batch fails: {error}"));
+        self.checks.failed(start);
+        if let (Some(running), LedgerError::Disk(DiskError::Full)) = (&mut self.processes[at].running, error)
+        {
+            running.space = Space::Full;
+            self.tally.fault(Kind::FullDisk);
+        }
+    }
+
+    /// The store is opened anew: nothing in memory survives, a new writer begins.
+    pub(crate) fn reopen(&mut self, at: usize, beginning: Beginning) {
+        let seed = self.rng.bytes();
+        let keeping = self.keeping();
+        let process = &mut self.processes[at];
+        let Some(running) = &mut process.running else {
+            return;
+        };
+        running.committing = false;
+        running.waiting.clear();
+        running.ledger = None;
+        let disk = process.disk.clone();
+        let opened = disk
+            .reopen()
+            .map_err(LedgerError::from)
+            .and_then(|()| Ledger::open(Arc::new(disk), beginning, keeping, seed));
+        match opened {
+            Ok(ledger) => {
+                running
+                    .queue
+                    .retain(|task| matches!(task, Task::Local(_) | Task::Sweep));
+                let input = Input::Restarted {
+                    start: ledger.start(),
+                    own_starts: ledger.own_starts().to_vec(),
+                    vector: ledger.vector().clone(),
+                };
+                let waits = !running.queue.is_empty() || ledger.is_merging();
+                let (name, start) = (&process.name, ledger.start());
+                self.story
+                    .tell(self.now, || format!("{name} begins again as {start}"));
+                self.opened(at, &ledger);
+                if let Some(running) = &mut self.processes[at].running {
+                    running.ledger = Some(ledger);
+                }
+                self.input(at, input);
+                self.nothing_settled(at);
+                self.parts_dropped(at);
+                if waits {
+                    self.commit_soon(at);
+                }
+            }
+            Err(error) => {
+                running.queue.clear();
+                running.begin_again = Some(beginning);
+                let life = process.life;
+                self.story.tell(self.now, || {
+                    format!("{} cannot open its disk: {error}", process.name)
+                });
+                self.after(REOPEN_AFTER, Happening::Reopen { at, life });
+                self.parts_dropped(at);
+            }
+        }
+    }
+
+    /// What was on its way to the disk when that was reopened is not kept.
+    fn parts_dropped(&mut self, at: usize) {
+        if let Some(kept) = self.processes[at]
+            .running
+            .as_ref()
+            .map(|running| Arc::clone(&running.kept))
+        {
+            self.parts_kept(&kept);
+        }
+    }
+
+    pub(crate) fn try_reopening(&mut self, at: usize, life: u64) {
+        if self.processes[at].life == life
+            && let Some(running) = &mut self.processes[at].running
+            && running.ledger.is_none()
+        {
+            let beginning = running.begin_again.take().unwrap_or_default();
+            self.reopen(at, beginning);
+        }
+    }
+
+    /// Answers those whose writes are on two sites' disks, and those who have waited long enough.
+    fn answer(&mut self, at: usize) {
+        let Some(running) = &mut self.processes[at].running else {
+            return;
+        };
+        if running.waiting.is_empty() {
+            return;
+        }
+        let alone = running.gossip.connected_sites() == 0;
+        let mut answered = Vec::new();
+        running.waiting.retain(|waiting| {
+            let promise = if running.gossip.sites_with(&waiting.dot) >= 2 {
+                Promise::TwoSites
+            } else if alone || waiting.until <= self.now {
+                Promise::Here
+            } else {
+                return true;
+            };
+            answered.push((waiting.deed, waiting.dot, promise));
+            false
+        });
+        for (deed, dot, promise) in answered {
+            self.answered(at, deed, dot, promise);
+        }
+    }
+
+    /// How replicas keep their logs in this world.
+    fn keeping(&self) -> Keeping {
+        Keeping {
+            log: if self.options.trims {
+                KeepLog::Unstable
+            } else {
+                KeepLog::Everything
+            },
+            log_bytes_max: self.options.log_bytes_max,
+            merge_entries_max: 3,
+            ..Keeping::default()
+        }
+    }
+
+    /// All that a catch-up brought is merged.
+    fn caught_up(&mut self, at: usize) {
+        let Some(ledger) = self.processes[at]
+            .running
+            .as_ref()
+            .and_then(|running| running.ledger.as_ref())
+        else {
+            return;
+        };
+        let (vector, trimmed) = (ledger.vector().clone(), ledger.trimmed().clone());
+        self.tally.count("catch-ups that were merged", 1);
+        if let Some(numbers) = self.processes[at].coming.take() {
+            self.checks.caught_up(at, &numbers);
+        }
+        self.input(at, Input::CaughtUp { vector, trimmed });
+    }
+
+    /// A member takes a copy or a catch-up from this process, as of now.
+    pub(crate) fn serving(&mut self, at: usize, member: MemberId) {
+        if let Some(cut) = self.processes[at].vector().cloned() {
+            self.input(at, Input::Serving { member, cut });
+        }
+    }
+
+    /// Does any other site have everything, so that this one may go?
+    pub(crate) fn drained(&self, at: usize) -> bool {
+        self.processes[at].running.as_ref().is_some_and(|running| {
+            running.queue.is_empty() && running.gossip.elsewhere(running.gossip.vector())
+        })
+    }
+
+    pub(crate) fn dial_soon(&mut self, from: usize, to: usize) {
+        if from != to
+            && self.processes[from].member != self.processes[to].member
+            && self.dialing.insert((from, to))
+        {
+            let wait = self.rng.ms(50, 550);
+            self.after(wait, Happening::Dial { from, to });
+        }
+    }
+}
+
+pub(crate) fn site_name(site: usize) -> String {
+    gossip::regions::regions()[site % 10].code.to_owned()
+}
+
+/// How long after its predecessor a member's process is started, so that none waits for all.
+pub(crate) fn start_spread(rng: &mut Rng) -> Duration {
+    rng.ms(0, 300)
+}

@@ -1,0 +1,269 @@
+//! The words in which a test tells a story of a world: who does what at which site, what is cut, and what then is so.
+//!
+//! A story that does not go as told ends in a panic that names the seed.
+
+use std::time::Duration;
+
+use crdt::{AccountId, ClaimedBy, Hlc};
+
+use super::{
+    check::{EndOf, Track},
+    options::Options,
+    people::{Deed, Outcome},
+    rng::Rng,
+    seed::AGREEMENT,
+    trouble::Remedy,
+    world::{World, read_records},
+};
+use crate::{
+    identity::{Address, Proof, Word},
+    store::{Records, disk::memory::MemoryDisk},
+};
+
+/// The seed of a story, and the command that tells it again.
+#[derive(Clone, Copy, Debug)]
+pub struct Seed(pub u64);
+
+impl Seed {
+    /// From `SIM_SEED`, decimal or after `0x`; else this one.
+    pub fn from_env_or(seed: u64) -> Seed {
+        let given = std::env::var("SIM_SEED")
+            .ok()
+            .and_then(|text| match text.strip_prefix("0x") {
+                Some(digits) => u64::from_str_radix(digits, 16).ok(),
+                None => text.parse().ok(),
+            });
+        Seed(given.unwrap_or(seed))
+    }
+}
+
+/// Somebody at a site.
+pub struct At<'w> {
+    world: &'w mut World,
+    at: usize,
+}
+
+impl World {
+    /// A calm world of replicas, each at a site of its own, in the order of the table of regions.
+    pub fn told<const N: usize>(seed: Seed, names: [&str; N]) -> World {
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut world = World::named(Options::calm(seed.0, N), names, seed.0);
+        world.story.record();
+        let ready = world.run_until(Duration::from_secs(30), |world| {
+            world.processes.iter().all(super::process::Process::serves)
+        });
+        world.must(ready, "nobody became ready");
+        world
+    }
+
+    /// At this replica.
+    #[track_caller]
+    pub fn at(&mut self, name: &str) -> At<'_> {
+        let at = self.index(name);
+        At { world: self, at }
+    }
+
+    /// Nobody hears this replica, and it hears nobody.
+    pub fn cut(&mut self, name: &str) {
+        let at = self.index(name);
+        for other in (0..self.processes.len()).filter(|other| *other != at) {
+            self.network.cuts.insert((at, other));
+            self.network.cuts.insert((other, at));
+        }
+    }
+
+    /// Everyone can hear everyone again.
+    pub fn heal(&mut self) {
+        self.network.cuts.clear();
+    }
+
+    /// The process ends as if the power had failed.
+    pub fn crash(&mut self, name: &str) {
+        let at = self.index(name);
+        self.kill(at);
+    }
+
+    /// Its disk is lost; the process ends.
+    pub fn wipe(&mut self, name: &str) {
+        let at = self.index(name);
+        self.kill(at);
+        self.processes[at].disk = MemoryDisk::new();
+        self.checks.disk_replaced(at, Track::default());
+    }
+
+    /// A backup of its disk, as it is now.
+    pub fn back_up(&mut self, name: &str) {
+        let at = self.index(name);
+        let backup = (at, self.processes[at].disk.copy(), self.checks.tracks[at].clone());
+        self.troubles.backups.push(backup);
+    }
+
+    /// The latest backup is put back; the process ends.
+    pub fn restore(&mut self, name: &str) {
+        let at = self.index(name);
+        self.kill(at);
+        let found = self.troubles.backups.iter().rposition(|(of, ..)| *of == at);
+        let Some((_, disk, track)) = found.map(|found| self.troubles.backups.swap_remove(found)) else {
+            self.must(false, "there is no backup");
+            return;
+        };
+        self.processes[at].disk.restore(&disk);
+        self.checks.disk_replaced(at, track);
+    }
+
+    /// Starts what is down.
+    pub fn start_again(&mut self, name: &str) {
+        let at = self.index(name);
+        self.remedy(Remedy::Start(at));
+    }
+
+    /// Time passes.
+    pub fn pass(&mut self, time: Duration) {
+        self.run(time);
+        self.must(true, "");
+    }
+
+    /// Until all hold the same, which is then looked at as a whole.
+    #[track_caller]
+    pub fn settle(&mut self) {
+        let level = self.run_until(AGREEMENT, World::level);
+        self.check_end(if level { EndOf::Peace } else { EndOf::Patience });
+        self.must(level, "the replicas do not agree");
+    }
+
+    /// The account has these addresses, everywhere.
+    #[track_caller]
+    pub fn assert_emails<const N: usize>(&mut self, account: AccountId, expected: [&str; N]) {
+        for at in 0..self.processes.len() {
+            let mut emails = At { world: self, at }.emails(account);
+            emails.sort();
+            let name = &self.processes[at].name;
+            let words = format!("{name} says that the account has {emails:?}");
+            self.must(emails == expected, &words);
+        }
+    }
+
+    fn index(&self, name: &str) -> usize {
+        let found = self.processes.iter().position(|process| process.name == name);
+        self.must(found.is_some(), &format!("no replica is called {name}"));
+        found.unwrap_or_default()
+    }
+
+    #[track_caller]
+    fn must(&self, holds: bool, words: &str) {
+        if holds && self.violation.is_none() {
+            return;
+        }
+        for line in self.story.lines() {
+            eprintln!("{line}");
+        }
+        let found = self.violation.as_ref().map(|violation| format!(": {violation}"));
+        panic!(
+            "{words}{}; repeat with: SIM_SEED={} cargo test --release --features lab --test sim",
+            found.unwrap_or_default(),
+            self.options.seed
+        );
+    }
+}
+
+impl At<'_> {
+    /// Somebody signs up by mail.
+    #[track_caller]
+    pub fn sign_up(&mut self, typed: &str) -> AccountId {
+        let proof = self.proof();
+        let word = Word::Staged { proof, account: None };
+        let deed = |address, password| Deed::SignUp {
+            address,
+            password,
+            word,
+        };
+        self.done_with(typed, deed);
+        proof.account()
+    }
+
+    /// Somebody adds an address, proven by mail.
+    #[track_caller]
+    pub fn add_email(&mut self, account: AccountId, typed: &str) {
+        let proof = self.proof();
+        let resets = read_records(&self.world.processes[self.at].disk, |records| {
+            records.standing(account)
+        });
+        let resets = resets.map_or(0, |standing| standing.resets);
+        let word = Word::Staged {
+            proof,
+            account: Some((account, resets)),
+        };
+        self.done_with(typed, |address, _| Deed::Add {
+            account,
+            address,
+            word,
+        });
+    }
+
+    /// Somebody lets an address go.
+    #[track_caller]
+    pub fn remove_email(&mut self, account: AccountId, typed: &str) {
+        self.done_with(typed, |address, _| Deed::Remove { account, address });
+    }
+
+    /// Somebody leaves for good.
+    #[track_caller]
+    pub fn cancel(&mut self, account: AccountId) {
+        self.done_with("nobody@example.org", |_, _| Deed::Cancel { account });
+    }
+
+    /// The addresses of an account, as this replica has them.
+    pub fn emails(&mut self, account: AccountId) -> Vec<String> {
+        let read = read_records(&self.world.processes[self.at].disk, |records| {
+            let mut emails = Vec::new();
+            for id in records.emails_of(account)? {
+                let view = records.email(id)?.unwrap_or_default();
+                if let crdt::Ownership::Held { claim, .. } = records.owner_of(&view)?
+                    && claim.account == account
+                    && let Some(typed) = records.vault(claim.vault)?
+                {
+                    emails.push(String::from_utf8_lossy(&typed).into_owned());
+                }
+            }
+            Ok(emails)
+        });
+        read.unwrap_or_default()
+    }
+
+    fn proof(&mut self) -> Proof {
+        let mut rng = Rng::stream(self.world.rng.next(), 5);
+        Proof {
+            id: rng.bytes(),
+            at: Hlc::new(self.world.wall_ms(self.at), 0),
+            by: ClaimedBy::Mail,
+        }
+    }
+
+    #[track_caller]
+    fn done_with(
+        &mut self,
+        typed: &str,
+        deed: impl FnOnce(Address, crate::identity::HashedPassword) -> Deed,
+    ) {
+        let password = self.world.people.hash();
+        let made = Address::parse(typed).ok().zip(password);
+        self.world.must(made.is_some(), "that is no address");
+        let Some((address, password)) = made else { return };
+        let deed = deed(address, password);
+        let told = self.world.tell_me(self.at, deed);
+        let done = matches!(told, Some(Outcome::Done(_)));
+        self.world.must(done, &format!("it was not done: {told:?}"));
+    }
+}
+
+impl World {
+    /// Has something done, and waits for what is said.
+    fn tell_me(&mut self, at: usize, deed: Deed) -> Option<Outcome> {
+        self.people.listen();
+        if !self.do_at(at, deed) {
+            return None;
+        }
+        self.run_until(Duration::from_secs(5), |world| world.people.heard().is_some());
+        self.people.heard().cloned()
+    }
+}

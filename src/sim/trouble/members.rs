@@ -1,0 +1,144 @@
+//! Members that join, leave and are put out.
+
+use std::time::Duration;
+
+use crdt::MemberState;
+use gossip::{MemberId, Peer, PeerState};
+
+use super::{Kind, Remedy};
+use crate::{
+    sim::{
+        check::Track,
+        people::Deed,
+        world::{Happening, World},
+    },
+    store::disk::memory::MemoryDisk,
+};
+
+/// How often is looked whether a member that leaves may go.
+const LEAVE_LOOK: Duration = Duration::from_millis(300);
+/// So many members stay in any case.
+const ACTIVE_MIN: usize = 2;
+
+impl World {
+    /// A member that was held back so far may take its part once it has caught up.
+    pub(super) fn let_join(&mut self) {
+        let joining: Vec<usize> = (0..self.processes.len())
+            .filter(|at| {
+                let own = self.processes[*at].member;
+                let states = self.peers_seen_by(*at);
+                states
+                    .iter()
+                    .any(|peer| peer.id == own && peer.state == PeerState::Joining)
+            })
+            .collect();
+        for at in joining {
+            self.tally.fault(Kind::Join);
+            self.tell(|| format!("process {at} may become active"));
+            self.become_active(at, Some(PeerState::Joining));
+        }
+    }
+
+    /// Somebody who serves, and another member that is not needed.
+    fn two_members(&mut self) -> Option<(usize, usize)> {
+        let serve: Vec<usize> = (0..self.processes.len())
+            .filter(|at| self.processes[*at].serves() && self.processes[*at].copy_of.is_none())
+            .collect();
+        let by = self.troubles.rng.pick(&serve)?;
+        let peers = self.peers_seen_by(by);
+        let active: Vec<MemberId> = peers
+            .iter()
+            .filter(|peer| peer.state == PeerState::Active && peer.id != self.processes[by].member)
+            .map(|peer| peer.id)
+            .collect();
+        if active.len() < ACTIVE_MIN {
+            return None;
+        }
+        let others: Vec<usize> = (0..self.processes.len())
+            .filter(|at| {
+                let process = &self.processes[*at];
+                let copied = self.processes.iter().any(|other| other.copy_of == Some(*at));
+                active.contains(&process.member) && process.copy_of.is_none() && !copied && !process.retired
+            })
+            .collect();
+        Some((by, self.troubles.rng.pick(&others)?))
+    }
+
+    fn write_member(&mut self, by: usize, at: usize, state: MemberState) {
+        let id = crdt::MemberId::from_bytes(self.processes[at].member.0);
+        self.do_now(by, Deed::Member { id, state });
+    }
+
+    /// A member goes in good order: it says so, hands on what it has, and its disk is destroyed.
+    pub(super) fn let_leave(&mut self) {
+        let Some((_, at)) = self.two_members() else { return };
+        if !self.processes[at].serves() || std::mem::replace(&mut self.troubles.put_out, true) {
+            return;
+        }
+        self.tally.fault(Kind::Leave);
+        self.write_member(at, at, MemberState::Leaving);
+        self.after(LEAVE_LOOK, Happening::Remedy(Remedy::Left(at)));
+    }
+
+    pub(super) fn gone_if_left(&mut self, at: usize) {
+        let own = self.processes[at].member;
+        let peers = self.peers_seen_by(at);
+        let state = peers.iter().find(|peer| peer.id == own).map(|peer| peer.state);
+        if self.processes[at].retired {
+            return;
+        }
+        if self.processes[at].idle() && self.drained(at) {
+            match state {
+                Some(PeerState::Leaving) => self.write_member(at, at, MemberState::Left),
+                Some(PeerState::Left) => {
+                    self.check_drained(at);
+                    self.kill(at);
+                    self.tell(|| format!("process {at} has left"));
+                    self.processes[at].retired = true;
+                    self.processes[at].disk = MemoryDisk::new();
+                    self.checks.disk_replaced(at, Track::default());
+                    return;
+                }
+                _ => {}
+            }
+        }
+        self.after(LEAVE_LOOK, Happening::Remedy(Remedy::Left(at)));
+    }
+
+    /// An operator puts a member out.
+    pub(super) fn evict_one(&mut self) {
+        let Some((by, at)) = self.two_members() else {
+            return;
+        };
+        if std::mem::replace(&mut self.troubles.put_out, true) {
+            return;
+        }
+        self.tally.fault(Kind::Evict);
+        self.tell(|| format!("process {by} puts process {at} out"));
+        let [id, by_id] = [at, by].map(|at| crdt::MemberId::from_bytes(self.processes[at].member.0));
+        self.do_now(by, Deed::Evict { id, by: by_id });
+    }
+
+    /// One that was put out has handed over all that it has: it joins anew, with its data, as somebody else.
+    pub(crate) fn join_anew(&mut self, at: usize, life: u64) {
+        if self.processes[at].life != life {
+            return;
+        }
+        self.kill(at);
+        let number = self.peers.len() as u64 + 1;
+        let member = MemberId((number | 1 << 32).to_be_bytes());
+        let process = &mut self.processes[at];
+        process.member = member;
+        self.peers.push(Peer {
+            id: member,
+            name: process.name.clone(),
+            site: crate::sim::process::site_name(process.site),
+            state: PeerState::Joining,
+        });
+        self.tell(|| format!("process {at} joins anew, as {member}"));
+        for other in 0..self.processes.len() {
+            self.members_may_have_changed(other);
+        }
+        self.start(at);
+    }
+}

@@ -1,0 +1,348 @@
+//! Taking in whole states of records, as another replica's cut has them.
+//!
+//! A state is merged only where the vector covers its cut: it then holds nothing that is not known here, and what it
+//! brings is what got lost. Merging never replaces what is readable; only a document that is not, is replaced, and
+//! then gets the changes on top that the log here has beyond the cut. A part in quarantine goes once its changes are
+//! in, or once a replica that covers it says that nothing is missing from its record.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::ControlFlow,
+    sync::Arc,
+};
+
+use crdt::{Document, Hlc, RecordChange, RecordKey, Transaction, VaultValue, View};
+use gossip::{Vector, reconcile::Key};
+
+use super::{
+    cut::RecordState,
+    disk::{DiskRead, Family},
+    group::{self, Group},
+    layout, log,
+    records::{self, ReadError},
+};
+
+/// States that wait until the vector covers their cut are kept up to this many bytes. More are dropped, the oldest
+/// first: the next look finds them again.
+const WAITING_BYTES_MAX: usize = 16 << 20;
+/// And for this long.
+const WAITING_MAX_MS: u64 = 60_000;
+
+/// States of records, and the vector of the moment that they were read in.
+#[derive(Clone, Debug)]
+pub struct Repair {
+    /// What they may hold.
+    pub cut: Arc<Vector>,
+    /// By record.
+    pub states: Vec<(Key, Vec<u8>)>,
+}
+
+/// What became of one record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RepairOutcome {
+    /// All of the state was here.
+    Unchanged,
+    /// Something of it was missing.
+    Healed,
+    /// There was no such record.
+    Added,
+    /// What came was taken, and something is still missing.
+    Quarantined,
+    /// The state could not be read or merged.
+    Refused,
+}
+
+/// One record that another replica's state of it was merged into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Repaired {
+    /// Which.
+    pub key: RecordKey,
+    /// What became of it.
+    pub outcome: RepairOutcome,
+}
+
+/// What the log has of each record beyond a cut. Looked up when it is first asked for.
+pub(super) struct Beyond {
+    cut: Arc<Vector>,
+    places: Option<Places>,
+}
+
+enum Places {
+    Known(BTreeMap<RecordKey, Vec<u64>>),
+    /// The log does not reach back to the cut.
+    Trimmed,
+}
+
+impl Beyond {
+    pub(super) fn new(cut: Arc<Vector>) -> Beyond {
+        Beyond { cut, places: None }
+    }
+
+    /// The places of a record's parts, in order; `None` if the log does not tell.
+    fn places(&mut self, disk: &dyn DiskRead, key: RecordKey) -> Result<Option<Vec<u64>>, ReadError> {
+        let places = match self.places.take() {
+            Some(places) => places,
+            None => {
+                let mut known: BTreeMap<RecordKey, Vec<u64>> = BTreeMap::new();
+                let reached = log::records_beyond(disk, &self.cut, |place, key| {
+                    known.entry(key).or_default().push(place);
+                })?;
+                if reached {
+                    Places::Known(known)
+                } else {
+                    Places::Trimmed
+                }
+            }
+        };
+        Ok(match self.places.insert(places) {
+            Places::Known(known) => Some(known.get(&key).cloned().unwrap_or_default()),
+            Places::Trimmed => None,
+        })
+    }
+}
+
+impl Group<'_> {
+    /// Merges a record's state from elsewhere. The caller knows that all it may hold is covered here.
+    pub(super) fn repair(
+        &mut self,
+        key: RecordKey,
+        state: &[u8],
+        beyond: &mut Beyond,
+    ) -> Result<RepairOutcome, ReadError> {
+        let read = key.kind().and_then(|kind| {
+            let state = RecordState::decode(state).ok()?;
+            let document = Document::load(kind, &state.document).ok()?;
+            Some((state, document))
+        });
+        let Some((state, theirs)) = read else {
+            return Ok(RepairOutcome::Refused);
+        };
+        let loaded = self.load(key)?;
+        let damaged = loaded.document.is_none();
+        let added = !damaged && loaded.before.is_none() && loaded.changes.is_empty();
+        let quarantined = loaded.quarantined;
+        match &loaded.document {
+            None => {
+                loaded.replaced = Some(state.document);
+                loaded.document = Some(group::with_view(theirs));
+                loaded.quarantined = true;
+                loaded.dirty = true;
+            }
+            Some((ours, _)) => {
+                let Ok(missing) = ours.missing(&theirs) else {
+                    return Ok(RepairOutcome::Refused);
+                };
+                if !missing.is_empty() && !self.extend(key, &missing)? {
+                    return Ok(RepairOutcome::Refused);
+                }
+            }
+        }
+        self.bring(key, state.values)?;
+        if damaged || added || quarantined {
+            self.make_whole(key, !damaged && !added, state.whole, beyond)?;
+        }
+        // It may differ only by what was made from it.
+        self.recheck(key)?;
+        let loaded = self.load(key)?;
+        Ok(match (loaded.quarantined, added, loaded.dirty) {
+            (true, ..) => RepairOutcome::Quarantined,
+            (false, true, _) => RepairOutcome::Added,
+            (false, false, true) => RepairOutcome::Healed,
+            (false, false, false) => RepairOutcome::Unchanged,
+        })
+    }
+
+    /// The greatest HLC in a record.
+    pub(super) fn latest(&mut self, key: RecordKey) -> Result<Hlc, ReadError> {
+        Ok(match &self.load(key)?.document {
+            Some((_, View::Account(view))) => view.latest(),
+            Some((_, View::Email(view))) => view.latest(),
+            Some((_, View::Cluster(view))) => view.latest,
+            None => Hlc::ZERO,
+        })
+    }
+
+    /// Adds changes to a record; false if they cannot be, and the record is as it was.
+    fn extend(&mut self, key: RecordKey, changes: &[Vec<u8>]) -> Result<bool, ReadError> {
+        let loaded = self.load(key)?;
+        let Some((document, _)) = loaded.document.take() else {
+            return Ok(false);
+        };
+        match document.apply(changes) {
+            Ok(document) => {
+                let (document, view) = group::with_view(document);
+                loaded.quarantined |= view.unreadable() > 0;
+                loaded.document = Some((document, view));
+                loaded.changes.extend_from_slice(changes);
+                loaded.dirty = true;
+                Ok(true)
+            }
+            Err(_) => {
+                self.rebuild(key)?;
+                Ok(false)
+            }
+        }
+    }
+
+    /// Vault values that came with a state. The record is written down if one of them is not here.
+    fn bring(&mut self, key: RecordKey, values: Vec<VaultValue>) -> Result<(), ReadError> {
+        for value in &values {
+            let here = match records::read_vault(self.disk, value.id()) {
+                Ok(here) => here.is_some(),
+                Err(ReadError::Disk(error)) if !error.is_local() => return Err(error.into()),
+                Err(_) => false,
+            };
+            if !here {
+                self.load(key)?.dirty = true;
+            }
+        }
+        self.arrive(values);
+        Ok(())
+    }
+
+    /// Sees that a record holds all that the vector covers. `known`: what was missing lies in quarantine, part by
+    /// part; else it is what the log has beyond the state's cut. `vouched`: nothing that the cut covers is missing
+    /// from the state.
+    fn make_whole(
+        &mut self,
+        key: RecordKey,
+        known: bool,
+        vouched: bool,
+        beyond: &mut Beyond,
+    ) -> Result<(), ReadError> {
+        let places = beyond.places(self.disk, key)?;
+        if !known {
+            let mut whole = vouched && places.is_some();
+            for place in places.iter().flatten() {
+                whole &= match log::body_at(self.disk, *place)? {
+                    Some(body) => self.take_part(key, body)?,
+                    None => false,
+                };
+            }
+            if !whole {
+                self.quarantine.insert((key, NAMELESS), Vec::new());
+            }
+        }
+        let covered = |place: &u64| vouched && places.as_ref().is_some_and(|beyond| !beyond.contains(place));
+        self.retry_quarantine(key, covered)
+    }
+
+    /// Tries the quarantined parts of a record again. Those that are in, or that `settled` says are, leave it; when
+    /// none is left the record is served, or served again.
+    pub(super) fn retry_quarantine(
+        &mut self,
+        key: RecordKey,
+        settled: impl Fn(&u64) -> bool,
+    ) -> Result<(), ReadError> {
+        let mut parts: BTreeMap<u64, (Vec<u8>, bool)> = BTreeMap::new();
+        records::try_scan(self.disk, Family::Quarantine, key.as_bytes(), |stored, bytes| {
+            let place = layout::number(stored.get(16..).unwrap_or_default())?;
+            // A damaged one can only be settled.
+            let part = layout::unseal(bytes).unwrap_or_default().to_vec();
+            parts.insert(place, (part, true));
+            Ok(ControlFlow::Continue(()))
+        })?;
+        let arrived = self.quarantine.range((key, 0)..=(key, u64::MAX));
+        parts.extend(arrived.map(|((_, place), part)| (*place, (part.clone(), false))));
+        let mut left = false;
+        let mut freed = Vec::new();
+        for (place, (part, stored)) in parts {
+            let taken = match Transaction::decode(&part) {
+                Ok(part) => self.take_part(key, part)?,
+                Err(_) => false,
+            };
+            if taken || (stored && settled(&place)) {
+                freed.push((key, place));
+            } else {
+                left = true;
+            }
+        }
+        let loaded = self.load(key)?;
+        let unreadable = loaded
+            .document
+            .as_ref()
+            .is_none_or(|(_, view)| view.unreadable() > 0);
+        let quarantined = left || unreadable;
+        loaded.dirty |= loaded.quarantined != quarantined || !freed.is_empty();
+        loaded.quarantined = quarantined;
+        if !unreadable {
+            // What a later build may be able to read stays.
+            for part in freed {
+                self.quarantine.remove(&part);
+                self.freed.insert(part);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in what a transaction has of one record; false if it cannot be.
+    fn take_part(&mut self, key: RecordKey, body: Transaction) -> Result<bool, ReadError> {
+        let changes: Vec<Vec<u8>> = body
+            .records
+            .into_iter()
+            .filter(|part| part.key == key)
+            .flat_map(|RecordChange { changes, .. }| changes)
+            .collect();
+        let loaded = self.load(key)?;
+        let holds = loaded
+            .document
+            .as_ref()
+            .is_some_and(|(document, _)| document.holds(&changes));
+        if !holds && !self.extend(key, &changes)? {
+            return Ok(false);
+        }
+        self.bring(key, body.vault)?;
+        Ok(true)
+    }
+}
+
+/// The place of no transaction. In quarantine it stands for parts that nobody here can name: a state of a later cut
+/// brings them.
+const NAMELESS: u64 = 0;
+
+/// States whose cut the vector does not cover yet.
+#[derive(Default)]
+pub struct WaitingRepairs {
+    waiting: VecDeque<(u64, Repair)>,
+    bytes: usize,
+}
+
+impl WaitingRepairs {
+    /// Keeps states until the vector covers their cut.
+    pub fn keep(&mut self, now_ms: u64, repair: Repair) {
+        self.bytes += bytes_of(&repair);
+        self.waiting.push_back((now_ms, repair));
+        while self.bytes > WAITING_BYTES_MAX {
+            self.drop_first();
+        }
+    }
+
+    /// Those that the vector covers now. What has waited for too long is dropped.
+    pub fn covered(&mut self, now_ms: u64, vector: &Vector) -> Vec<Repair> {
+        while self
+            .waiting
+            .front()
+            .is_some_and(|(since_ms, _)| now_ms.saturating_sub(*since_ms) > WAITING_MAX_MS)
+        {
+            self.drop_first();
+        }
+        let (covered, waiting): (VecDeque<_>, _) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition(|(_, repair)| vector.covers_vector(&repair.cut));
+        self.waiting = waiting;
+        let covered: Vec<Repair> = covered.into_iter().map(|(_, repair)| repair).collect();
+        self.bytes -= covered.iter().map(bytes_of).sum::<usize>();
+        covered
+    }
+
+    fn drop_first(&mut self) {
+        if let Some((_, repair)) = self.waiting.pop_front() {
+            self.bytes -= bytes_of(&repair);
+        }
+    }
+}
+
+fn bytes_of(repair: &Repair) -> usize {
+    repair.states.iter().map(|(_, state)| state.len() + 16).sum()
+}

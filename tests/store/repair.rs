@@ -1,0 +1,432 @@
+//! Records that went wrong behind the store's back, and are made whole by another replica's states.
+
+use std::collections::BTreeMap;
+
+use crdt::{RecordKey, Transaction};
+use gossip::{
+    MemberId,
+    reconcile::{Cut, Key, PARTITIONS, Part, Purpose, StateDigest},
+};
+use persona::store::{
+    KeepLog, ReadError, Records, RepairOutcome,
+    disk::{Batch, Disk, Family},
+};
+
+use crate::replica::{Replica, Time, address, passwords, with_body};
+
+pub(crate) const PEER: MemberId = MemberId([9; 8]);
+
+/// What a cut says that there is, by record.
+pub(crate) fn elements(cut: &dyn Cut) -> BTreeMap<Key, StateDigest> {
+    let mut elements = BTreeMap::new();
+    for partition in 0..PARTITIONS {
+        cut.elements(partition, &mut |key, digest| {
+            elements.insert(key, digest);
+        })
+        .expect("readable digests");
+    }
+    elements
+}
+
+impl Replica {
+    pub(crate) fn elements(&self) -> BTreeMap<Key, StateDigest> {
+        let mut found = BTreeMap::new();
+        self.store
+            .with_cut(&mut |cut| found = elements(cut))
+            .expect("a cut");
+        found
+    }
+
+    /// The records that two replicas do not hold the same of.
+    pub(crate) fn differing(&self, other: &Replica) -> Vec<Key> {
+        let (ours, theirs) = (self.elements(), other.elements());
+        let keys = ours
+            .keys()
+            .chain(theirs.keys().filter(|key| !ours.contains_key(*key)));
+        keys.filter(|key| ours.get(*key) != theirs.get(*key))
+            .copied()
+            .collect()
+    }
+
+    /// The states of records, as a cut of this moment has them.
+    pub(crate) fn states(&self, keys: &[Key]) -> Part {
+        let mut part = None;
+        self.store
+            .with_cut(&mut |cut| {
+                let state = |key: &Key| Some((*key, cut.state(key).expect("a readable cut")?));
+                part = Some(Part::States {
+                    cut: cut.vector().clone(),
+                    states: keys.iter().filter_map(state).collect(),
+                });
+            })
+            .expect("a cut");
+        part.expect("talked")
+    }
+
+    /// Takes the other's states of these records.
+    pub(crate) fn repair_from(&self, other: &Replica, keys: &[Key]) {
+        self.store
+            .take_part(PEER, Purpose::Repair, other.states(keys))
+            .expect("states that are taken");
+    }
+
+    /// Removes a value behind the store's back.
+    fn remove(&self, family: Family, key: &[u8]) {
+        let mut batch = Batch::new();
+        batch.delete(family, key);
+        self.disk.write(&batch).expect("a model disk");
+    }
+
+    fn keys_of(&self, family: Family) -> Vec<Vec<u8>> {
+        let mut keys = Vec::new();
+        self.store
+            .scan_everything(|found, key, _| {
+                if found == family {
+                    keys.push(key.to_vec());
+                }
+            })
+            .expect("a scan");
+        keys
+    }
+}
+
+/// Two replicas that hold the same, a sign-up and a change each.
+async fn pair(time: &Time) -> (Replica, Replica) {
+    let passwords = passwords();
+    let one = Replica::new(1, time, &passwords, KeepLog::Everything);
+    let two = Replica::new(2, time, &passwords, KeepLog::Everything);
+    let (ada, _) = one.sign_up("ada@example.org").await.expect("a sign-up");
+    time.pass(10);
+    two.sign_up("bob@example.org").await.expect("a sign-up");
+    two.pull(&one).await;
+    let _ = two.identity.sign_out_everywhere(ada).await.expect("written");
+    one.pull(&two).await;
+    one.assert_same(&two);
+    assert_eq!(one.differing(&two), Vec::<Key>::new());
+    (one, two)
+}
+
+#[tokio::test]
+async fn a_directory_without_sums_gets_them() {
+    let time = Time::new();
+    let (mut one, two) = pair(&time).await;
+    let sums = |replica: &Replica| {
+        let mut sums = Vec::new();
+        let read = replica
+            .store
+            .with_cut(&mut |cut| sums = cut.sums().expect("sums"));
+        read.map(|()| sums).expect("a cut")
+    };
+    assert_eq!(sums(&one), sums(&two), "the same is summed up to the same");
+    one.store.close();
+    for key in one.keys_of(Family::Sums) {
+        one.remove(Family::Sums, &key);
+    }
+    one.remove(Family::Meta, b"sums");
+    one.restart(false);
+    assert_eq!(sums(&one), sums(&two));
+    one.assert_sound();
+    one.sign_up("cy@example.org").await.expect("a sign-up");
+    one.assert_sound();
+    assert_ne!(sums(&one), sums(&two));
+}
+
+#[tokio::test]
+async fn whatever_a_record_lost_a_state_brings_back() {
+    let time = Time::new();
+    let (one, two) = pair(&time).await;
+    let all: Vec<Key> = two.elements().into_keys().collect();
+    for family in [
+        Family::Documents,
+        Family::Views,
+        Family::Digests,
+        Family::Vault,
+        Family::Index,
+    ] {
+        for key in one.keys_of(family) {
+            one.remove(family, &key);
+            one.repair_from(&two, &all);
+            if let Family::Documents | Family::Vault | Family::Digests = family {
+                one.assert_sound();
+                one.assert_same(&two);
+            }
+        }
+    }
+    // Everything of a record at once.
+    for key in &all {
+        for family in [Family::Documents, Family::Views, Family::Digests] {
+            one.remove(family, key);
+        }
+        assert_eq!(one.differing(&two), [*key]);
+        one.repair_from(&two, &[*key]);
+        one.assert_same(&two);
+        one.assert_sound();
+    }
+    assert!(one.signs_in("ada@example.org").await && one.signs_in("bob@example.org").await);
+    assert_eq!(one.store.counters().repairs_refused, 0);
+    assert!(!one.store.repairs().is_empty());
+}
+
+#[tokio::test]
+async fn a_record_added_behind_the_back_of_one_comes_to_the_other() {
+    let time = Time::new();
+    let (one, two) = pair(&time).await;
+    let stranger = Replica::new(7, &time, &passwords(), KeepLog::Everything);
+    let (id, _) = stranger.sign_up("eve@example.org").await.expect("a sign-up");
+    let key = *RecordKey::from(id).as_bytes();
+    let mut batch = Batch::new();
+    stranger
+        .store
+        .scan_everything(|family, found, value| {
+            let of_it = matches!(family, Family::Documents | Family::Views | Family::Digests) && found == key;
+            if of_it || family == Family::Vault {
+                batch.put(family, found, value.to_vec());
+            }
+        })
+        .expect("a scan");
+    one.disk.write(&batch).expect("a model disk");
+    assert_eq!(two.differing(&one), [key]);
+    two.repair_from(&one, &[key]);
+    assert_eq!(
+        two.store.repairs().last().map(|note| note.outcome),
+        Some(RepairOutcome::Added)
+    );
+    assert_eq!(two.differing(&one), Vec::<Key>::new());
+}
+
+#[tokio::test]
+async fn a_state_of_a_cut_that_is_not_covered_waits_until_it_is() {
+    let time = Time::new();
+    let (one, two) = pair(&time).await;
+    let ada = two.identity.email_id(&address("ada@example.org"));
+    let key = *RecordKey::from(ada).as_bytes();
+    for family in [Family::Documents, Family::Views, Family::Digests] {
+        one.remove(family, &key);
+    }
+    two.sign_up("cy@example.org").await.expect("a sign-up");
+    one.repair_from(&two, &[key]);
+    assert_eq!(
+        one.store.counters().repaired,
+        0,
+        "the vector does not cover the cut"
+    );
+    assert_eq!(
+        one.store.read(|records| records.email(ada)).expect("a snapshot"),
+        Ok(None)
+    );
+    one.pull(&two).await;
+    one.settled().await;
+    assert_eq!(one.store.counters().repaired, 1);
+    one.assert_same(&two);
+    one.assert_sound();
+}
+
+#[tokio::test]
+async fn a_damaged_document_is_replaced_and_keeps_what_only_this_replica_has() {
+    let time = Time::new();
+    let (mut one, two) = pair(&time).await;
+    let holder = |replica: &Replica| {
+        let state = replica
+            .identity
+            .email(&address("ada@example.org"))
+            .expect("readable");
+        state.holder.expect("held").account
+    };
+    let ada = holder(&two);
+    time.pass(10);
+    let _ = one.identity.sign_out_everywhere(ada).await.expect("written");
+    let before = one.store.digest().expect("a digest");
+    let key = RecordKey::from(ada);
+    assert!(one.disk.flip_bit(Family::Documents, key.as_bytes(), 77));
+    one.restart(false);
+    // Something comes for it, and goes to quarantine.
+    let _ = two.identity.sign_out_everywhere(ada).await.expect("written");
+    one.pull(&two).await;
+    let read = one
+        .store
+        .read(|records| records.account(ada))
+        .expect("a snapshot");
+    assert_eq!(read, Err(ReadError::Quarantined { key }));
+    assert!(
+        one.differing(&two).contains(key.as_bytes()),
+        "it is found to differ"
+    );
+
+    one.repair_from(&two, &[*key.as_bytes()]);
+    one.assert_sound();
+    assert_ne!(one.store.digest().expect("a digest"), before);
+    two.pull(&one).await;
+    one.assert_same(&two);
+    two.assert_sound();
+    let audit = one.store.audit().expect("an audit");
+    assert_eq!(audit.quarantined, 0, "it is served again");
+}
+
+#[tokio::test]
+async fn healing_erases_what_was_replaced_meanwhile() {
+    let time = Time::new();
+    let (one, two) = pair(&time).await;
+    let state = two.identity.email(&address("ada@example.org")).expect("readable");
+    let ada = state.holder.expect("held").account;
+    let key = RecordKey::from(ada);
+    assert!(one.disk.flip_bit(Family::Documents, key.as_bytes(), 77));
+    let changed = two
+        .identity
+        .reset_password(
+            address("ada@example.org"),
+            crate::replica::password("another horse"),
+            persona::identity::Word::Operator,
+        )
+        .await
+        .expect("written");
+    assert!(matches!(changed, persona::identity::Outcome::Done { .. }));
+    one.pull(&two).await;
+    one.repair_from(&two, &[*key.as_bytes()]);
+    one.assert_sound(); // Named and present are the same: the old hash is gone.
+    one.assert_same(&two);
+}
+
+#[tokio::test]
+async fn a_quarantined_part_goes_when_a_replica_that_has_it_sends_its_state() {
+    let (time, passwords) = (Time::new(), passwords());
+    let writer = Replica::new(1, &time, &passwords, KeepLog::Everything);
+    let reader = Replica::new(2, &time, &passwords, KeepLog::Everything);
+    let (ada, _) = writer.sign_up("ada@example.org").await.expect("a sign-up");
+    let sound = writer.log_beyond(&reader.store.state().vector);
+    let mut transaction = Transaction::decode(&sound[0].envelope.body).expect("a transaction");
+    let part = transaction.records.iter_mut().find(|part| part.key == ada.into());
+    let change = &mut part.expect("the account's part").changes[0];
+    let last = change.len() - 1;
+    change[last] ^= 0xff;
+    reader.store.apply([with_body(&sound[0], transaction.encode())]);
+    reader.settled().await;
+    let key = *RecordKey::from(ada).as_bytes();
+    assert_eq!(reader.differing(&writer), [key]);
+
+    // The dot is the same, as it is where only the reading of it went wrong.
+    let Part::States { states, .. } = writer.states(&[key]) else {
+        panic!("states")
+    };
+    let part = Part::States {
+        cut: reader.store.state().vector.clone(),
+        states,
+    };
+    reader
+        .store
+        .take_part(PEER, Purpose::Repair, part)
+        .expect("taken");
+    assert_eq!(
+        reader.store.repairs().last().map(|note| note.outcome),
+        Some(RepairOutcome::Healed)
+    );
+    assert!(reader.signs_in("ada@example.org").await, "it is served again");
+    assert_eq!(reader.keys_of(Family::Quarantine), Vec::<Vec<u8>>::new());
+    reader.assert_sound();
+}
+
+#[tokio::test]
+async fn junk_in_place_of_a_state_harms_nothing() {
+    let time = Time::new();
+    let (one, two) = pair(&time).await;
+    let keys: Vec<Key> = two.elements().into_keys().collect();
+    let Part::States { cut, states } = two.states(&keys) else {
+        panic!("states")
+    };
+    for (key, state) in &states {
+        for bit in (0..state.len() * 8).step_by(29) {
+            let mut state = state.clone();
+            state[bit / 8] ^= 1 << (bit % 8);
+            let part = Part::States {
+                cut: cut.clone(),
+                states: vec![(*key, state)],
+            };
+            one.store.take_part(PEER, Purpose::Repair, part).expect("taken");
+        }
+        // Another record's state under this key.
+        for (_, state) in &states {
+            let part = Part::States {
+                cut: cut.clone(),
+                states: vec![(*key, state.clone())],
+            };
+            one.store.take_part(PEER, Purpose::Repair, part).expect("taken");
+        }
+    }
+    assert!(one.store.counters().repairs_refused > 0);
+    assert!(one.signs_in("ada@example.org").await);
+}
+
+#[tokio::test]
+async fn reading_everything_again_mends_what_follows_and_marks_what_does_not() {
+    let time = Time::new();
+    let (one, two) = pair(&time).await;
+    let clean = one.store.scrub_now().await.expect("a pass");
+    assert!(clean.complete && clean.values > 20, "{clean:?}");
+    assert_eq!((clean.mended, clean.damaged, clean.findings), (0, 0, Vec::new()));
+
+    // What follows from documents is made again here, whatever was done to it.
+    for family in [
+        Family::Views,
+        Family::Digests,
+        Family::Index,
+        Family::Sums,
+        Family::Dots,
+    ] {
+        for key in one.keys_of(family) {
+            assert!(one.disk.flip_bit(family, &key, 19));
+            let report = one.store.scrub_now().await.expect("a pass");
+            assert!(report.mended > 0 && report.damaged == 0, "{family:?}: {report:?}");
+            one.assert_sound();
+            if family != Family::Sums {
+                one.remove(family, &key);
+                let report = one.store.scrub_now().await.expect("a pass");
+                let lost_view = family == Family::Views;
+                assert!(report.mended > 0 || lost_view, "{family:?}: {report:?}");
+                one.assert_sound();
+            }
+        }
+    }
+    one.assert_same(&two);
+
+    // What does not comes from a peer.
+    for family in [Family::Documents, Family::Vault] {
+        for key in one.keys_of(family) {
+            for removed in [false, true] {
+                if removed {
+                    one.remove(family, &key);
+                } else {
+                    assert!(one.disk.flip_bit(family, &key, 83));
+                }
+                let report = one.store.scrub_now().await.expect("a pass");
+                assert!(report.mended + report.damaged > 0, "{family:?}: {report:?}");
+                let differing = one.differing(&two);
+                assert!(!differing.is_empty(), "{family:?}: a look finds it");
+                one.repair_from(&two, &differing);
+                one.assert_same(&two);
+                one.assert_sound();
+            }
+        }
+    }
+    let clean = one.store.scrub_now().await.expect("a pass");
+    assert_eq!((clean.mended, clean.damaged), (0, 0), "{clean:?}");
+}
+
+#[tokio::test]
+async fn a_vault_value_that_nothing_names_is_erased() {
+    let time = Time::new();
+    let (one, _) = pair(&time).await;
+    let stranger = Replica::new(7, &time, &passwords(), KeepLog::Everything);
+    stranger.sign_up("eve@example.org").await.expect("a sign-up");
+    let mut batch = Batch::new();
+    stranger
+        .store
+        .scan_everything(|family, key, bytes| {
+            if family == Family::Vault {
+                batch.put(family, key, bytes.to_vec());
+            }
+        })
+        .expect("a scan");
+    one.disk.write(&batch).expect("a model disk");
+    let report = one.store.scrub_now().await.expect("a pass");
+    assert_eq!(report.mended, 2, "an address and a hash: {report:?}");
+    one.assert_sound();
+}

@@ -1,5 +1,10 @@
 //! Taking in another copy of a record as a whole: it comes to the same as hearing each of its changes.
 
+#![allow(
+    clippy::expect_used,
+    reason = "a failure ends the run, and says what was expected"
+)]
+
 mod laws;
 mod replicas;
 

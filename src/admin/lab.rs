@@ -65,7 +65,7 @@ async fn hashes(
     let hashes = site.store.read(|records| {
         let view = records.account(id)?;
         let mut hashes = Vec::new();
-        for name in view.iter().flat_map(|view| view.names()) {
+        for name in view.iter().flat_map(crdt::AccountView::names) {
             if let Some(value) = records.vault(*name)? {
                 hashes.push(String::from_utf8_lossy(&value).into_owned());
             }

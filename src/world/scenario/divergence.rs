@@ -283,6 +283,7 @@ fn store_of(plan: &PlannedSite) -> PathBuf {
     plan.data().join("store")
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "it is what `map_err` hands over")]
 fn unsettled(words: impl ToString) -> WorldError {
     WorldError::Unsettled(words.to_string())
 }
@@ -356,8 +357,11 @@ fn tamper(store: &Path, then: &Path, mut random: StdRng) -> Result<Tampered, Dis
     Ok(tampered)
 }
 
+/// A key and its value, as they are stored.
+type Stored = (Vec<u8>, Vec<u8>);
+
 /// The documents of people's records, with their keys.
-fn documents(disk: &RocksDisk) -> Result<Vec<(Vec<u8>, Vec<u8>)>, DiskError> {
+fn documents(disk: &RocksDisk) -> Result<Vec<Stored>, DiskError> {
     let mut found = Vec::new();
     let mut scanned = Ok(());
     disk.read(&mut |disk| {

@@ -203,6 +203,14 @@ impl From<MembersError> for ApiError {
     }
 }
 
+/// Has this member in the record before it says something there: it serves a moment before that is written.
+async fn listed(site: &Site) -> Result<(), ApiError> {
+    if site.is_serving() {
+        record::register(&site.own, &site.public_keys(), &site.store).await?;
+    }
+    Ok(())
+}
+
 /// The members as this site sees them, each with what the gossip knows of it.
 struct Seen {
     cluster: ClusterView,
@@ -287,6 +295,7 @@ async fn show(State(site): State<Arc<Site>>) -> Answer<ClusterReport> {
 }
 
 async fn invite(State(site): State<Arc<Site>>, Body(wish): Body<InviteWish>) -> Answer<InviteReport> {
+    listed(&site).await?;
     let keys = site.public_keys();
     let token = enrol::new_token(keys.first().map_or(&[], Vec::as_slice));
     let invite = record::invite(site.own.id, token.hash(), wish.valid_ms, &site.store).await?;
@@ -298,6 +307,7 @@ async fn invite(State(site): State<Arc<Site>>, Body(wish): Body<InviteWish>) -> 
 }
 
 async fn evict(State(site): State<Arc<Site>>, Body(wish): Body<EvictionWish>) -> Answer<EvictionReport> {
+    listed(&site).await?;
     let seen = Seen::now(&site)?;
     let target = record::named(&seen.members, &wish.member)?;
     if wish.confirmed {
@@ -336,6 +346,7 @@ async fn leaving(State(site): State<Arc<Site>>) -> Answer<LeaveReport> {
 }
 
 async fn leave(State(site): State<Arc<Site>>) -> Answer<LeaveReport> {
+    listed(&site).await?;
     record::begin_to_leave(site.own.id, &site.store).await?;
     leaving(State(site)).await
 }
@@ -390,6 +401,7 @@ async fn show_features(State(site): State<Arc<Site>>) -> Answer<Vec<FeatureRepor
 }
 
 async fn finalise(State(site): State<Arc<Site>>, Body(wish): Body<Finalise>) -> Answer<Finalised> {
+    listed(&site).await?;
     let newly = record::finalise(site.own.id, wish.feature.clone(), &site.store).await?;
     Ok(Json(Finalised {
         feature: wish.feature,

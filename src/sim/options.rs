@@ -25,8 +25,6 @@ pub struct Options {
     pub log_bytes_max: u64,
     /// A replica with nothing copies a peer's data if that is of more transactions than this.
     pub log_catch_up_max: u64,
-    /// Whether replicas compare what they hold.
-    pub looks: bool,
     /// Which troubles, and how bad: 1 to 3.
     pub troubles: BTreeMap<Kind, u32>,
 }
@@ -86,7 +84,6 @@ impl Options {
             } else {
                 20_000
             },
-            looks: rng.chance(60),
             troubles,
         }
     }
@@ -103,7 +100,6 @@ impl Options {
             trims: false,
             log_bytes_max: u64::MAX,
             log_catch_up_max: 20_000,
-            looks: false,
             troubles: BTreeMap::new(),
         }
     }

@@ -35,6 +35,8 @@ const REOPEN_AFTER: Duration = Duration::from_millis(500);
 const DURABILITY_TIMEOUT: Duration = Duration::from_millis(500);
 /// With a clock further off its peers' median than this, a site writes nothing.
 const CLOCK_SKEW_MAX_MS: u64 = 60_000;
+/// How often each peer is compared with: oftener than in earnest, because storms are short.
+const LOOK_INTERVAL: Duration = Duration::from_secs(8);
 /// When every world begins, in milliseconds since 1970.
 const MORNING_MS: u64 = 1_700_000_000_000;
 
@@ -191,7 +193,7 @@ impl World {
             features: BTreeSet::new(),
             fingerprints: BTreeMap::new(),
             startup_grace: Duration::from_secs(10),
-            look_interval: self.options.looks.then_some(Duration::from_secs(8)),
+            look_interval: Some(LOOK_INTERVAL),
             limits: Limits {
                 early_count_max: 64,
                 log_catch_up_max: self.options.log_catch_up_max,
@@ -512,19 +514,19 @@ impl World {
                     .running
                     .as_ref()
                     .map(|running| Arc::clone(&running.kept));
-                let moved = std::mem::take(&mut committed.moved);
-                if !moved.is_empty() {
-                    let local = std::mem::take(&mut committed.local);
-                    self.input(at, Input::Committed { moved, local });
-                }
                 if members {
                     self.members_may_have_changed(at);
                 }
-                if let Some(trimmed) = committed.trimmed {
-                    self.input(at, Input::Trimmed(trimmed));
-                }
                 if committed.caught_up {
                     self.caught_up(at);
+                } else {
+                    let (moved, local) = (committed.moved, committed.local);
+                    if !moved.is_empty() {
+                        self.input(at, Input::Committed { moved, local });
+                    }
+                    if let Some(trimmed) = committed.trimmed {
+                        self.input(at, Input::Trimmed(trimmed));
+                    }
                 }
                 if !committed.rejected.is_empty() {
                     self.input(at, Input::Rejected(committed.rejected));

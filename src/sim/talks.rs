@@ -254,6 +254,14 @@ impl World {
             },
             Action::Deliver(part) => {
                 let complete = matches!(part, Part::Complete { .. });
+                let name = &self.processes[at].name;
+                self.story.tell(self.now, || match &part {
+                    Part::States { states, .. } => {
+                        format!("{name}: {} states come, {:?}", states.len(), talk.purpose)
+                    }
+                    Part::Cells(cells) => format!("{name}: {} cells come", cells.len()),
+                    Part::Complete { .. } => format!("{name}: all of a catch-up has come"),
+                });
                 if self.keep(at, id, side, talk.purpose, start, part) {
                     match side {
                         Side::Asker => talk.asker.keeping += 1,

@@ -206,9 +206,14 @@ impl Document {
         if self.automerge.get_heads() == other.automerge.get_heads() {
             return Ok(Vec::new());
         }
-        let added = quietly(|| self.automerge.get_changes_added(&other.automerge));
-        let added = added.ok_or(ApplyError::Panicked)?;
-        Ok(added.iter().map(|change| change.raw_bytes().to_vec()).collect())
+        // Automerge's own `get_changes_added` may give a change before one that it follows, where there are several
+        // heads; all changes of a document come in an order that is causal.
+        let missing = quietly(|| {
+            let all = other.automerge.get_changes(&[]);
+            let missing = all.iter().filter(|change| !self.has(change.hash()));
+            missing.map(|change| change.raw_bytes().to_vec()).collect()
+        });
+        missing.ok_or(ApplyError::Panicked)
     }
 
     /// Whether these very changes are here. One that cannot be decoded is not.

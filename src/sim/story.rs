@@ -16,6 +16,10 @@ impl Story {
         self.hash = Some(blake3::Hasher::new());
     }
 
+    pub(crate) fn is_told(&self) -> bool {
+        self.lines.is_some()
+    }
+
     pub(crate) fn tell(&mut self, now: Duration, line: impl FnOnce() -> String) {
         if let (Some(lines), Some(hash)) = (&mut self.lines, &mut self.hash) {
             let line = format!("{:>9.3} {}", now.as_secs_f64(), line());

@@ -71,6 +71,10 @@ impl World {
                 .records_changed(&mut self.tally, at, &disk, &dots, own)
         });
         self.fail(found);
+        if self.story.is_told() && self.violation.is_none() {
+            // Who wants to read the story wants to know the moment.
+            self.look(at);
+        }
     }
 
     /// A disk was opened and a start begun on it.

@@ -71,7 +71,7 @@ impl World {
                 .records_changed(&mut self.tally, at, &disk, &dots, own)
         });
         self.fail(found);
-        if self.story.is_told() && self.violation.is_none() {
+        if self.story.is_told() && self.violation.is_none() && !group.caught_up {
             // Who wants to read the story wants to know the moment.
             self.look(at);
         }

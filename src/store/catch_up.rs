@@ -258,7 +258,7 @@ impl Ledger {
             .aside
             .beyond
             .take()
-            .unwrap_or_else(|| Beyond::new(cut.clone()));
+            .unwrap_or_else(|| Beyond::catching_up(cut.clone()));
         for (key, value) in entries {
             let Ok(payload) = layout::unseal(&value) else {
                 self.give_up_merging(batch);

@@ -587,7 +587,7 @@ impl Ledger {
             committed.waiting.push(repair);
             return Ok(());
         }
-        let mut beyond = Beyond::new(repair.cut);
+        let mut beyond = Beyond::covered(repair.cut);
         for (key, state) in &repair.states {
             let key = RecordKey::from_bytes(*key);
             let outcome = group.repair(key, state, &mut beyond)?;

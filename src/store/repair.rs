@@ -62,9 +62,13 @@ pub struct Repaired {
     pub outcome: RepairOutcome,
 }
 
-/// What the log has of each record beyond a cut. Looked up when it is first asked for.
+/// What is here of each record beyond a cut.
 pub(super) struct Beyond {
     cut: Arc<Vector>,
+    /// The vector does not cover the cut yet: a record of which nothing is here is one that is new here. Else it is
+    /// one that got lost.
+    catches_up: bool,
+    /// What the log has. Looked up when it is first asked for.
     places: Option<Places>,
 }
 
@@ -75,8 +79,21 @@ enum Places {
 }
 
 impl Beyond {
-    pub(super) fn new(cut: Arc<Vector>) -> Beyond {
-        Beyond { cut, places: None }
+    /// Beyond a cut that the vector covers.
+    pub(super) fn covered(cut: Arc<Vector>) -> Beyond {
+        Beyond {
+            cut,
+            catches_up: false,
+            places: None,
+        }
+    }
+
+    /// Beyond a cut that the vector will be raised to.
+    pub(super) fn catching_up(cut: Arc<Vector>) -> Beyond {
+        Beyond {
+            catches_up: true,
+            ..Beyond::covered(cut)
+        }
     }
 
     /// The places of a record's parts, in order; `None` if the log does not tell.
@@ -140,7 +157,12 @@ impl Group<'_> {
         }
         self.bring(key, state.values)?;
         if damaged || added || quarantined {
-            self.make_whole(key, !damaged && !added, state.whole, beyond)?;
+            let lost = match (damaged, added) {
+                (false, false) => Lost::Quarantined,
+                (false, true) if beyond.catches_up => Lost::Nothing,
+                _ => Lost::Unnamed,
+            };
+            self.make_whole(key, lost, state.whole, beyond)?;
         }
         // It may differ only by what was made from it.
         self.recheck(key)?;
@@ -201,19 +223,18 @@ impl Group<'_> {
         Ok(())
     }
 
-    /// Sees that a record holds all that the vector covers. `known`: what was missing lies in quarantine, part by
-    /// part; else it is what the log has beyond the state's cut. `vouched`: nothing that the cut covers is missing
-    /// from the state.
+    /// Sees that a record holds all that the vector covers. `vouched`: nothing that the cut covers is missing from
+    /// the state.
     fn make_whole(
         &mut self,
         key: RecordKey,
-        known: bool,
+        lost: Lost,
         vouched: bool,
         beyond: &mut Beyond,
     ) -> Result<(), ReadError> {
         let places = beyond.places(self.disk, key)?;
-        if !known {
-            let mut whole = vouched && places.is_some();
+        if lost != Lost::Quarantined {
+            let mut whole = vouched && (places.is_some() || lost == Lost::Nothing);
             for place in places.iter().flatten() {
                 whole &= match log::body_at(self.disk, *place)? {
                     Some(body) => self.take_part(key, body)?,
@@ -295,6 +316,17 @@ impl Group<'_> {
         self.bring(key, body.vault)?;
         Ok(true)
     }
+}
+
+/// What of a record that the vector covers was not here before a state came.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lost {
+    /// Nothing: the record is new here.
+    Nothing,
+    /// What lies in quarantine, part by part.
+    Quarantined,
+    /// Nobody knows; what the log has beyond the state's cut, perhaps.
+    Unnamed,
 }
 
 /// The place of no transaction. In quarantine it stands for parts that nobody here can name: a state of a later cut

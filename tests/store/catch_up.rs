@@ -137,6 +137,22 @@ async fn states_take_the_place_of_transactions_that_no_log_holds() {
 }
 
 #[tokio::test]
+async fn what_is_new_is_served_at_once_though_no_log_reaches_back_to_the_others_cut() {
+    let time = Time::new();
+    let (stayed, away) = apart(&time).await;
+    away.store.trim(away.store.state().vector.clone());
+    away.settled().await;
+    assert!(away.is_trimmed_for(&stayed));
+    for (taker, giver) in [(&away, &stayed), (&stayed, &away)] {
+        taker.take(&giver.parts_for(taker)).expect("kept");
+        taker.settled().await;
+        taker.assert_sound();
+        assert_eq!(taker.store.audit().expect("an audit").quarantined, 0);
+    }
+    agree(&stayed, &away).await;
+}
+
+#[tokio::test]
 async fn who_has_folded_a_start_lacks_nothing_of_it() {
     let time = Time::new();
     let mut replica = Replica::new(1, &time, &passwords(), KeepLog::Unstable);

@@ -15,6 +15,7 @@ use super::{
     disk::{DiskRead, Family},
     layout::{self, meta},
     records::{self, ReadError},
+    repair::NAMELESS,
     sums::{self, DigestKey},
 };
 
@@ -108,6 +109,11 @@ pub(crate) fn audit(disk: &dyn DiskRead, key: Option<DigestKey>) -> Result<Audit
         audit.find(format!("index: {key:02x?} is missing"));
     }
     for (record, heads) in heads {
+        let unnamed = layout::quarantine_key(record, NAMELESS);
+        if disk.get(Family::Quarantine, &unnamed)?.is_some() {
+            // Its digest is one that nobody has.
+            continue;
+        }
         let mut present = Vec::new();
         for id in named.remove(&record).unwrap_or_default() {
             if disk.get(Family::Vault, id.as_bytes())?.is_some() {

@@ -371,7 +371,11 @@ impl<'d> Group<'d> {
             present.push(id);
         }
         self.named.extend_from_slice(&present);
-        let digest = crdt::state_digest(&document.heads(), &present);
+        let digest = if loaded.quarantined && self.lacks_unnamed(key)? {
+            self.digest_of_damaged(key)
+        } else {
+            crdt::state_digest(&document.heads(), &present)
+        };
         if !loaded.dirty {
             return Ok(Some(digest));
         }

@@ -242,11 +242,27 @@ impl Group<'_> {
                 };
             }
             if !whole {
-                self.quarantine.insert((key, NAMELESS), Vec::new());
+                self.note_unnamed(key);
             }
         }
         let covered = |place: &u64| vouched && places.as_ref().is_some_and(|beyond| !beyond.contains(place));
-        self.retry_quarantine(key, covered)
+        self.retry_quarantine(key, covered)?;
+        if vouched && places.is_none() && self.load(key)?.quarantined {
+            // Perhaps the state brought all of it. A later cut tells, and must be asked for though the heads agree.
+            self.note_unnamed(key);
+            self.load(key)?.dirty = true;
+        }
+        Ok(())
+    }
+
+    /// Whether this group ends the wait for what nobody here can name, of some record.
+    pub(super) fn frees_unnamed(&self) -> bool {
+        self.freed.iter().any(|(_, place)| *place == NAMELESS)
+    }
+
+    fn note_unnamed(&mut self, key: RecordKey) {
+        self.freed.remove(&(key, NAMELESS));
+        self.quarantine.insert((key, NAMELESS), Vec::new());
     }
 
     /// Tries the quarantined parts of a record again. Those that are in, or that `settled` says are, leave it; when
@@ -287,14 +303,25 @@ impl Group<'_> {
         let quarantined = left || unreadable;
         loaded.dirty |= loaded.quarantined != quarantined || !freed.is_empty();
         loaded.quarantined = quarantined;
-        if !unreadable {
+        for part in freed {
             // What a later build may be able to read stays.
-            for part in freed {
+            if !unreadable || part.1 == NAMELESS {
                 self.quarantine.remove(&part);
                 self.freed.insert(part);
             }
         }
         Ok(())
+    }
+
+    /// Whether something is missing from a record that nobody here can name. Its heads may be those that all others
+    /// have.
+    pub(super) fn lacks_unnamed(&self, key: RecordKey) -> Result<bool, ReadError> {
+        if self.freed.contains(&(key, NAMELESS)) {
+            return Ok(false);
+        }
+        let stored = layout::quarantine_key(key, NAMELESS);
+        Ok(self.quarantine.contains_key(&(key, NAMELESS))
+            || group::get(self.disk, Family::Quarantine, &stored)?.is_some())
     }
 
     /// Takes in what a transaction has of one record; false if it cannot be.
@@ -330,8 +357,26 @@ enum Lost {
 }
 
 /// The place of no transaction. In quarantine it stands for parts that nobody here can name: a state of a later cut
-/// brings them.
-const NAMELESS: u64 = 0;
+/// brings them. So that one comes, the record's digest is that of a damaged one.
+pub(super) const NAMELESS: u64 = 0;
+
+/// Whether something that nobody here can name is missing from any record.
+pub(super) fn some_lack_unnamed(disk: &dyn DiskRead) -> Result<bool, ReadError> {
+    let mut some = false;
+    let scanned = disk.scan(Family::Quarantine, &[], &mut |key, _| {
+        let place = key.get(16..).and_then(|place| layout::number(place).ok());
+        some = place == Some(NAMELESS);
+        if some {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    });
+    match scanned {
+        Err(error) if !error.is_local() => Err(error.into()),
+        _ => Ok(some),
+    }
+}
 
 /// States whose cut the vector does not cover yet.
 #[derive(Default)]

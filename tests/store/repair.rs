@@ -285,7 +285,8 @@ async fn a_record_that_may_lack_something_differs_until_a_later_cut_vouches_for_
     one.assert_sound();
     assert_eq!(one.store.audit().expect("an audit").quarantined, 1);
     assert_eq!(one.differing(&two), [key], "though its heads are the same");
-    one.store.scrub_now().await.expect("a pass");
+    let pass = one.store.scrub_now().await.expect("a pass");
+    assert_eq!((pass.mended, pass.damaged), (0, 0), "{pass:?}");
     assert_eq!(one.differing(&two), [key]);
 
     // A state that is long on its way, while more is written and known to all: the log waits for it.

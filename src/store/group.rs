@@ -72,6 +72,8 @@ pub(super) struct Loaded {
     pub(super) quarantined: bool,
     /// Something of it is to be written down.
     pub(super) dirty: bool,
+    /// All of its entries in the index are to be written, for some are not there.
+    pub(super) reindex: bool,
 }
 
 impl<'d> Group<'d> {
@@ -171,6 +173,7 @@ impl<'d> Group<'d> {
             .map(with_view);
         rebuilt.quarantined |= rebuilt.document.is_none();
         rebuilt.dirty = !spoiled.changes.is_empty() || spoiled.replaced.is_some();
+        rebuilt.reindex = spoiled.reindex;
         rebuilt.changes = spoiled.changes;
         rebuilt.replaced = spoiled.replaced;
         self.records.get_mut().insert(key, rebuilt);
@@ -396,7 +399,8 @@ impl<'d> Group<'d> {
                     batch.delete(Family::Index, layout::index_key(*account, id));
                 }
             }
-            for account in accounts_now.difference(&accounts_before) {
+            let known = |account: &&AccountId| !loaded.reindex && accounts_before.contains(account);
+            for account in accounts_now.iter().filter(|account| !known(account)) {
                 batch.put(Family::Index, layout::index_key(*account, id), layout::seal(&[]));
             }
         }
@@ -591,6 +595,7 @@ fn load(disk: &dyn DiskRead, key: RecordKey) -> Result<Loaded, ReadError> {
         changes: Vec::new(),
         quarantined: true,
         dirty: false,
+        reindex: false,
     };
     let Some(kind) = key.kind() else {
         return Ok(spoiled);
@@ -621,6 +626,7 @@ fn load(disk: &dyn DiskRead, key: RecordKey) -> Result<Loaded, ReadError> {
         changes: Vec::new(),
         quarantined: marked,
         dirty: false,
+        reindex: false,
     })
 }
 

@@ -348,8 +348,7 @@ impl Group<'_> {
                 let bytes = group::get(disk, Family::Index, &layout::index_key(account, id))?;
                 if bytes.is_none_or(|bytes| layout::unseal(&bytes).is_err()) {
                     found.wrong.push("index");
-                    // Written as that of a new record is.
-                    self.load(key)?.before = None;
+                    self.load(key)?.reindex = true;
                     break;
                 }
             }

@@ -4,14 +4,17 @@ use gossip::{
     quic::LogChunk,
     reconcile::{Cut, CutError, Key, Part, Purpose},
 };
-use persona::store::{
-    KeepLog, TransactError,
-    disk::{Family, memory::Fault},
+use persona::{
+    identity::Word,
+    store::{
+        KeepLog, TransactError,
+        disk::{Family, memory::Fault},
+    },
 };
 
 use crate::{
     repair::{PEER, elements},
-    replica::{Replica, Time, passwords},
+    replica::{Replica, Time, address, passwords},
 };
 
 /// States in one part.
@@ -149,6 +152,40 @@ async fn what_is_new_is_served_at_once_though_no_log_reaches_back_to_the_others_
         taker.assert_sound();
         assert_eq!(taker.store.audit().expect("an audit").quarantined, 0);
     }
+    agree(&stayed, &away).await;
+}
+
+#[tokio::test]
+async fn an_address_that_changed_hands_meanwhile_leaves_nothing_of_its_former_owner() {
+    let time = Time::new();
+    let (stayed, away) = apart(&time).await;
+    let moved = address("bob@example.org");
+    let owner = |text: &str| {
+        let state = stayed.identity.email(&address(text)).expect("readable");
+        state.holder.expect("held").account
+    };
+    let (ada, bob) = (owner("ada@example.org"), owner("bob@example.org"));
+    time.pass(1000);
+    let more = address("bob2@example.org");
+    let _ = stayed
+        .identity
+        .add_email(bob, more, Word::Operator)
+        .await
+        .expect("written");
+    let _ = stayed.identity.remove_email(bob, &moved).await.expect("written");
+    time.pass(1000);
+    let _ = stayed
+        .identity
+        .add_email(ada, moved, Word::Operator)
+        .await
+        .expect("written");
+    stayed.store.trim(stayed.store.state().vector.clone());
+    stayed.settled().await;
+    assert_eq!(owner("bob@example.org"), ada, "it has changed hands");
+
+    away.take(&stayed.parts_for(&away)).expect("kept");
+    away.settled().await;
+    away.assert_sound(); // Neither a vault value nor an entry of the index is there that follows from no record.
     agree(&stayed, &away).await;
 }
 

@@ -173,6 +173,7 @@ impl<'d> Group<'d> {
             .map(with_view);
         rebuilt.quarantined |= rebuilt.document.is_none();
         rebuilt.dirty = !spoiled.changes.is_empty() || spoiled.replaced.is_some();
+        rebuilt.reindexed = spoiled.reindexed;
         rebuilt.changes = spoiled.changes;
         rebuilt.replaced = spoiled.replaced;
         self.records.get_mut().insert(key, rebuilt);

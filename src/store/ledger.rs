@@ -200,6 +200,8 @@ pub struct Ledger {
     pub(super) merge_entries_max: usize,
     pub(super) log_bytes_max: Option<u64>,
     pub(super) log_bytes: u64,
+    /// What would be trimmed, and waits: see [`Ledger::trim`].
+    pub(super) trim_held: Option<Vector>,
     /// What the next transaction of this replica follows beside its own previous one: the transactions applied since
     /// that no other of them follows. All that they follow in turn is implied, so this stays as small as the number
     /// of replicas that write at once, over any number of restarts.
@@ -308,6 +310,7 @@ impl Ledger {
             merge_entries_max: keeping.merge_entries_max,
             log_bytes_max: (keeping.log == KeepLog::Unstable).then_some(keeping.log_bytes_max),
             log_bytes: found.log_bytes,
+            trim_held: None,
             clock: Clock::new(found.clock),
             next_place: found.next_place,
             sweep_from: Vec::new(),
@@ -475,6 +478,9 @@ impl Ledger {
         self.trim_to_size(disk, &mut batch, &mut committed)?;
         committed.cluster_changed = group.changes(RecordKey::CLUSTER);
         committed.unsettled = unsettled::after(&group)?;
+        if group.frees_unnamed() && committed.trim_on.is_none() {
+            committed.trim_on = self.trim_held.take();
+        }
         let finished = group.finish(&mut batch)?;
         committed.counts = finished.counts;
         self.note_named(&finished.named);

@@ -134,8 +134,10 @@ fn first_missing(disk: &dyn DiskRead, beyond: &Vector) -> Result<Start, ReadErro
     records::try_scan(disk, Family::Meta, meta::VECTOR, |key, value| {
         let writer = layout::writer(&key[meta::VECTOR.len()..])?;
         let last = layout::tip(layout::unseal(value)?)?.number;
+        let covered = beyond.covers(&Dot { writer, number: last });
         let number = beyond.get(&writer).map_or(0, |tip| tip.number).saturating_add(1);
-        if number <= last {
+        // A writer that they have folded and we have not has no entry there, and is covered whole.
+        if !covered {
             let Some(place) = disk.get(Family::Dots, &layout::dot_key(&Dot { writer, number }))? else {
                 // It should be there, and is not: no more can be given from here than if it were trimmed.
                 trimmed = true;

@@ -290,7 +290,17 @@ impl Group<'_> {
             }
         }
         let covered = |place: &u64| vouched && places.as_ref().is_some_and(|beyond| !beyond.contains(place));
-        self.retry_quarantine(key, covered)
+        self.retry_quarantine(key, covered)?;
+        if vouched && places.is_none() && self.load(key)?.quarantined {
+            // Perhaps the state brought all of it. A later cut tells, if the log still reaches back to that.
+            self.doubt(key)?;
+        }
+        Ok(())
+    }
+
+    /// Whether this group ends the wait for what nobody here can name, of some record.
+    pub(super) fn frees_unnamed(&self) -> bool {
+        self.freed.iter().any(|(_, place)| *place == NAMELESS)
     }
 
     /// Tries the quarantined parts of a record again. Those that are in, or that `settled` says are, leave it; when
@@ -331,9 +341,9 @@ impl Group<'_> {
         let quarantined = left || unreadable;
         loaded.dirty |= loaded.quarantined != quarantined || !freed.is_empty();
         loaded.quarantined = quarantined;
-        if !unreadable {
+        for part in freed {
             // What a later build may be able to read stays.
-            for part in freed {
+            if !unreadable || part.1 == NAMELESS {
                 self.quarantine.remove(&part);
                 self.freed.insert(part);
             }
@@ -376,6 +386,24 @@ enum Here {
 /// The place of no transaction. In quarantine it stands for parts that nobody here can name: a state of a later cut
 /// brings them.
 const NAMELESS: u64 = 0;
+
+/// Whether something that nobody here can name is missing from any record.
+pub(super) fn some_lack_unnamed(disk: &dyn DiskRead) -> Result<bool, ReadError> {
+    let mut some = false;
+    let scanned = disk.scan(Family::Quarantine, &[], &mut |key, _| {
+        let place = key.get(16..).and_then(|place| layout::number(place).ok());
+        some = place == Some(NAMELESS);
+        if some {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    });
+    match scanned {
+        Err(error) if !error.is_local() => Err(error.into()),
+        _ => Ok(some),
+    }
+}
 
 /// States whose cut the vector does not cover yet.
 #[derive(Default)]

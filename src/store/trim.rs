@@ -9,6 +9,7 @@ use super::{
     layout::{self, meta},
     ledger::{Committed, Ledger},
     records::ReadError,
+    repair,
 };
 
 /// Log entries trimmed in one batch.
@@ -16,6 +17,9 @@ const TRIM_ENTRIES_MAX: usize = 4096;
 
 impl Ledger {
     /// Removes from the front of the log what everyone has, as far as it goes, and folds what `stable` has folded.
+    ///
+    /// Not while a record waits for a state whose cut the log reaches back to: a cut is as old as its way here is
+    /// long, and what came before it must not be gone by then.
     pub(super) fn trim(
         &mut self,
         disk: &dyn DiskRead,
@@ -23,6 +27,10 @@ impl Ledger {
         batch: &mut Batch,
         committed: &mut Committed,
     ) -> Result<(), ReadError> {
+        self.trim_held = repair::some_lack_unnamed(disk)?.then(|| stable.clone());
+        if self.trim_held.is_some() {
+            return Ok(());
+        }
         let seen = self.trim_while(disk, batch, committed, |dot, _| stable.covers(dot))?;
         committed.trim_on = (seen == TRIM_ENTRIES_MAX).then(|| stable.clone());
         for (replica, floor) in stable.floors() {

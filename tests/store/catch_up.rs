@@ -147,6 +147,28 @@ async fn states_take_the_place_of_transactions_that_no_log_holds() {
 }
 
 #[tokio::test]
+async fn who_has_folded_a_start_lacks_nothing_of_it() {
+    let time = Time::new();
+    let mut replica = Replica::new(1, &time, &passwords(), KeepLog::Unstable);
+    replica.sign_up("ada@example.org").await.expect("a sign-up");
+    let first = replica.store.state().start;
+    replica.restart(false);
+    replica.sign_up("bob@example.org").await.expect("a sign-up");
+    replica.store.trim(replica.store.state().vector.clone());
+    replica.settled().await;
+    let mut peers = replica.store.state().vector.clone();
+    peers.fold(first.replica, first.epoch);
+    let (_, dot) = replica.sign_up("cy@example.org").await.expect("a sign-up");
+    assert!(
+        !replica.store.state().vector.folded(&first),
+        "here it is not folded yet"
+    );
+    let lacked = replica.log_beyond(&peers);
+    let dots: Vec<_> = lacked.iter().map(|received| received.envelope.dot).collect();
+    assert_eq!(dots, [dot]);
+}
+
+#[tokio::test]
 async fn a_crash_at_any_batch_loses_nothing_and_raises_nothing_too_early() {
     for fault in [Fault::Lost, Fault::Landed, Fault::Unsynced] {
         for batch in 0.. {

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use crdt::{RecordKey, Transaction};
 use gossip::{
-    MemberId,
+    MemberId, Vector,
+    quic::LogChunk,
     reconcile::{Cut, Key, PARTITIONS, Part, Purpose, StateDigest},
 };
 use persona::store::{
@@ -263,6 +264,52 @@ async fn a_damaged_document_is_replaced_and_keeps_what_only_this_replica_has() {
 }
 
 #[tokio::test]
+async fn a_record_that_may_lack_something_differs_until_a_later_cut_vouches_for_it() {
+    let (time, passwords) = (Time::new(), passwords());
+    let one = Replica::new(1, &time, &passwords, KeepLog::Unstable);
+    let two = Replica::new(2, &time, &passwords, KeepLog::Unstable);
+    let (ada, _) = one.sign_up("ada@example.org").await.expect("a sign-up");
+    two.pull(&one).await;
+    let key = *RecordKey::from(ada).as_bytes();
+    let early = two.states(&[key]);
+    one.sign_up("bob@example.org").await.expect("a sign-up");
+    two.pull(&one).await;
+    one.store.trim(one.store.state().vector.clone());
+    one.settled().await;
+
+    // Whether the second transaction changed the record is not to be told any more.
+    assert!(one.disk.flip_bit(Family::Documents, &key, 77));
+    one.store
+        .take_part(PEER, Purpose::Repair, early)
+        .expect("states that are taken");
+    one.assert_sound();
+    assert_eq!(one.store.audit().expect("an audit").quarantined, 1);
+    assert_eq!(one.differing(&two), [key], "though its heads are the same");
+    let pass = one.store.scrub_now().await.expect("a pass");
+    assert_eq!((pass.mended, pass.damaged), (0, 0), "{pass:?}");
+    assert_eq!(one.differing(&two), [key]);
+
+    // A state that is long on its way, while more is written and known to all: the log waits for it.
+    let late = two.states(&[key]);
+    let cut = two.store.state().vector.clone();
+    one.sign_up("cy@example.org").await.expect("a sign-up");
+    two.pull(&one).await;
+    one.store.trim(one.store.state().vector.clone());
+    one.settled().await;
+    assert_eq!(one.log_beyond(&cut).len(), 1);
+    one.store
+        .take_part(PEER, Purpose::Repair, late)
+        .expect("states that are taken");
+    one.assert_sound();
+    one.assert_same(&two);
+    assert_eq!(one.store.audit().expect("an audit").quarantined, 0);
+    one.settled().await;
+    let read = one.store.read_log(&cut, None, usize::MAX);
+    assert!(matches!(read, Ok(LogChunk::Trimmed)), "then it goes");
+    assert!(one.signs_in("ada@example.org").await);
+}
+
+#[tokio::test]
 async fn healing_erases_what_was_replaced_meanwhile() {
     let time = Time::new();
     let (one, two) = pair(&time).await;
@@ -286,11 +333,12 @@ async fn healing_erases_what_was_replaced_meanwhile() {
     one.assert_same(&two);
 }
 
-#[tokio::test]
-async fn a_quarantined_part_goes_when_a_replica_that_has_it_sends_its_state() {
-    let (time, passwords) = (Time::new(), passwords());
-    let writer = Replica::new(1, &time, &passwords, KeepLog::Everything);
-    let reader = Replica::new(2, &time, &passwords, KeepLog::Everything);
+/// A writer, and a reader with a part of the writer's first transaction in quarantine: the dot is the same, as it is
+/// where only the reading of it went wrong.
+async fn with_a_part_in_quarantine(time: &Time) -> (Replica, Replica, Key) {
+    let passwords = passwords();
+    let writer = Replica::new(1, time, &passwords, KeepLog::Unstable);
+    let reader = Replica::new(2, time, &passwords, KeepLog::Unstable);
     let (ada, _) = writer.sign_up("ada@example.org").await.expect("a sign-up");
     let sound = writer.log_beyond(&reader.store.state().vector);
     let mut transaction = Transaction::decode(&sound[0].envelope.body).expect("a transaction");
@@ -302,25 +350,54 @@ async fn a_quarantined_part_goes_when_a_replica_that_has_it_sends_its_state() {
     reader.settled().await;
     let key = *RecordKey::from(ada).as_bytes();
     assert_eq!(reader.differing(&writer), [key]);
+    (writer, reader, key)
+}
 
-    // The dot is the same, as it is where only the reading of it went wrong.
-    let Part::States { states, .. } = writer.states(&[key]) else {
-        panic!("states")
-    };
-    let part = Part::States {
-        cut: reader.store.state().vector.clone(),
-        states,
-    };
-    reader
-        .store
-        .take_part(PEER, Purpose::Repair, part)
-        .expect("taken");
+impl Replica {
+    /// Takes the other's state of a record as that of a cut.
+    fn take_as_of(&self, cut: &Vector, other: &Replica, key: Key) {
+        let Part::States { states, .. } = other.states(&[key]) else {
+            panic!("states")
+        };
+        let cut = cut.clone();
+        self.store
+            .take_part(PEER, Purpose::Repair, Part::States { cut, states })
+            .expect("taken");
+    }
+}
+
+#[tokio::test]
+async fn a_quarantined_part_goes_when_a_replica_that_has_it_sends_its_state() {
+    let time = Time::new();
+    let (writer, reader, key) = with_a_part_in_quarantine(&time).await;
+    reader.take_as_of(&reader.store.state().vector, &writer, key);
     assert_eq!(
         reader.store.repairs().last().map(|note| note.outcome),
         Some(RepairOutcome::Healed)
     );
     assert!(reader.signs_in("ada@example.org").await, "it is served again");
     assert_eq!(reader.keys_of(Family::Quarantine), Vec::<Vec<u8>>::new());
+    reader.assert_sound();
+}
+
+#[tokio::test]
+async fn a_quarantined_part_that_the_log_cannot_place_is_asked_for_again() {
+    let time = Time::new();
+    let (writer, reader, key) = with_a_part_in_quarantine(&time).await;
+    let early = reader.store.state().vector.clone();
+    reader.sign_up("bob@example.org").await.expect("a sign-up");
+    reader.store.trim(reader.store.state().vector.clone());
+    reader.settled().await;
+    reader.take_as_of(&early, &writer, key);
+    assert_eq!(reader.store.audit().expect("an audit").quarantined, 1);
+    assert!(
+        reader.differing(&writer).contains(&key),
+        "though its heads are the same"
+    );
+    reader.take_as_of(&reader.store.state().vector, &writer, key);
+    assert!(reader.signs_in("ada@example.org").await, "it is served again");
+    assert_eq!(reader.keys_of(Family::Quarantine), Vec::<Vec<u8>>::new());
+    assert!(!reader.differing(&writer).contains(&key));
     reader.assert_sound();
 }
 

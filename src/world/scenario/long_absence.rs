@@ -22,9 +22,12 @@ pub(super) async fn conduct(world: &Arc<World>, length: Option<Duration>) -> Res
         _ => return Ok(verdict),
     };
     let kept = others(world, &chosen);
-    let mut pools = Vec::new();
+    let (mut pools, mut pools_of_wiped) = (Vec::new(), Vec::new());
     for site in &kept {
         pools.push((*site, accounts(world, *site, ACCOUNTS).await?));
+    }
+    for site in &wiped {
+        pools_of_wiped.push((*site, accounts(world, *site, ACCOUNTS).await?));
     }
     let load = open(world, load::DENSE).await?;
     watch(world, "the usual", BEFORE).await;
@@ -61,8 +64,13 @@ pub(super) async fn conduct(world: &Arc<World>, length: Option<Duration>) -> Res
     hands::set_apart(world, &away, false).await?;
     came(world, &away, "catch_ups", &mut verdict).await?;
 
+    // Many writes there right up to the end, as at any site whose disk is lost.
+    let writes = Writes::start(world, pools_of_wiped, DENSE_PER_SECOND);
+    tokio::time::sleep(DENSE_FOR).await;
     let end_us = wall_us();
     hands::wipe(world, &wiped).await?;
+    // Those that were under way have failed, as they should.
+    let _ = writes.stop().await;
     world
         .timeline
         .say(&format!("killed -9 and emptied: {}", world.names(&wiped)));
@@ -172,6 +180,8 @@ const ACCOUNTS: usize = 20;
 const WRITES_PER_SECOND: f64 = 25.0;
 /// At the one that is cut off.
 const WRITES: usize = 30;
+const DENSE_PER_SECOND: f64 = 100.0;
+const DENSE_FOR: Duration = Duration::from_secs(3);
 /// Transactions beyond what the one away has, so that the logs begin after it whatever the order.
 const SURELY: u64 = 200;
 const POLL: Duration = Duration::from_millis(500);

@@ -128,8 +128,9 @@ fn connected(world: &World, site: usize, to: usize) -> Option<bool> {
 }
 
 const CUT_FOR: Duration = Duration::from_secs(30);
-/// A connection is given up after 3 s without a word.
-const DETECTED: Duration = Duration::from_secs(8);
+/// Who hears nothing gives a connection up after 3 s, without a word. Who still heard it then has only probes of its
+/// own left to send, which go out ever more rarely, up to 3 s apart: it gives up 3 s after the next of them.
+const DETECTED: Duration = Duration::from_secs(12);
 /// Through a third site: two delays and a pull, generously.
 const ARRIVE: Duration = Duration::from_secs(5);
 const RECONNECTED: Duration = Duration::from_secs(20);

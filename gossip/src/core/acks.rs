@@ -306,7 +306,7 @@ impl Gossip {
             .collect()
     }
 
-    fn counted(&self) -> impl Iterator<Item = &Peer> {
+    pub(super) fn counted(&self) -> impl Iterator<Item = &Peer> {
         self.members.values().filter(|peer| peer.counts())
     }
 

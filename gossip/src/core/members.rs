@@ -24,6 +24,7 @@ pub(super) struct Advertised {
 impl Gossip {
     pub(super) fn members_are(&mut self, members: Vec<Peer>) {
         let own = self.config.member;
+        let counted_before: BTreeSet<MemberId> = self.counted().map(|peer| peer.id).collect();
         self.own_state = members.iter().find(|peer| peer.id == own).map(|peer| peer.state);
         self.members = members
             .into_iter()
@@ -60,6 +61,10 @@ impl Gossip {
                 wire::RefuseCode::MEMBER,
                 "no longer a member of this cluster",
             );
+        }
+        if !self.counted().map(|peer| peer.id).eq(counted_before) {
+            // What would follow from their acks does not follow from those of others.
+            self.settling.forget_pair();
         }
         self.stable_dirty = true;
     }

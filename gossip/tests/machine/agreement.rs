@@ -115,6 +115,29 @@ fn an_ack_that_goes_down_or_is_not_believed_settles_nothing() {
 }
 
 #[test]
+fn what_waits_to_be_settled_waits_for_one_that_becomes_active_too() {
+    let mut own = Author::new(writer(1, 5));
+    own.write(b"ours", &[]);
+    let mut three = Author::new(writer(3, 1));
+    let from_three = three.write(b"written before it had ours", &[]);
+    let mut four = Author::new(writer(4, 1));
+    let from_four = four.write(b"written before it had ours", &[]);
+    let mut machine = Machine::new(own.vector());
+    machine.see(&[(4, PeerState::Joining)]);
+    machine.meet(2, own.vector());
+    machine.meet(3, all(&[&own, &three]));
+    machine.meet(4, all(&[&own, &four]));
+    assert!(settled(&machine.wait(1100)).is_empty(), "three's may still come");
+    machine.see(&[]);
+    machine.push(3, &from_three);
+    machine.commit(vec![(three.writer, three.tip)]);
+    assert!(settled(&machine.wait(2100)).is_empty(), "four's may still come");
+    machine.push(4, &from_four);
+    machine.commit(vec![(four.writer, four.tip)]);
+    assert_eq!(settled(&machine.wait(2100)), [own.vector()]);
+}
+
+#[test]
 fn who_counts_for_what() {
     // (state, on how many sites our transaction is, stable, connected sites, pushed to, still connected)
     let cases = [

@@ -138,6 +138,48 @@ fn what_waits_to_be_settled_waits_for_one_that_becomes_active_too() {
 }
 
 #[test]
+fn one_that_is_in_again_is_believed_at_once_and_in_all_that_it_said_meanwhile() {
+    let mut own = Author::new(writer(1, 5));
+    own.write(b"ours", &[]);
+    let before = own.vector();
+    let mut eight = Author::new(writer(8, 1));
+    eight.write(b"of one that nobody runs any more", &[]);
+    let ours = all(&[&own, &eight]);
+    let mut machine = Machine::new(ours.clone());
+    machine.meet(2, ours.clone());
+    machine.meet(3, ours.clone());
+    machine.meet(4, before.clone());
+    machine.see(&[(4, PeerState::Evicted)]);
+    machine.say(4, state(3, vec![(eight.writer, eight.tip)]));
+    // An earlier eviction voids that one. Four's connection stood all the time, so it says no new hello.
+    machine.see(&[]);
+    let dot = Dot {
+        writer: eight.writer,
+        number: 1,
+    };
+    assert_eq!(machine.gossip.sites_with(&dot), 4);
+    assert_eq!(machine.gossip.stable(), ours);
+    // What a third relays of it is older. Nothing that it stated is forgotten for that.
+    let relayed = Ack {
+        member: member(4),
+        start: writer(4, 1),
+        counter: 2,
+        base: 0,
+        vector: Moved::from(&before),
+    };
+    machine.say(2, Message::Acks(vec![relayed]));
+    own.write(b"more", &[]);
+    machine.say(4, state(4, vec![(own.writer, own.tip)]));
+    assert_eq!(machine.gossip.stable(), ours);
+    machine.commit(vec![(own.writer, own.tip)]);
+    let dot = Dot {
+        writer: own.writer,
+        number: 2,
+    };
+    assert_eq!(machine.gossip.sites_with(&dot), 2);
+}
+
+#[test]
 fn who_counts_for_what() {
     // (state, on how many sites our transaction is, stable, connected sites, pushed to, still connected)
     let cases = [

@@ -311,6 +311,55 @@ fn one_that_was_put_out_only_hands_over() {
 }
 
 #[test]
+fn one_that_is_in_again_is_ready_once_level_with_what_the_others_have_by_then() {
+    let mut own = Author::new(writer(1, 5));
+    own.write(b"ours", &[]);
+    let mut machine = Machine::new(own.vector());
+    machine.meet(2, own.vector());
+    machine.meet(3, own.vector());
+    machine.wait(1500);
+    assert!(machine.gossip.is_ready());
+    let out = machine.see(&[(1, PeerState::Evicted)]);
+    assert!(events(&out).contains(&Event::Evicted) && events(&out).contains(&Event::HandedOver));
+    let mut two = Author::new(writer(2, 1));
+    two.write(b"meanwhile", &[]);
+    machine.say(2, state(2, vec![(two.writer, two.tip)]));
+    // An earlier eviction voids that one.
+    machine.see(&[]);
+    machine.wait(1500);
+    let status = machine.gossip.status();
+    assert_eq!(
+        (status.ready, status.evicted, status.handed_over),
+        (false, false, false)
+    );
+    machine.commit(vec![(two.writer, two.tip)]);
+    assert!(machine.gossip.is_ready());
+    // And it may be put out again.
+    let out = machine.see(&[(1, PeerState::Evicted)]);
+    assert!(!machine.gossip.is_ready());
+    assert!(events(&out).contains(&Event::Evicted) && !events(&out).contains(&Event::HandedOver));
+}
+
+#[test]
+fn one_that_was_put_out_and_is_behind_every_log_still_hears_what_it_is() {
+    let (mut machine, own, old) = behind();
+    machine.meet(2, own.vector());
+    machine.see(&[(1, PeerState::Evicted)]);
+    let outputs = machine.meet_as(3, 80, beyond(3, &own, &old));
+    assert_eq!(talks(&outputs), [(3, Some(Purpose::CatchUp))]);
+    machine.give(reconciled(3, Purpose::CatchUp, Some(verdict(&[], 0, true))));
+    machine.give(Input::CaughtUp {
+        vector: all(&[&own, &old]),
+        trimmed: old.vector(),
+    });
+    assert!(!machine.gossip.is_ready());
+    // That brought the cluster record, and in it an earlier eviction that voids its own.
+    machine.see(&[]);
+    machine.wait(1500);
+    assert!(machine.gossip.is_ready());
+}
+
+#[test]
 fn with_nothing_the_nearest_good_copy_is_taken_and_no_log() {
     let mut old = Author::new(writer(4, 1));
     old.write(b"trimmed", &[]);

@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -120,6 +120,7 @@ pub struct Site {
     pub shape: Arc<gossip::quic::Shape>,
     drain: watch::Sender<bool>,
     standing: watch::Sender<Standing>,
+    arriving: AtomicBool,
     keys: Mutex<Keys>,
     common: Common,
     runtime: Handle,
@@ -176,12 +177,13 @@ impl Site {
         let file = let_in(&config, &common, &keys, &cluster, file, invitation).await?;
         let own = Own::find(&config, file.as_ref())?;
         is_own_key(&config, &own, &keys, &cluster)?;
+        let arriving = file.as_ref().is_some_and(|file| file.arriving);
         for told in file.into_iter().flat_map(|file| file.members) {
             if config.members.iter().all(|listed| listed.id != told.id) {
                 config.members.push(told);
             }
         }
-        let standing = Standing::of(cluster.members.get(&own.id), own.begins, &cluster);
+        let standing = Standing::of(cluster.members.get(&own.id), own.begins, arriving, &cluster);
         let listed = members::effective(&config, &own, &keys.public(), cluster);
         let replication = Replication::new(&store);
         let state = store.state();
@@ -244,6 +246,7 @@ impl Site {
             shape,
             drain: watch::channel(false).0,
             standing: watch::channel(standing).0,
+            arriving: AtomicBool::new(arriving),
             keys: Mutex::new(keys),
             common,
             runtime: Handle::current(),
@@ -304,6 +307,21 @@ impl Site {
             }
             is_new
         });
+    }
+
+    /// Whether it joined, and that is not settled yet.
+    pub(crate) fn is_arriving(&self) -> bool {
+        self.arriving.load(Ordering::Acquire)
+    }
+
+    /// It is settled: also after a restart.
+    pub(crate) fn has_arrived(&self) -> Result<(), OwnError> {
+        if let Some(mut file) = MemberFile::read(&self.config.data)? {
+            file.arriving = false;
+            file.write(&self.config.data)?;
+        }
+        self.arriving.store(false, Ordering::Release);
+        Ok(())
     }
 
     fn keys(&self) -> MutexGuard<'_, Keys> {

@@ -450,6 +450,7 @@ fn shown(words: &str) -> String {
 pub async fn join(
     config: &SiteConfig,
     common: &Common,
+            arriving: true,
     identity: &GossipIdentity,
     invitation: &Invitation,
 ) -> Result<MemberFile, JoinError> {

@@ -252,6 +252,40 @@ async fn a_compromised_member_hands_over_nothing() {
     let world = Cluster::new(2);
     let (first, at_first) = world.found().await;
     let (second, at_second) = world.join(1, &at_first).await;
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_joined_serves_nobody_until_everyone_counts_with_it() {
+    let world = Cluster::new(3);
+    let (first, at_first) = world.found().await;
+    let (second, at_second) = world.join(1, &at_first).await;
+    second.stop().await;
+
+    // Whoever has not heard of the third may call settled what the third has not seen.
+    let files = world.make(2).await;
+    let third = Site::spawn_joining(&files.config, &files.data, &invite(&at_first).await);
+    is(&third, "arriving").await;
+    assert_eq!(states(&files, "member-2").await, ["active"]);
+    let refused = async |site: &Site| {
+        let refused = site.client.sign_up("ada@example.org").await;
+        assert_eq!(refused.expect_err("not yet").code(), "not-active");
+    };
+    refused(&third).await;
+    third.kill().await;
+    let third = Site::spawn(&files.config, &files.data);
+    is(&third, "arriving").await;
+    refused(&third).await;
+
+    let second = Site::spawn(&at_second.config, &at_second.data);
+    is(&third, "active").await;
+    third.client.sign_up("ada@example.org").await.expect("a sign-up");
+    // From now on it needs nobody for that.
+    second.stop().await;
+    first.stop().await;
+    third.kill().await;
+    let third = Site::spawn(&files.config, &files.data);
+    is(&third, "active").await;
+    third.stop().await;
+}
+
     first.stop().await;
     let (_, dot) = second
         .client

@@ -33,7 +33,7 @@ use crate::{
     prometheus,
     replication::Replication,
     settlement::Settler,
-    store::{BackupOwner, OpenError, Store, StoreConfig},
+    store::{BackupOwner, Beginning, OpenError, Store, StoreConfig, TransactError},
 };
 
 /// Protocol versions that this build speaks.
@@ -174,7 +174,7 @@ impl Site {
         let index_key = IndexKey::new(config.cluster.index_key.0);
         let common = common(&config, &index_key);
         let cluster = members::cluster_at_start(&store)?;
-        let file = let_in(&config, &common, &keys, &cluster, file, invitation).await?;
+        let file = let_in(&config, &common, &keys, &store, &cluster, file, invitation).await?;
         let own = Own::find(&config, file.as_ref())?;
         is_own_key(&config, &own, &keys, &cluster)?;
         let arriving = file.as_ref().is_some_and(|file| file.arriving);
@@ -503,6 +503,7 @@ async fn let_in(
     config: &SiteConfig,
     common: &Common,
     keys: &Keys,
+    store: &Store,
     cluster: &ClusterView,
     file: Option<MemberFile>,
     invitation: Option<Invitation>,
@@ -517,9 +518,26 @@ async fn let_in(
         return Ok(file);
     }
     let file = enrol::join(config, common, keys.present(), &invitation).await?;
+    renew_replica(store).await?;
     file.write(&config.data)?;
     tracing::info!(member = %file.member.0, "let in");
     Ok(Some(file))
+}
+
+/// Who comes back with data is another replica from now on. What it wrote before, and others lack, is then of a replica that
+/// nobody runs: it is handed over. Under its old id it would be a member's, and all who lack it would be behind the cluster, and
+/// unready, at once.
+async fn renew_replica(store: &Store) -> Result<(), MembersError> {
+    if store.state().vector.is_empty() {
+        return Ok(());
+    }
+    store.begin_again(Beginning {
+        new_replica: true,
+        ..Beginning::default()
+    });
+    // It begins again before it takes what waits: this, which writes nothing.
+    store.transact(|_| Ok::<(), TransactError>(())).await?;
+    Ok(())
 }
 
 /// The files of two members may have been mixed up. A key that took the place of the listed one is in the record.

@@ -229,9 +229,12 @@ impl Replica for Replication {
             .map_err(|error| ReadLogError(error.to_string()))
     }
 
-    fn trim(&self, stable: Vector) {
-        self.stable.send_replace(stable.clone());
-        self.store.trim(stable);
+    fn stable(&self, stable: Vector) {
+        self.stable.send_replace(stable);
+    }
+
+    fn trim(&self, free: Vector) {
+        self.store.trim(free);
     }
 
     fn enrol(&self, request: Vec<u8>, binding: [u8; 32], peer_key: Vec<u8>) -> Vec<u8> {
@@ -289,10 +292,10 @@ impl Replica for Replication {
     }
 
     fn settled(&self, settled: Vector) {
+        self.settled.send_replace(settled.clone());
         self.told.settled(settled);
     }
 
-        self.settled.send_replace(settled.clone());
     fn event(&self, event: Event) {
         match event {
             Event::Ready { alone: false, .. } => tracing::info!("caught up with every peer in reach: ready"),

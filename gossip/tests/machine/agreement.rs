@@ -693,7 +693,7 @@ fn an_operator_looks_when_it_likes() {
 }
 
 #[test]
-fn a_joiners_cut_holds_the_log_until_it_counts_or_is_silent() {
+fn a_joiners_cut_holds_the_log_until_it_counts_or_comes_no_further() {
     let mut own = Author::new(writer(1, 5));
     own.write(b"1", &[]);
     let cut = own.vector();
@@ -746,6 +746,36 @@ fn a_joiners_cut_holds_the_log_until_it_counts_or_is_silent() {
         Some(&own.vector()),
         "it was silent"
     );
+
+    // It speaks all the time, and has no room for more than its cut.
+    let mut own = Author::new(writer(1, 5));
+    own.write(b"1", &[]);
+    let mut machine = begin(&own, &cut);
+    machine.meet(4, cut.clone());
+    assert_eq!(later(&mut machine, &mut own, 2), None);
+    let mut trimmed = Vec::new();
+    for counter in 2..612 {
+        machine.say(4, state(counter, Vec::new()));
+        trimmed.extend(trims(&machine.wait(1000)));
+    }
+    assert_eq!(trimmed, [own.vector()]);
+}
+
+#[test]
+fn what_is_stable_is_told_also_while_the_log_is_kept_for_one_that_joins() {
+    let mut own = Author::new(writer(1, 5));
+    own.write(b"1", &[]);
+    let mut machine = Machine::new(own.vector());
+    machine.see(&[(4, PeerState::Joining)]);
+    machine.give(Input::Serving {
+        member: member(4),
+        cut: Vector::new(),
+    });
+    machine.meet(2, own.vector());
+    machine.meet(3, own.vector());
+    let outputs = machine.wait(1100);
+    assert_eq!(stables(&outputs), [own.vector()]);
+    assert!(trims(&outputs).is_empty());
 }
 
 #[test]

@@ -71,6 +71,13 @@ pub enum SiteError {
     /// The cluster record.
     #[error(transparent)]
     Members(#[from] MembersError),
+    /// The cluster has gone on to what this build cannot read.
+    #[error(
+        "this version cannot read what the cluster has finalised ({}): start the version that ran here before, or a later \
+         one",
+        .0.join(", ")
+    )]
+    Finalised(Vec<String>),
     /// Two processes run as this member, and the others listen to the other one.
     #[error(
         "stood aside: another process runs as this member (its start is {start}), from a copy of {}; stop that one, \
@@ -174,6 +181,10 @@ impl Site {
         let index_key = IndexKey::new(config.cluster.index_key.0);
         let common = common(&config, &index_key);
         let cluster = members::cluster_at_start(&store)?;
+        let lacked = features::lacked(&cluster, &features::known());
+        if !lacked.is_empty() {
+            return Err(SiteError::Finalised(lacked));
+        }
         let file = let_in(&config, &common, &keys, &store, &cluster, file, invitation).await?;
         let own = Own::find(&config, file.as_ref())?;
         is_own_key(&config, &own, &keys, &cluster)?;

@@ -13,7 +13,7 @@
 //! The member that answers writes the newcomer down, as joining, in the same transaction that uses the invitation
 //! up; it answers only then. Asked again by the same key (the answer was lost), it gives the same answer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crdt::{ClusterView, MemberField, MemberId, MemberState, TokenHash};
 use gossip::{Dot, quic::Identity as GossipIdentity};
@@ -231,6 +231,14 @@ fn enter(
     if request.features.len() > FEATURES_MAX {
         return Err(refuse(format!("it names over {FEATURES_MAX} features")));
     }
+    let features: BTreeSet<String> = request.features.into_iter().collect();
+    let lacked = features::lacked(&cluster, &features);
+    if !lacked.is_empty() {
+        return Err(refuse(format!(
+            "its version cannot read what was finalised here ({}): update it first",
+            lacked.join(", ")
+        )));
+    }
     let by_token = |member: &&crdt::Member| member.admission.is_some_and(|by| by.token == token);
     if let Some(member) = cluster.members.values().find(by_token) {
         let is_again = member.state == MemberState::Joining && member.keys.contains(&channel.newcomer);
@@ -258,7 +266,7 @@ fn enter(
         MemberField::Site(request.site),
         MemberField::Addresses(request.addresses),
         MemberField::Version(request.version),
-        MemberField::Features(request.features.into_iter().collect()),
+        MemberField::Features(features),
         MemberField::Key(channel.newcomer.clone()),
         MemberField::Invited(token),
         MemberField::State(MemberState::Joining),
@@ -389,6 +397,17 @@ pub enum JoinError {
 
 /// What a newcomer asks.
 pub fn request(config: &SiteConfig, common: &Common, token: &Token, channel: &Channel) -> Vec<u8> {
+    request_with(config, common, token, channel, features::known())
+}
+
+/// The same of a build that can this.
+fn request_with(
+    config: &SiteConfig,
+    common: &Common,
+    token: &Token,
+    channel: &Channel,
+    features: BTreeSet<String>,
+) -> Vec<u8> {
     let fingerprints = common.fingerprints.iter();
     let request = Request {
         cluster: ByteArray::new(common.cluster),
@@ -399,7 +418,7 @@ pub fn request(config: &SiteConfig, common: &Common, token: &Token, channel: &Ch
         site: config.site.clone(),
         addresses: config.own_addresses().to_vec(),
         version: record::VERSION.to_owned(),
-        features: features::known().into_iter().collect(),
+        features: features.into_iter().collect(),
     };
     channel.seal(Some(&token.hash()), Role::Newcomer, to_cbor(&request))
 }
@@ -425,6 +444,7 @@ pub fn read_answer(
         Some(Answer::Welcome { member, members }) if is_proven => Ok(MemberFile {
             member,
             founder: false,
+            arriving: true,
             members,
         }),
         Some(Answer::Refused { words }) => {
@@ -450,7 +470,6 @@ fn shown(words: &str) -> String {
 pub async fn join(
     config: &SiteConfig,
     common: &Common,
-            arriving: true,
     identity: &GossipIdentity,
     invitation: &Invitation,
 ) -> Result<MemberFile, JoinError> {

@@ -70,6 +70,8 @@ pub enum WaitsFor {
 }
 
 impl fmt::Display for WaitsFor {
+    /// An operator, who says that every member can read a receipt.
+    Finalised,
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             WaitsFor::Scan => "the scan for cancelled accounts, which begins when a site starts",
@@ -90,6 +92,10 @@ impl fmt::Display for WaitsFor {
         })
     }
 }
+            WaitsFor::Finalised => {
+                "its receipt to be allowed: nothing is left here, but receipts are written only after `persona cluster \
+                 finalise erasure-receipts`"
+            }
 
 /// What has become of the replica around it.
 #[derive(Clone, Copy, Debug)]

@@ -22,8 +22,11 @@ use super::{
     copies::copies,
     receipts::{self, ErasureReport},
 };
-use crate::store::{
-    CommittedGroup, Contested, RECEIPT_MS, ReadError, Records, Store, TransactError, Unsettled, contested,
+use crate::{
+    members::features,
+    store::{
+        CommittedGroup, Contested, RECEIPT_MS, ReadError, Records, Store, TransactError, Unsettled, contested,
+    },
 };
 
 /// Records collapsed, or looked at again, in one step.
@@ -178,7 +181,10 @@ impl Settler {
     /// # Errors
     /// When a record cannot be read.
     pub fn report(&self, account: AccountId) -> Result<Option<ErasureReport>, ReadError> {
-        let waits_for: WaitsFor = self.told.settlement().waits_for(account);
+        let mut waits_for: WaitsFor = self.told.settlement().waits_for(account);
+        if waits_for == WaitsFor::Copies && !self.may_give_receipts()? {
+            waits_for = WaitsFor::Finalised;
+        }
         self.store
             .read(|records| receipts::report(records, self.member, account, waits_for))?
     }
@@ -338,6 +344,10 @@ impl Settler {
                             stamp: txn.stamp(),
                             value: receipt.encode(),
                             expires_ms: at_ms.saturating_add(RECEIPT_MS),
+        // Who cannot read a receipt could not go back to where there were none.
+        if forgotten.is_empty() || !self.may_give_receipts()? {
+            return Ok(());
+        }
                         });
                     }
                     Ok(())
@@ -369,3 +379,8 @@ impl Settler {
 fn has_passed(since_ms: u64, length_ms: u64, now_ms: u64) -> bool {
     now_ms < since_ms || now_ms - since_ms >= length_ms
 }
+    fn may_give_receipts(&self) -> Result<bool, ReadError> {
+        let cluster = self.store.read(|records| records.cluster())??;
+        Ok(cluster.finalised(features::ERASURE_RECEIPTS))
+    }
+

@@ -2,12 +2,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crdt::{AccountId, ClusterWrite, MemberField, MemberId, MemberState, Ownership};
+use crdt::{
+    AccountId, CellKind, ClusterWrite, MemberField, MemberId, MemberState, Ownership,
+    cluster::feature_setting,
+};
 use gossip::{Dot, Vector, Writer};
 use persona::{
     identity::{Outcome, Word},
+    members::features,
     settlement::{Settler, Told, WaitsFor},
-    store::{CommittedGroup, KeepLog, Listener, Obstacle, Records, Store, TransactError},
+    store::{CommittedGroup, KeepLog, Listener, Obstacle, Records, Snapshot, Store, TransactError},
 };
 
 use crate::replica::{Replica, Time, address, password, passwords};
@@ -112,6 +116,14 @@ struct World {
 
 impl World {
     async fn new<const N: usize>(names: [&str; N], interval: Duration) -> World {
+        let world = World::of_before(names, interval).await;
+        finalise(&world.sites[0]).await;
+        world.heal().await;
+        world
+    }
+
+    /// The same before anything was finalised.
+    async fn of_before<const N: usize>(names: [&str; N], interval: Duration) -> World {
         let (time, passwords) = (Time::new(), passwords());
         let sites: Vec<Site> = (1..)
             .zip(names)
@@ -175,6 +187,23 @@ async fn register(at: &Site, id: MemberId, name: &str) {
             ] {
                 txn.write_cluster(ClusterWrite::Member { id, at, field });
             }
+            Ok(())
+        })
+        .await
+        .expect("written");
+}
+
+/// An operator says that every member can read receipts.
+async fn finalise(at: &Site) {
+    at.replica
+        .store
+        .transact(|txn| -> Result<(), TransactError> {
+            let setting = ClusterWrite::Setting {
+                name: feature_setting(features::ERASURE_RECEIPTS),
+                at: txn.stamp(),
+                value: vec![1],
+            };
+            txn.write_cluster(setting);
             Ok(())
         })
         .await
@@ -436,6 +465,31 @@ async fn a_cancelled_account_is_forgotten_and_every_site_gives_its_receipt() {
         assert_eq!(site.traces(&hash), Vec::<&str>::new());
     }
     world.assert_sound();
+}
+
+#[tokio::test]
+async fn no_receipt_is_written_before_every_member_can_read_it() {
+    let world = World::of_before(["accra"], HOUR).await;
+    let site = &world.sites[0];
+    let (account, _) = site.replica.sign_up("ada@example.org").await.expect("written");
+    let cancelled = site.replica.identity.cancel_account(account).await;
+    assert!(matches!(cancelled, Ok(Outcome::Done { .. })));
+    world.settle().await;
+    assert_eq!(site.traces("ada@example.org"), Vec::<&str>::new());
+    assert_eq!(site.waits_for(account), Some(WaitsFor::Finalised.to_string()));
+    let receipts = || {
+        let read = |records: &Snapshot<'_>| records.cells(CellKind::ERASED, account.as_bytes());
+        site.replica
+            .store
+            .read(read)
+            .expect("a read")
+            .expect("cells")
+            .len()
+    };
+    assert_eq!(receipts(), 0);
+    finalise(site).await;
+    site.steps().await;
+    assert_eq!((receipts(), site.waits_for(account)), (1, None));
 }
 
 #[tokio::test]

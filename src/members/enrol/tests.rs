@@ -394,3 +394,19 @@ async fn open_invitations_are_bounded() {
         .is_err()
     );
 }
+
+    // From then on nobody comes who cannot read it.
+    let (lima, invitation) = (Newcomer::new("lima-1", 2), host.invites().await);
+    let common = &host.common;
+    let of_before = |features| {
+        let (config, token) = (&lima.config, &invitation.token);
+        request_with(config, common, token, &lima.channel, features)
+    };
+    let answer = host.hears(&lima, &of_before(BTreeSet::new())).await;
+    refused(
+        read_answer(&invitation, &lima.channel, &answer)
+            .map(|file| file.member.0)
+            .map_err(|error| error.to_string()),
+        "update it first",
+    );
+    assert!(lima.joins(&host, &invitation).await.is_ok());

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use crdt::ClusterView;
+use crdt::{ClusterView, MemberState};
 use gossip::{
     Dot, PeerState,
     quic::{Durability, Node, NodeConfig, NodeError},
@@ -522,17 +522,30 @@ async fn let_in(
     let Some(invitation) = invitation else {
         return Ok(file);
     };
-    if let Ok(own) = Own::find(config, file.as_ref())
-        && !cluster.members.get(&own.id).is_some_and(crdt::Member::is_out)
-    {
+    let own = Own::find(config, file.as_ref()).ok();
+    let known = own.as_ref().and_then(|own| cluster.members.get(&own.id));
+    let state = known
+        .map(|known| known.state)
+        .or(own.as_ref().map(|own| own.begins));
+    if let (Some(own), Some(MemberState::Active | MemberState::Leaving)) = (&own, state) {
         tracing::info!(member = %own.id, "this is a member already: the invitation is not used");
         return Ok(file);
     }
-    let file = enrol::join(config, common, keys.present(), &invitation).await?;
-    renew_replica(store).await?;
-    file.write(&config.data)?;
-    tracing::info!(member = %file.member.0, "let in");
-    Ok(Some(file))
+    let joined = match enrol::join(config, common, keys.present(), &invitation).await {
+        // Who joins asks again, for its entry may be one that counts for nothing: but it has one.
+        Err(error) if state == Some(MemberState::Joining) => {
+            tracing::info!(%error, "this site is joining already: it goes on without another invitation");
+            return Ok(file);
+        }
+        joined => joined?,
+    };
+    if own.is_none_or(|own| own.id != joined.member.0) {
+        renew_replica(store).await?;
+        joined.write(&config.data)?;
+        tracing::info!(member = %joined.member.0, "let in");
+        return Ok(Some(joined));
+    }
+    Ok(file)
 }
 
 /// Who comes back with data is another replica from now on. What it wrote before, and others lack, is then of a replica that

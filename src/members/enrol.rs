@@ -11,7 +11,9 @@
 //! behind its length in 8 bytes, little-endian: binding, newcomer's key, member's key, `body`.
 //!
 //! The member that answers writes the newcomer down, as joining, in the same transaction that uses the invitation
-//! up; it answers only then. Asked again by the same key (the answer was lost), it gives the same answer.
+//! up; it answers only then. Asked again by the same newcomer (the answer was lost), it gives the same answer, whatever
+//! invitation it is asked by. Asked again of another member, which has not heard of that, the newcomer may become two
+//! entries: the first use of the invitation counts, and the newcomer finds out which of the two it is by asking once more.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -239,14 +241,18 @@ fn enter(
             lacked.join(", ")
         )));
     }
+    // By the same name: two sites that share a key by mistake are not to be one member.
+    let is_again = |member: &&crdt::Member| {
+        member.state == MemberState::Joining
+            && member.keys.contains(&channel.newcomer)
+            && (&member.name, &member.site) == (&request.name, &request.site)
+    };
+    if let Some(member) = cluster.members.values().find(is_again) {
+        return Ok((token, welcome(member.id, &cluster)));
+    }
     let by_token = |member: &&crdt::Member| member.admission.is_some_and(|by| by.token == token);
     if let Some(member) = cluster.members.values().find(by_token) {
-        let is_again = member.state == MemberState::Joining && member.keys.contains(&channel.newcomer);
-        return if is_again {
-            Ok((token, welcome(member.id, &cluster)))
-        } else {
-            Err(refuse(format!("the invitation was used by {}", member.name)))
-        };
+        return Err(refuse(format!("the invitation was used by {}", member.name)));
     }
     if invite.expires_ms <= txn.now_ms() {
         return Err(refuse("the invitation has expired".into()));

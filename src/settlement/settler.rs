@@ -308,23 +308,46 @@ impl Settler {
         if !due.is_empty() && is_time {
             // Also when it fails: a disk that cannot be rewritten is not to be busy with nothing else.
             lock(&self.progress).rewritten_ms = Some(now_ms);
-            let store = self.store.clone();
-            tokio::task::spawn_blocking(move || store.compact())
-                .await?
-                .map_err(ReadError::from)?;
-            tracing::info!(
-                accounts = due.len(),
-                "the disk was rewritten for cancelled accounts"
-            );
-            let copies = self.copies().await?;
-            self.told.settlement().erasures().rewritten(&due, copies);
+            self.rewrite().await?;
         }
         self.give_receipts().await
+    }
+
+    async fn rewrite(&self) -> Result<(), SettlerError> {
+        let due = self.still_due().await?;
+        if due.is_empty() {
+            return Ok(());
+        }
+        let store = self.store.clone();
+        tokio::task::spawn_blocking(move || store.compact())
+            .await?
+            .map_err(ReadError::from)?;
+        tracing::info!(
+            accounts = due.len(),
+            "the disk was rewritten for cancelled accounts"
+        );
+        let copies = self.copies().await?;
+        self.still_due().await?;
+        self.told.settlement().erasures().rewritten(&due, copies);
+        Ok(())
+    }
+
+    /// Those that wait for the disk to be rewritten, and nothing has come in their way meanwhile.
+    async fn still_due(&self) -> Result<Vec<AccountId>, SettlerError> {
+        let store = self.store.clone();
+        let remains = tokio::task::spawn_blocking(move || store.remains()).await??;
+        let mut settlement = self.told.settlement();
+        settlement.erasures().recheck(&remains);
+        Ok(settlement.erasures().due())
     }
 
     async fn give_receipts(&self) -> Result<(), SettlerError> {
         let copies = self.copies().await?;
         let forgotten = self.told.settlement().erasures().forgotten(&copies);
+        // Who cannot read a receipt could not go back to where there were none.
+        if forgotten.is_empty() || !self.may_give_receipts()? {
+            return Ok(());
+        }
         for accounts in forgotten.chunks(RECEIPTS_MAX) {
             let (member, given) = (self.member, accounts.to_vec());
             self.store
@@ -344,10 +367,6 @@ impl Settler {
                             stamp: txn.stamp(),
                             value: receipt.encode(),
                             expires_ms: at_ms.saturating_add(RECEIPT_MS),
-        // Who cannot read a receipt could not go back to where there were none.
-        if forgotten.is_empty() || !self.may_give_receipts()? {
-            return Ok(());
-        }
                         });
                     }
                     Ok(())
@@ -367,6 +386,11 @@ impl Settler {
         Ok(())
     }
 
+    fn may_give_receipts(&self) -> Result<bool, ReadError> {
+        let cluster = self.store.read(|records| records.cluster())??;
+        Ok(cluster.finalised(features::ERASURE_RECEIPTS))
+    }
+
     async fn copies(&self) -> Result<BTreeSet<String>, SettlerError> {
         let Some(data) = self.data.clone() else {
             return Ok(BTreeSet::new());
@@ -379,8 +403,3 @@ impl Settler {
 fn has_passed(since_ms: u64, length_ms: u64, now_ms: u64) -> bool {
     now_ms < since_ms || now_ms - since_ms >= length_ms
 }
-    fn may_give_receipts(&self) -> Result<bool, ReadError> {
-        let cluster = self.store.read(|records| records.cluster())??;
-        Ok(cluster.finalised(features::ERASURE_RECEIPTS))
-    }
-

@@ -320,19 +320,22 @@ impl Site {
         });
     }
 
-    /// Whether it joined, and that is not settled yet.
+    /// Whether it is not settled yet that this member is in.
     pub(crate) fn is_arriving(&self) -> bool {
         self.arriving.load(Ordering::Acquire)
     }
 
-    /// It is settled: also after a restart.
-    pub(crate) fn has_arrived(&self) -> Result<(), OwnError> {
-        if let Some(mut file) = MemberFile::read(&self.config.data)? {
-            file.arriving = false;
-            file.write(&self.config.data)?;
+    /// Notes it, for a restart as well, where this directory says who it is. (Of a member that configurations list only the
+    /// process knows it.)
+    pub(crate) fn set_arriving(&self, arriving: bool) {
+        self.arriving.store(arriving, Ordering::Release);
+        let noted = MemberFile::read(&self.config.data).and_then(|file| match file {
+            Some(file) => MemberFile { arriving, ..file }.write(&self.config.data),
+            None => Ok(()),
+        });
+        if let Err(error) = noted {
+            tracing::warn!(%error, arriving, "could not note whether this member has arrived");
         }
-        self.arriving.store(false, Ordering::Release);
-        Ok(())
     }
 
     fn keys(&self) -> MutexGuard<'_, Keys> {

@@ -22,8 +22,9 @@ const LOOK_STARTING: Duration = Duration::from_millis(250);
 pub enum Standing {
     /// Not yet: it catches up.
     Joining,
-    /// Yes, but not everybody knows. Until its activation is settled here, others may call settled what it has not seen, and
-    /// collapse by that; what people would write here could be concurrent with it, and be undone after it was answered.
+    /// Yes, but not everybody knows: it joined, or its eviction turned out to be void. Until that is settled here, others may
+    /// call settled what it has not seen, and collapse by that; what people would write here could be concurrent with it, and be
+    /// undone after it was answered.
     Arriving,
     /// Yes.
     Active,
@@ -38,7 +39,7 @@ pub enum Standing {
 
 impl Standing {
     /// What the record says of a member; one that is not in it is what it began as.
-    /// `arriving`: it joined in this life of its data directory, and that is not settled yet.
+    /// `arriving`: that it is in is not settled yet.
     pub(crate) fn of(
         known: Option<&Member>,
         begins: MemberState,
@@ -64,8 +65,7 @@ impl Standing {
             Standing::Active => None,
             Standing::Joining => Some("this site is joining the cluster, and still catching up".to_owned()),
             Standing::Arriving => Some(
-                "this site has joined the cluster, and waits until every member has heard so and has sent what it wrote \
-                 before"
+                "this site is in the cluster, and waits until every member has heard so and has sent what it wrote before"
                     .to_owned(),
             ),
             Standing::Leaving => Some("this site is leaving the cluster".to_owned()),
@@ -130,8 +130,14 @@ impl Keeper {
             }
         };
         let known = cluster.members.get(&site.own.id);
-        if known.is_some_and(|known| known.state == MemberState::Active) && site.is_arriving() {
-            self.arriving(site);
+        if known.is_some_and(|known| known.state == MemberState::Active) {
+            if matches!(site.standing(), Standing::Out { .. }) {
+                self.before_serving = None;
+                site.set_arriving(true);
+            }
+            if site.is_arriving() {
+                self.arriving(site);
+            }
         }
         let standing = Standing::of(known, site.own.begins, site.is_arriving(), &cluster);
         // Before anything that waits for the disk: who has the record on it counts its members.
@@ -164,8 +170,8 @@ impl Keeper {
         }
     }
 
-    /// What is settled here by the acks of all that count is within what is here; and what was settled elsewhere without this
-    /// member is within what those had when they heard of its activation.
+    /// What was settled elsewhere without this member is within what those had when they heard that it is in: and that is here
+    /// once what was written of it is settled here.
     fn arriving(&mut self, site: &Site) {
         let here = self
             .before_serving
@@ -173,15 +179,9 @@ impl Keeper {
         if !site.replication.watch_settled().borrow().covers_vector(here) {
             return;
         }
-        match site.has_arrived() {
-            Ok(()) => {
-                self.before_serving = None;
-                tracing::info!("every member counts with this one: it serves people now");
-            }
-            Err(error) => {
-                tracing::error!(%error, "could not note that this member has arrived; trying again")
-            }
-        }
+        self.before_serving = None;
+        site.set_arriving(false);
+        tracing::info!("every member counts with this one: it serves people now");
     }
 
     async fn active(&mut self, site: &Site, known: Option<&Member>, cluster: &ClusterView) {

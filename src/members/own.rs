@@ -73,7 +73,7 @@ pub struct MemberFile {
     /// It founded the cluster, and so never joined it.
     #[serde(default)]
     pub founder: bool,
-    /// It joined, and it is not certain yet that nothing is settled without it: see [`Standing::Arriving`].
+    /// It is in, and it is not certain yet that nothing is settled without it: see [`Standing::Arriving`].
     ///
     /// [`Standing::Arriving`]: super::keeper::Standing::Arriving
     #[serde(default)]

@@ -287,6 +287,33 @@ async fn one_that_joined_serves_nobody_until_everyone_counts_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_whose_eviction_is_void_is_in_again_and_arrives_anew() {
+    let world = Cluster::new(3);
+    let (first, at_first) = world.found().await;
+    let (second, at_second) = world.join(1, &at_first).await;
+    let (third, at_third) = world.join(2, &at_first).await;
+    second.stop().await;
+    first.stop().await;
+    // The third evicts the first, which does not hear of it, and evicts the second.
+    done(&cluster(&at_third, &["evict", "member-0", "--yes"]).await);
+    third.stop().await;
+    let first = Site::spawn(&at_first.config, &at_first.data);
+    is(&first, "active").await;
+    done(&cluster(&at_first, &["evict", "member-1", "--yes"]).await);
+    let second = Site::spawn(&at_second.config, &at_second.data);
+    is(&second, "out").await;
+
+    let third = Site::spawn(&at_third.config, &at_third.data);
+    is(&first, "out").await;
+    is(&second, "active").await;
+    second.log.says(&["waits until every member has heard so"]).await;
+    second.client.sign_up("ada@example.org").await.expect("a sign-up");
+    for site in [first, second, third] {
+        site.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_compromised_member_hands_over_nothing() {
     let world = Cluster::new(2);
     let (first, at_first) = world.found().await;

@@ -48,6 +48,8 @@ pub struct Replication {
     pub(crate) members_changed: Notify,
     /// What every member that counts has.
     stable: watch::Sender<Vector>,
+    /// That of it which nothing concurrent can come to any more.
+    settled: watch::Sender<Vector>,
     /// Who answers newcomers. Weak: the site keeps this, not the other way round.
     enrols: OnceLock<Weak<Site>>,
     #[cfg(feature = "lab")]
@@ -77,6 +79,7 @@ impl Replication {
             told: Arc::default(),
             members_changed: Notify::new(),
             stable: watch::channel(Vector::new()).0,
+            settled: watch::channel(Vector::new()).0,
             enrols: OnceLock::new(),
             #[cfg(feature = "lab")]
             sightings: Mutex::default(),
@@ -101,6 +104,11 @@ impl Replication {
     /// Tells what every member that counts has.
     pub(crate) fn watch_stable(&self) -> watch::Receiver<Vector> {
         self.stable.subscribe()
+    }
+
+    /// Tells what is settled.
+    pub(crate) fn watch_settled(&self) -> watch::Receiver<Vector> {
+        self.settled.subscribe()
     }
 
     /// What people should look into, the latest last.
@@ -221,9 +229,12 @@ impl Replica for Replication {
             .map_err(|error| ReadLogError(error.to_string()))
     }
 
-    fn trim(&self, stable: Vector) {
-        self.stable.send_replace(stable.clone());
-        self.store.trim(stable);
+    fn stable(&self, stable: Vector) {
+        self.stable.send_replace(stable);
+    }
+
+    fn trim(&self, free: Vector) {
+        self.store.trim(free);
     }
 
     fn enrol(&self, request: Vec<u8>, binding: [u8; 32], peer_key: Vec<u8>) -> Vec<u8> {
@@ -281,6 +292,7 @@ impl Replica for Replication {
     }
 
     fn settled(&self, settled: Vector) {
+        self.settled.send_replace(settled.clone());
         self.told.settled(settled);
     }
 

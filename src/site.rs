@@ -5,12 +5,12 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use crdt::ClusterView;
+use crdt::{ClusterView, MemberState};
 use gossip::{
     Dot, PeerState,
     quic::{Durability, Node, NodeConfig, NodeError},
@@ -33,7 +33,7 @@ use crate::{
     prometheus,
     replication::Replication,
     settlement::Settler,
-    store::{BackupOwner, OpenError, Store, StoreConfig},
+    store::{BackupOwner, Beginning, OpenError, Store, StoreConfig, TransactError},
 };
 
 /// Protocol versions that this build speaks.
@@ -71,6 +71,13 @@ pub enum SiteError {
     /// The cluster record.
     #[error(transparent)]
     Members(#[from] MembersError),
+    /// The cluster has gone on to what this build cannot read.
+    #[error(
+        "this version cannot read what the cluster has finalised ({}): start the version that ran here before, or a later \
+         one",
+        .0.join(", ")
+    )]
+    Finalised(Vec<String>),
     /// Two processes run as this member, and the others listen to the other one.
     #[error(
         "stood aside: another process runs as this member (its start is {start}), from a copy of {}; stop that one, \
@@ -120,6 +127,7 @@ pub struct Site {
     pub shape: Arc<gossip::quic::Shape>,
     drain: watch::Sender<bool>,
     standing: watch::Sender<Standing>,
+    arriving: AtomicBool,
     keys: Mutex<Keys>,
     common: Common,
     runtime: Handle,
@@ -173,15 +181,20 @@ impl Site {
         let index_key = IndexKey::new(config.cluster.index_key.0);
         let common = common(&config, &index_key);
         let cluster = members::cluster_at_start(&store)?;
-        let file = let_in(&config, &common, &keys, &cluster, file, invitation).await?;
+        let lacked = features::lacked(&cluster, &features::known());
+        if !lacked.is_empty() {
+            return Err(SiteError::Finalised(lacked));
+        }
+        let file = let_in(&config, &common, &keys, &store, &cluster, file, invitation).await?;
         let own = Own::find(&config, file.as_ref())?;
         is_own_key(&config, &own, &keys, &cluster)?;
+        let arriving = file.as_ref().is_some_and(|file| file.arriving);
         for told in file.into_iter().flat_map(|file| file.members) {
             if config.members.iter().all(|listed| listed.id != told.id) {
                 config.members.push(told);
             }
         }
-        let standing = Standing::of(cluster.members.get(&own.id), own.begins, &cluster);
+        let standing = Standing::of(cluster.members.get(&own.id), own.begins, arriving, &cluster);
         let listed = members::effective(&config, &own, &keys.public(), cluster);
         let replication = Replication::new(&store);
         let state = store.state();
@@ -244,6 +257,7 @@ impl Site {
             shape,
             drain: watch::channel(false).0,
             standing: watch::channel(standing).0,
+            arriving: AtomicBool::new(arriving),
             keys: Mutex::new(keys),
             common,
             runtime: Handle::current(),
@@ -304,6 +318,24 @@ impl Site {
             }
             is_new
         });
+    }
+
+    /// Whether it is not settled yet that this member is in.
+    pub(crate) fn is_arriving(&self) -> bool {
+        self.arriving.load(Ordering::Acquire)
+    }
+
+    /// Notes it, for a restart as well, where this directory says who it is. (Of a member that configurations list only the
+    /// process knows it.)
+    pub(crate) fn set_arriving(&self, arriving: bool) {
+        self.arriving.store(arriving, Ordering::Release);
+        let noted = MemberFile::read(&self.config.data).and_then(|file| match file {
+            Some(file) => MemberFile { arriving, ..file }.write(&self.config.data),
+            None => Ok(()),
+        });
+        if let Err(error) = noted {
+            tracing::warn!(%error, arriving, "could not note whether this member has arrived");
+        }
     }
 
     fn keys(&self) -> MutexGuard<'_, Keys> {
@@ -485,6 +517,7 @@ async fn let_in(
     config: &SiteConfig,
     common: &Common,
     keys: &Keys,
+    store: &Store,
     cluster: &ClusterView,
     file: Option<MemberFile>,
     invitation: Option<Invitation>,
@@ -492,16 +525,46 @@ async fn let_in(
     let Some(invitation) = invitation else {
         return Ok(file);
     };
-    if let Ok(own) = Own::find(config, file.as_ref())
-        && !cluster.members.get(&own.id).is_some_and(crdt::Member::is_out)
-    {
+    let own = Own::find(config, file.as_ref()).ok();
+    let known = own.as_ref().and_then(|own| cluster.members.get(&own.id));
+    let state = known
+        .map(|known| known.state)
+        .or(own.as_ref().map(|own| own.begins));
+    if let (Some(own), Some(MemberState::Active | MemberState::Leaving)) = (&own, state) {
         tracing::info!(member = %own.id, "this is a member already: the invitation is not used");
         return Ok(file);
     }
-    let file = enrol::join(config, common, keys.present(), &invitation).await?;
-    file.write(&config.data)?;
-    tracing::info!(member = %file.member.0, "let in");
-    Ok(Some(file))
+    let joined = match enrol::join(config, common, keys.present(), &invitation).await {
+        // Who joins asks again, for its entry may be one that counts for nothing: but it has one.
+        Err(error) if state == Some(MemberState::Joining) => {
+            tracing::info!(%error, "this site is joining already: it goes on without another invitation");
+            return Ok(file);
+        }
+        joined => joined?,
+    };
+    if own.is_none_or(|own| own.id != joined.member.0) {
+        renew_replica(store).await?;
+        joined.write(&config.data)?;
+        tracing::info!(member = %joined.member.0, "let in");
+        return Ok(Some(joined));
+    }
+    Ok(file)
+}
+
+/// Who comes back with data is another replica from now on. What it wrote before, and others lack, is then of a replica that
+/// nobody runs: it is handed over. Under its old id it would be a member's, and all who lack it would be behind the cluster, and
+/// unready, at once.
+async fn renew_replica(store: &Store) -> Result<(), MembersError> {
+    if store.state().vector.is_empty() {
+        return Ok(());
+    }
+    store.begin_again(Beginning {
+        new_replica: true,
+        ..Beginning::default()
+    });
+    // It begins again before it takes what waits: this, which writes nothing.
+    store.transact(|_| Ok::<(), TransactError>(())).await?;
+    Ok(())
 }
 
 /// The files of two members may have been mixed up. A key that took the place of the listed one is in the record.

@@ -566,12 +566,19 @@ impl ClusterView {
     pub fn finalised(&self, feature: &str) -> bool {
         self.settings.contains_key(&feature_setting(feature))
     }
+
+    /// All that were.
+    pub fn all_finalised(&self) -> impl Iterator<Item = &str> {
+        self.settings.keys().filter_map(|name| name.strip_prefix(FEATURE))
+    }
 }
 
 /// The setting that says that a feature is finalised.
 pub fn feature_setting(feature: &str) -> String {
-    format!("feature/{feature}")
+    format!("{FEATURE}{feature}")
 }
+
+const FEATURE: &str = "feature/";
 
 impl Member {
     pub(crate) fn new(id: MemberId) -> Member {

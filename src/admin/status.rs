@@ -182,6 +182,7 @@ pub(crate) fn report(site: &Site) -> StatusReport {
         name: site.own.name.clone(),
         standing: match site.standing() {
             Standing::Joining => "joining",
+            Standing::Arriving => "arriving",
             Standing::Active => "active",
             Standing::Leaving => "leaving",
             Standing::Out { .. } => "out",

@@ -265,6 +265,12 @@ fn print_erasure(report: &ErasureReport) {
     }
     if report.complete {
         println!("Erased everywhere. Backups that were taken elsewhere end at their maximum age.");
+        if !report.put_out.is_empty() {
+            println!(
+                "Not known of the disks of members that were put out, which may hold it, and may hand over more of it: {}.",
+                report.put_out.join(", ")
+            );
+        }
     } else {
         println!("Not yet erased everywhere; with --wait SECONDS this waits for it.");
     }

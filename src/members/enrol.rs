@@ -11,9 +11,11 @@
 //! behind its length in 8 bytes, little-endian: binding, newcomer's key, member's key, `body`.
 //!
 //! The member that answers writes the newcomer down, as joining, in the same transaction that uses the invitation
-//! up; it answers only then. Asked again by the same key (the answer was lost), it gives the same answer.
+//! up; it answers only then. Asked again by the same newcomer (the answer was lost), it gives the same answer, whatever
+//! invitation it is asked by. Asked again of another member, which has not heard of that, the newcomer may become two
+//! entries: the first use of the invitation counts, and the newcomer finds out which of the two it is by asking once more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crdt::{ClusterView, MemberField, MemberId, MemberState, TokenHash};
 use gossip::{Dot, quic::Identity as GossipIdentity};
@@ -231,14 +233,26 @@ fn enter(
     if request.features.len() > FEATURES_MAX {
         return Err(refuse(format!("it names over {FEATURES_MAX} features")));
     }
+    let features: BTreeSet<String> = request.features.into_iter().collect();
+    let lacked = features::lacked(&cluster, &features);
+    if !lacked.is_empty() {
+        return Err(refuse(format!(
+            "its version cannot read what was finalised here ({}): update it first",
+            lacked.join(", ")
+        )));
+    }
+    // By the same name: two sites that share a key by mistake are not to be one member.
+    let is_again = |member: &&crdt::Member| {
+        member.state == MemberState::Joining
+            && member.keys.contains(&channel.newcomer)
+            && (&member.name, &member.site) == (&request.name, &request.site)
+    };
+    if let Some(member) = cluster.members.values().find(is_again) {
+        return Ok((token, welcome(member.id, &cluster)));
+    }
     let by_token = |member: &&crdt::Member| member.admission.is_some_and(|by| by.token == token);
     if let Some(member) = cluster.members.values().find(by_token) {
-        let is_again = member.state == MemberState::Joining && member.keys.contains(&channel.newcomer);
-        return if is_again {
-            Ok((token, welcome(member.id, &cluster)))
-        } else {
-            Err(refuse(format!("the invitation was used by {}", member.name)))
-        };
+        return Err(refuse(format!("the invitation was used by {}", member.name)));
     }
     if invite.expires_ms <= txn.now_ms() {
         return Err(refuse("the invitation has expired".into()));
@@ -258,7 +272,7 @@ fn enter(
         MemberField::Site(request.site),
         MemberField::Addresses(request.addresses),
         MemberField::Version(request.version),
-        MemberField::Features(request.features.into_iter().collect()),
+        MemberField::Features(features),
         MemberField::Key(channel.newcomer.clone()),
         MemberField::Invited(token),
         MemberField::State(MemberState::Joining),
@@ -389,6 +403,17 @@ pub enum JoinError {
 
 /// What a newcomer asks.
 pub fn request(config: &SiteConfig, common: &Common, token: &Token, channel: &Channel) -> Vec<u8> {
+    request_with(config, common, token, channel, features::known())
+}
+
+/// The same of a build that can this.
+fn request_with(
+    config: &SiteConfig,
+    common: &Common,
+    token: &Token,
+    channel: &Channel,
+    features: BTreeSet<String>,
+) -> Vec<u8> {
     let fingerprints = common.fingerprints.iter();
     let request = Request {
         cluster: ByteArray::new(common.cluster),
@@ -399,7 +424,7 @@ pub fn request(config: &SiteConfig, common: &Common, token: &Token, channel: &Ch
         site: config.site.clone(),
         addresses: config.own_addresses().to_vec(),
         version: record::VERSION.to_owned(),
-        features: features::known().into_iter().collect(),
+        features: features.into_iter().collect(),
     };
     channel.seal(Some(&token.hash()), Role::Newcomer, to_cbor(&request))
 }
@@ -425,6 +450,7 @@ pub fn read_answer(
         Some(Answer::Welcome { member, members }) if is_proven => Ok(MemberFile {
             member,
             founder: false,
+            arriving: true,
             members,
         }),
         Some(Answer::Refused { words }) => {

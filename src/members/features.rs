@@ -2,7 +2,7 @@
 //!
 //! A member says what it can (in the cluster record, and in its hello). A new format is written only once every
 //! member can read it *and* an operator has finalised it (`persona cluster finalise`): until then going back to the
-//! version before is safe, and after that it is not.
+//! version before is safe, and after that it is not: whoever lacks what was finalised is not let in, and does not start.
 
 use std::collections::BTreeSet;
 
@@ -28,6 +28,12 @@ pub enum NotFinalisable {
     /// A member could not read it.
     #[error("these members cannot read it yet: {}; update them first", .0.join(", "))]
     NotEverywhere(Vec<String>),
+}
+
+/// What was finalised and whoever can only so much cannot read.
+pub fn lacked(cluster: &ClusterView, can: &BTreeSet<String>) -> Vec<String> {
+    let finalised = cluster.all_finalised().filter(|feature| !can.contains(*feature));
+    finalised.map(str::to_owned).collect()
 }
 
 /// Sees whether every member that counts can read what a feature writes.

@@ -73,6 +73,7 @@ pub fn first_member(directory: &Path, description: &Description) -> Result<PathB
     MemberFile {
         member: Member(MemberId::from_bytes(rng.random())),
         founder: true,
+        arriving: false,
         members: Vec::new(),
     }
     .write(&data)?;

@@ -22,6 +22,10 @@ const LOOK_STARTING: Duration = Duration::from_millis(250);
 pub enum Standing {
     /// Not yet: it catches up.
     Joining,
+    /// Yes, but not everybody knows: it joined, or its eviction turned out to be void. Until that is settled here, others may
+    /// call settled what it has not seen, and collapse by that; what people would write here could be concurrent with it, and be
+    /// undone after it was answered.
+    Arriving,
     /// Yes.
     Active,
     /// Not for people any more: it hands over what it has.
@@ -35,9 +39,16 @@ pub enum Standing {
 
 impl Standing {
     /// What the record says of a member; one that is not in it is what it began as.
-    pub(crate) fn of(known: Option<&Member>, begins: MemberState, cluster: &ClusterView) -> Standing {
+    /// `arriving`: that it is in is not settled yet.
+    pub(crate) fn of(
+        known: Option<&Member>,
+        begins: MemberState,
+        arriving: bool,
+        cluster: &ClusterView,
+    ) -> Standing {
         match known.map_or(begins, |known| known.state) {
             MemberState::Joining => Standing::Joining,
+            MemberState::Active if arriving => Standing::Arriving,
             MemberState::Active => Standing::Active,
             MemberState::Leaving => Standing::Leaving,
             state @ (MemberState::Left | MemberState::Evicted) => Standing::Out {
@@ -53,6 +64,10 @@ impl Standing {
         match self {
             Standing::Active => None,
             Standing::Joining => Some("this site is joining the cluster, and still catching up".to_owned()),
+            Standing::Arriving => Some(
+                "this site is in the cluster, and waits until every member has heard so and has sent what it wrote before"
+                    .to_owned(),
+            ),
             Standing::Leaving => Some("this site is leaving the cluster".to_owned()),
             Standing::Out { .. } => self.why_not_writing(),
         }
@@ -71,35 +86,37 @@ impl Standing {
 pub(crate) async fn keep(site: Weak<Site>) {
     let mut keeper = Keeper::default();
     loop {
-        let (replication, mut stable, wait) = {
+        let (replication, mut stable, mut settled, wait) = {
             let Some(site) = site.upgrade() else { return };
             if site.is_draining() {
                 return;
             }
             // Before the step, so that nothing that comes meanwhile is slept through.
-            let stable = site.replication.watch_stable();
+            let (stable, settled) = (site.replication.watch_stable(), site.replication.watch_settled());
             keeper.step(&site).await;
             let wait = if site.node.is_ready() { LOOK } else { LOOK_STARTING };
-            (site.replication.clone(), stable, wait)
+            (site.replication.clone(), stable, settled, wait)
         };
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = replication.members_changed.notified() => {}
             // Without the replication there is no site.
-            _ = stable.changed(), if keeper.waits() => {}
+            _ = stable.changed(), if keeper.waits_for_stable() => {}
+            _ = settled.changed(), if keeper.before_serving.is_some() => {}
         }
     }
 }
 
-/// What waits until every member has what was here when the waiting began.
+/// What waits until every member has what was here when the waiting began; the first, until that is settled too.
 #[derive(Default)]
 struct Keeper {
+    before_serving: Option<Vector>,
     before_leaving: Option<Vector>,
     before_next_key: Option<Vector>,
 }
 
 impl Keeper {
-    fn waits(&self) -> bool {
+    fn waits_for_stable(&self) -> bool {
         self.before_leaving.is_some() || self.before_next_key.is_some()
     }
 
@@ -113,7 +130,23 @@ impl Keeper {
             }
         };
         let known = cluster.members.get(&site.own.id);
-        let standing = Standing::of(known, site.own.begins, &cluster);
+        if known.is_some_and(|known| known.state == MemberState::Active) {
+            if matches!(site.standing(), Standing::Out { .. }) {
+                self.before_serving = None;
+                site.set_arriving(true);
+            }
+            if site.is_arriving() {
+                self.arriving(site);
+            }
+        }
+        let standing = Standing::of(known, site.own.begins, site.is_arriving(), &cluster);
+        // Before anything that waits for the disk: who has the record on it counts its members.
+        site.node.set_members(for_gossip(effective(
+            &site.config,
+            &site.own,
+            &site.public_keys(),
+            cluster.clone(),
+        )));
         site.set_standing(standing.clone());
         site.heed();
         if site.node.is_ready() {
@@ -121,7 +154,7 @@ impl Keeper {
                 Standing::Active => self.active(site, known, &cluster).await,
                 Standing::Leaving => self.leaving(site, &cluster).await,
                 Standing::Joining => joining(site, known).await,
-                Standing::Out { .. } => {}
+                Standing::Arriving | Standing::Out { .. } => {}
             }
         }
         if site.is_draining() {
@@ -135,6 +168,20 @@ impl Keeper {
             }
             Err(error) => tracing::warn!(%error, "could not read the members"),
         }
+    }
+
+    /// What was settled elsewhere without this member is within what those had when they heard that it is in: and that is here
+    /// once what was written of it is settled here.
+    fn arriving(&mut self, site: &Site) {
+        let here = self
+            .before_serving
+            .get_or_insert_with(|| site.store.state().vector.clone());
+        if !site.replication.watch_settled().borrow().covers_vector(here) {
+            return;
+        }
+        self.before_serving = None;
+        site.set_arriving(false);
+        tracing::info!("every member counts with this one: it serves people now");
     }
 
     async fn active(&mut self, site: &Site, known: Option<&Member>, cluster: &ClusterView) {

@@ -73,6 +73,11 @@ pub struct MemberFile {
     /// It founded the cluster, and so never joined it.
     #[serde(default)]
     pub founder: bool,
+    /// It is in, and it is not certain yet that nothing is settled without it: see [`Standing::Arriving`].
+    ///
+    /// [`Standing::Arriving`]: super::keeper::Standing::Arriving
+    #[serde(default)]
+    pub arriving: bool,
     /// The others, as they were when it joined: whom to ask while the cluster record is not here yet.
     #[serde(default)]
     pub members: Vec<MemberConfig>,

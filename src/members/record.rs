@@ -59,8 +59,8 @@ pub(super) fn write_member(txn: &mut Txn<'_>, id: MemberId, at: Hlc, fields: Vec
     }
 }
 
-/// What this member's own entry should say and does not. Features that a newer build finalised stay named: who goes
-/// back to an older build cannot unsay them.
+/// What this member's own entry should say and does not. Who goes back to an older build says that it can less; what was
+/// finalised it can, or it would not have started.
 fn amendments(own: &Own, keys: &[Vec<u8>], known: Option<&Member>) -> Vec<MemberField> {
     let differs = |differs: fn(&Member, &Own) -> bool| known.is_none_or(|known| differs(known, own));
     let mut fields = Vec::new();

@@ -10,6 +10,8 @@
 //! 4. the disk is rewritten, once for all that wait for it, for that reads and writes everything;
 //! 5. copies in the data directory that were there then are gone.
 //!
+//! Whatever comes of the account before that, or after (from a member that was put out, and hands over late), sends it back
+//! to the beginning.
 //! Then the site gives a receipt. Nothing of this is written down before: after a restart each account begins again,
 //! found by a scan for cancelled accounts without a receipt.
 
@@ -46,8 +48,9 @@ enum Stage {
         at_ms: u64,
         obstacle: Obstacle,
     },
-    /// What is left is deleted, but lies in tables yet.
-    Due,
+    /// What is left is deleted, but lies in tables yet. The same place and moment: until the tables are rewritten something may
+    /// come in the way again.
+    Due { place: u64, at_ms: u64 },
     /// They were rewritten while these copies were there.
     Rewritten(Arc<BTreeSet<String>>),
 }
@@ -67,6 +70,8 @@ pub enum WaitsFor {
     Rewrite,
     /// Copies in the data directory, made before the disk was rewritten.
     Copies,
+    /// An operator, who says that every member can read a receipt.
+    Finalised,
 }
 
 impl fmt::Display for WaitsFor {
@@ -87,6 +92,10 @@ impl fmt::Display for WaitsFor {
             WaitsFor::Gone(Obstacle::Staging) => "stagings begun before to end, which takes a day at most",
             WaitsFor::Rewrite => "the disk to be rewritten, every `erasure.interval_minutes`",
             WaitsFor::Copies => "copies in the data directory to be removed",
+            WaitsFor::Finalised => {
+                "its receipt to be allowed: nothing is left here, but receipts are written only after `persona cluster \
+                 finalise erasure-receipts`"
+            }
         })
     }
 }
@@ -110,6 +119,14 @@ impl Erasures {
         if self.pending.len() < PENDING_MAX {
             let seen = || Stage::Seen(within.clone());
             self.pending.entry(account).or_insert_with(seen);
+        }
+    }
+
+    /// A commit cancelled an account, or brought something of one that was cancelled before: whatever was done for it by now is
+    /// done again.
+    pub fn begin_again(&mut self, account: AccountId, within: &Arc<Vector>) {
+        if self.pending.len() < PENDING_MAX || self.pending.contains_key(&account) {
+            self.pending.insert(account, Stage::Seen(within.clone()));
         }
     }
 
@@ -145,22 +162,21 @@ impl Erasures {
                     obstacle: Obstacle::Log,
                 };
             }
-            if let Stage::Clearing { place, at_ms, .. } = *stage {
-                *stage = match remains.obstacle(*account, place, at_ms) {
-                    Some(obstacle) => Stage::Clearing {
-                        place,
-                        at_ms,
-                        obstacle,
-                    },
-                    None => Stage::Due,
-                };
-            }
+            clear(*account, stage, remains);
+        }
+    }
+
+    /// Looks again, right before the disk is rewritten and right after, whether anything came in the way of what is due: what
+    /// lay there meanwhile was rewritten with the rest.
+    pub fn recheck(&mut self, remains: &Remains) {
+        for (account, stage) in &mut self.pending {
+            clear(*account, stage, remains);
         }
     }
 
     /// Those that wait for the disk to be rewritten. What is due when that begins is gone when it ends.
     pub fn due(&self) -> Vec<AccountId> {
-        let due = |stage: &Stage| matches!(stage, Stage::Due);
+        let due = |stage: &Stage| matches!(stage, Stage::Due { .. });
         self.pending
             .iter()
             .filter(|(_, stage)| due(stage))
@@ -173,7 +189,7 @@ impl Erasures {
         let copies = Arc::new(copies);
         for account in due {
             if let Some(stage) = self.pending.get_mut(account)
-                && matches!(stage, Stage::Due)
+                && matches!(stage, Stage::Due { .. })
             {
                 *stage = Stage::Rewritten(copies.clone());
             }
@@ -202,7 +218,7 @@ impl Erasures {
             Some(Stage::Seen(_)) => WaitsFor::Settled,
             Some(Stage::Settled(_)) => WaitsFor::Losers,
             Some(Stage::Clearing { obstacle, .. }) => WaitsFor::Gone(*obstacle),
-            Some(Stage::Due) => WaitsFor::Rewrite,
+            Some(Stage::Due { .. }) => WaitsFor::Rewrite,
             Some(Stage::Rewritten(_)) => WaitsFor::Copies,
         }
     }
@@ -210,5 +226,94 @@ impl Erasures {
     /// How many are under way.
     pub fn count(&self) -> usize {
         self.pending.len()
+    }
+}
+
+/// What holds bytes of an account that was cleared, or is to be, if anything does now.
+fn clear(account: AccountId, stage: &mut Stage, remains: &Remains) {
+    if let Stage::Clearing { place, at_ms, .. } | Stage::Due { place, at_ms } = *stage {
+        *stage = match remains.obstacle(account, place, at_ms) {
+            Some(obstacle) => Stage::Clearing {
+                place,
+                at_ms,
+                obstacle,
+            },
+            None => Stage::Due { place, at_ms },
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::expect_used, reason = "a failure fails the test")]
+
+    use crdt::RecordKey;
+
+    use super::*;
+    use crate::store::disk::{Batch, Disk, Family, memory::MemoryDisk};
+
+    fn remains(entry: Option<(Family, Vec<u8>)>) -> Remains {
+        let disk = MemoryDisk::default();
+        let mut batch = Batch::new();
+        if let Some((family, key)) = entry {
+            batch.put(family, key, Vec::new());
+        }
+        disk.write(&batch).expect("written");
+        let mut remains = Remains::default();
+        disk.read(&mut |disk| remains = Remains::of(disk).expect("read"))
+            .expect("read");
+        remains
+    }
+
+    /// An account whose turn it is, but for the disk to be rewritten.
+    fn due(account: AccountId) -> Erasures {
+        let mut erasures = Erasures::default();
+        erasures.begin(account, &Arc::default());
+        erasures.advance(Around {
+            settled: &Vector::new(),
+            losers: &Losers::default(),
+            remains: Some(&remains(None)),
+            now_ms: 0,
+        });
+        assert_eq!(erasures.due(), [account]);
+        erasures
+    }
+
+    #[test]
+    fn what_comes_in_the_way_of_what_is_due_is_waited_for() {
+        let account = AccountId::from_bytes([7; 15]);
+        let quarantined =
+            |record: RecordKey| (Family::Quarantine, [&record.as_bytes()[..], &[0; 8]].concat());
+        let cases = [
+            (None, WaitsFor::Rewrite),
+            (
+                Some((Family::Side, b"a state".to_vec())),
+                WaitsFor::Gone(Obstacle::CatchUp),
+            ),
+            (
+                Some(quarantined(account.into())),
+                WaitsFor::Gone(Obstacle::Quarantine),
+            ),
+            (Some(quarantined(RecordKey::CLUSTER)), WaitsFor::Rewrite),
+        ];
+        for (entry, expected) in cases {
+            let mut erasures = due(account);
+            erasures.recheck(&remains(entry.clone()));
+            assert_eq!(erasures.waits_for(account), expected, "{entry:?}");
+            erasures.recheck(&remains(None));
+            assert_eq!(erasures.due(), [account], "{entry:?} is gone");
+        }
+    }
+
+    #[test]
+    fn a_commit_sends_back_to_the_beginning_and_a_scan_does_not() {
+        let account = AccountId::from_bytes([7; 15]);
+        let mut erasures = due(account);
+        erasures.begin(account, &Arc::default());
+        assert_eq!(erasures.waits_for(account), WaitsFor::Rewrite);
+        erasures.begin_again(account, &Arc::default());
+        assert_eq!(erasures.waits_for(account), WaitsFor::Settled);
+        erasures.rewritten(&[account], BTreeSet::new());
+        assert!(erasures.forgotten(&BTreeSet::new()).is_empty());
     }
 }

@@ -54,7 +54,12 @@ impl Settlement {
             self.losers.raised(&vector);
             self.erasures.raised(&vector);
         }
-        self.found(&group.unsettled, vector)
+        let more = self.found(&group.unsettled, vector);
+        let vector = Arc::new(vector.clone());
+        for account in &group.unsettled.cancelled {
+            self.erasures.begin_again(*account, &vector);
+        }
+        more
     }
 
     /// A scan found this, all of it within the vector. True if there is anything.

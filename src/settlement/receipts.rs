@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crdt::{AccountId, CellKind, Erased, MemberId, MemberState};
+use crdt::{AccountId, CellKind, ClusterView, Erased, Member, MemberId, MemberState};
 use serde::{Deserialize, Serialize};
 
 use super::WaitsFor;
@@ -19,6 +19,10 @@ pub struct ErasureReport {
     pub complete: bool,
     /// Each of those members.
     pub members: Vec<MemberErasure>,
+    /// Members that were put out and have not come back with their data, by name. They give no receipt: their disks may hold
+    /// it, and what only they have of it may still be handed over, which would begin the erasure again.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub put_out: Vec<String>,
 }
 
 /// How far one member is.
@@ -90,5 +94,18 @@ pub fn report(
             && !members.is_empty()
             && members.iter().all(|member| member.erased_at_ms.is_some()),
         members,
+        put_out: put_out(&cluster),
     }))
+}
+
+fn put_out(cluster: &ClusterView) -> Vec<String> {
+    let is_back = |member: &Member| {
+        let mut inside = cluster.members.values().filter(|other| !other.is_out());
+        inside.any(|other| other.keys.iter().any(|key| member.keys.contains(key)))
+    };
+    let members = cluster.members.values();
+    members
+        .filter(|member| member.evicted.is_some() && !is_back(member))
+        .map(|member| member.name.clone())
+        .collect()
 }

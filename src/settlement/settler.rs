@@ -22,8 +22,11 @@ use super::{
     copies::copies,
     receipts::{self, ErasureReport},
 };
-use crate::store::{
-    CommittedGroup, Contested, RECEIPT_MS, ReadError, Records, Store, TransactError, Unsettled, contested,
+use crate::{
+    members::features,
+    store::{
+        CommittedGroup, Contested, RECEIPT_MS, ReadError, Records, Store, TransactError, Unsettled, contested,
+    },
 };
 
 /// Records collapsed, or looked at again, in one step.
@@ -178,7 +181,10 @@ impl Settler {
     /// # Errors
     /// When a record cannot be read.
     pub fn report(&self, account: AccountId) -> Result<Option<ErasureReport>, ReadError> {
-        let waits_for: WaitsFor = self.told.settlement().waits_for(account);
+        let mut waits_for: WaitsFor = self.told.settlement().waits_for(account);
+        if waits_for == WaitsFor::Copies && !self.may_give_receipts()? {
+            waits_for = WaitsFor::Finalised;
+        }
         self.store
             .read(|records| receipts::report(records, self.member, account, waits_for))?
     }
@@ -302,23 +308,46 @@ impl Settler {
         if !due.is_empty() && is_time {
             // Also when it fails: a disk that cannot be rewritten is not to be busy with nothing else.
             lock(&self.progress).rewritten_ms = Some(now_ms);
-            let store = self.store.clone();
-            tokio::task::spawn_blocking(move || store.compact())
-                .await?
-                .map_err(ReadError::from)?;
-            tracing::info!(
-                accounts = due.len(),
-                "the disk was rewritten for cancelled accounts"
-            );
-            let copies = self.copies().await?;
-            self.told.settlement().erasures().rewritten(&due, copies);
+            self.rewrite().await?;
         }
         self.give_receipts().await
+    }
+
+    async fn rewrite(&self) -> Result<(), SettlerError> {
+        let due = self.still_due().await?;
+        if due.is_empty() {
+            return Ok(());
+        }
+        let store = self.store.clone();
+        tokio::task::spawn_blocking(move || store.compact())
+            .await?
+            .map_err(ReadError::from)?;
+        tracing::info!(
+            accounts = due.len(),
+            "the disk was rewritten for cancelled accounts"
+        );
+        let copies = self.copies().await?;
+        self.still_due().await?;
+        self.told.settlement().erasures().rewritten(&due, copies);
+        Ok(())
+    }
+
+    /// Those that wait for the disk to be rewritten, and nothing has come in their way meanwhile.
+    async fn still_due(&self) -> Result<Vec<AccountId>, SettlerError> {
+        let store = self.store.clone();
+        let remains = tokio::task::spawn_blocking(move || store.remains()).await??;
+        let mut settlement = self.told.settlement();
+        settlement.erasures().recheck(&remains);
+        Ok(settlement.erasures().due())
     }
 
     async fn give_receipts(&self) -> Result<(), SettlerError> {
         let copies = self.copies().await?;
         let forgotten = self.told.settlement().erasures().forgotten(&copies);
+        // Who cannot read a receipt could not go back to where there were none.
+        if forgotten.is_empty() || !self.may_give_receipts()? {
+            return Ok(());
+        }
         for accounts in forgotten.chunks(RECEIPTS_MAX) {
             let (member, given) = (self.member, accounts.to_vec());
             self.store
@@ -355,6 +384,11 @@ impl Settler {
             metrics::counter!("persona_erasure_receipts_total").increment(accounts.len() as u64);
         }
         Ok(())
+    }
+
+    fn may_give_receipts(&self) -> Result<bool, ReadError> {
+        let cluster = self.store.read(|records| records.cluster())??;
+        Ok(cluster.finalised(features::ERASURE_RECEIPTS))
     }
 
     async fn copies(&self) -> Result<BTreeSet<String>, SettlerError> {

@@ -342,6 +342,8 @@ impl World {
                 }
                 self.commit_soon(at);
             }
+            // What of it may go is checked below.
+            Output::Stable(_) => {}
             Output::Trim(stable) => {
                 self.stable(at, &stable);
                 if self.options.trims

@@ -29,7 +29,11 @@ pub(super) struct Group<'d> {
     replica: ReplicaId,
     pub(super) records: RefCell<BTreeMap<RecordKey, Loaded>>,
     arrived: BTreeMap<VaultId, VaultValue>,
-    cells: BTreeMap<Vec<u8>, Cell>,
+    pub(super) cells: BTreeMap<Vec<u8>, Cell>,
+    /// Cells that were here before this group, and are not any more.
+    pub(super) gone_cells: BTreeSet<Vec<u8>>,
+    /// Cancelled accounts of which something came.
+    pub(super) recalled: BTreeSet<AccountId>,
     /// Parts of this group that go to quarantine, by record and place.
     pub(super) quarantine: BTreeMap<(RecordKey, u64), Vec<u8>>,
     /// Parts that leave it.
@@ -84,6 +88,8 @@ impl<'d> Group<'d> {
             records: RefCell::default(),
             arrived: BTreeMap::new(),
             cells: BTreeMap::new(),
+            gone_cells: BTreeSet::new(),
+            recalled: BTreeSet::new(),
             quarantine: BTreeMap::new(),
             freed: BTreeSet::new(),
             spoiled: BTreeSet::new(),
@@ -238,6 +244,7 @@ impl<'d> Group<'d> {
         let key = layout::cell_key(cell.kind, &cell.key, cell.slot);
         let known = match self.cells.get(&key) {
             Some(cell) => Some(cell.clone()),
+            None if self.gone_cells.contains(&key) => None,
             // A damaged cell is worth no more than none.
             None => self
                 .get(Family::Cells, &key)?
@@ -315,6 +322,13 @@ impl<'d> Group<'d> {
                 batch.put(Family::Digests, key.as_bytes(), layout::seal(&digest));
                 digests.insert(key, digest);
             }
+        }
+        for key in self
+            .gone_cells
+            .iter()
+            .filter(|key| !self.cells.contains_key(*key))
+        {
+            batch.delete(Family::Cells, key.clone());
         }
         for (key, cell) in &self.cells {
             batch.put(Family::Cells, key.clone(), layout::seal(&cell.encode()));
@@ -458,7 +472,7 @@ impl<'d> Group<'d> {
         }
     }
 
-    fn cancelled(&self, account: AccountId) -> Result<bool, ReadError> {
+    pub(super) fn cancelled(&self, account: AccountId) -> Result<bool, ReadError> {
         let view = match self
             .records
             .borrow()
@@ -573,6 +587,10 @@ impl Records for Group<'_> {
 
     fn cells(&self, kind: CellKind, key: &[u8]) -> Result<Vec<Cell>, ReadError> {
         let mut cells = records::read_cells(self.disk, kind, key)?;
+        cells.retain(|cell| {
+            let key = layout::cell_key(cell.kind, &cell.key, cell.slot);
+            !self.gone_cells.contains(&key)
+        });
         let prefix = layout::cell_prefix(kind, key);
         for (_, cell) in self
             .cells

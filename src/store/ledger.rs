@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc, time::Duration};
 
-use crdt::{Actor, Cell, Clock, Hlc, RecordKey, Transaction};
+use crdt::{Actor, Cell, Clock, Hlc, RecordKey, Transaction, VaultId, VaultValue};
 use gossip::{
     Dot, Envelope, Received, ReplicaId, Tip, Vector, Writer,
     reconcile::{self, Part},
@@ -656,7 +656,9 @@ impl Ledger {
         for part in &transaction.records {
             group.merge(place, part, &transaction.vault)?;
         }
+        let values: Vec<VaultId> = transaction.vault.iter().map(VaultValue::id).collect();
         group.arrive(transaction.vault);
+        group.recall(transaction.records.iter().map(|part| part.key), &values)?;
         for cell in transaction.cells {
             group.merge_cell(cell, now_ms)?;
         }

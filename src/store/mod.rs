@@ -22,6 +22,7 @@ mod group;
 mod layout;
 mod ledger;
 mod log;
+mod recall;
 mod records;
 mod repair;
 mod scrub;

@@ -14,7 +14,7 @@ use std::{
     sync::Arc,
 };
 
-use crdt::{Document, Hlc, RecordChange, RecordKey, Transaction, VaultValue, View};
+use crdt::{Document, Hlc, RecordChange, RecordKey, Transaction, VaultId, VaultValue, View};
 use gossip::{Vector, reconcile::Key};
 
 use super::{
@@ -184,6 +184,7 @@ impl Group<'_> {
                 }
             }
         }
+        let values: Vec<VaultId> = state.values.iter().map(VaultValue::id).collect();
         self.bring(key, state.values)?;
         if damaged || added || quarantined {
             let here = if damaged {
@@ -198,12 +199,16 @@ impl Group<'_> {
         // It may differ only by what was made from it.
         self.recheck(key)?;
         let loaded = self.load(key)?;
-        Ok(match (loaded.quarantined, added, loaded.dirty) {
+        let outcome = match (loaded.quarantined, added, loaded.dirty) {
             (true, ..) => RepairOutcome::Quarantined,
             (false, true, _) => RepairOutcome::Added,
             (false, false, true) => RepairOutcome::Healed,
             (false, false, false) => RepairOutcome::Unchanged,
-        })
+        };
+        if outcome != RepairOutcome::Unchanged {
+            self.recall([key], &values)?;
+        }
+        Ok(outcome)
     }
 
     /// Something of a record is missing, and nobody here can name it.

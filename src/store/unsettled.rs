@@ -8,7 +8,7 @@ use std::{
     ops::ControlFlow,
 };
 
-use crdt::{AccountId, AccountView, CellKind, Document, RecordKey, RecordKind, Staging, Transaction};
+use crdt::{AccountId, AccountView, CellKind, Document, RecordKey, RecordKind, Staging};
 
 use super::{
     disk::{DiskError, DiskRead, Family},
@@ -34,8 +34,8 @@ pub struct Contested {
 pub struct Unsettled {
     /// Records with losers, each once.
     pub contested: Vec<Contested>,
-    /// Accounts whose data is to be forgotten: a commit names those that it cancels, a scan those without a receipt
-    /// of this replica.
+    /// Accounts whose data is to be forgotten: a commit names those that it cancels, and cancelled ones of which it brings
+    /// something; a scan those without a receipt of this replica.
     pub cancelled: Vec<AccountId>,
 }
 
@@ -79,7 +79,7 @@ fn try_contested(records: &impl Records, key: RecordKey) -> Result<Option<Contes
 /// What a group leaves to be settled, of the records that it changes.
 pub(super) fn after(group: &Group<'_>) -> Result<Unsettled, ReadError> {
     let mut looked_at = BTreeSet::new();
-    let mut cancelled = Vec::new();
+    let mut cancelled = group.recalled.clone();
     for key in group.changed() {
         looked_at.insert(key);
         let Some(id) = key.account() else { continue };
@@ -87,14 +87,14 @@ pub(super) fn after(group: &Group<'_>) -> Result<Unsettled, ReadError> {
         if !is_cancelled(readable(group.account(id))?.flatten()) || is_cancelled(group.account_before(id)?) {
             continue;
         }
-        cancelled.push(id);
+        cancelled.insert(id);
         // Whom the account had beaten has lost for good.
         let emails = readable(group.emails_of(id))?.unwrap_or_default();
         looked_at.extend(emails.into_iter().map(RecordKey::from));
     }
     let mut found = Unsettled {
         contested: Vec::new(),
-        cancelled,
+        cancelled: cancelled.into_iter().collect(),
     };
     for key in looked_at {
         found.contested.extend(contested(group, key)?);
@@ -160,7 +160,8 @@ pub struct Remains {
     pub next_place: u64,
     /// The first place that the log still holds.
     log_from: Option<u64>,
-    /// The first place of a part in quarantine that may hold personal data.
+    /// The first place in quarantine of a part of an account or an email, or of what cannot be told. A part without a value may
+    /// be what cancels an account, or names another one's address.
     quarantined_from: Option<u64>,
     /// States that a catch-up brought, not yet merged.
     catching_up: bool,
@@ -198,9 +199,8 @@ impl Remains {
             remains.log_from = Some(layout::number(key).unwrap_or(0));
             ControlFlow::Break(())
         })?;
-        disk.scan(Family::Quarantine, &[], &mut |key, value| {
-            let bytes = layout::unseal(value).ok().map(Transaction::decode);
-            if !matches!(bytes, Some(Ok(Transaction { vault, .. })) if vault.is_empty()) {
+        disk.scan(Family::Quarantine, &[], &mut |key, _| {
+            if !key.starts_with(RecordKey::CLUSTER.as_bytes()) {
                 let place = key.get(16..).and_then(|place| layout::number(place).ok());
                 let first = remains.quarantined_from.unwrap_or(u64::MAX);
                 remains.quarantined_from = Some(first.min(place.unwrap_or(0)));

@@ -8,6 +8,7 @@ use tokio::process::Command;
 
 use super::plan::at;
 use super::{World, WorldError};
+use crate::members::features::ERASURE_RECEIPTS;
 
 /// How a command ended.
 #[derive(Clone, Debug)]
@@ -75,6 +76,13 @@ pub(crate) async fn at_site(world: &World, site: usize, arguments: &[&str]) -> R
 pub(crate) async fn invite(world: &World, site: usize) -> Result<String, WorldError> {
     let invited = at_site(world, site, &["cluster", "invite", "--valid", "10m"]).await?;
     Ok(invited.done("cluster invite")?.trim().to_string())
+}
+
+/// All sites are of one version here: each may say when it has forgotten somebody.
+pub(crate) async fn finalise_receipts(world: &World) -> Result<(), WorldError> {
+    let finalise = ["cluster", "finalise", ERASURE_RECEIPTS];
+    at_site(world, 0, &finalise).await?.done("cluster finalise")?;
+    Ok(())
 }
 
 /// The lines of what a command said, into the report.

@@ -3,7 +3,11 @@
 use std::{fs, path::Path};
 
 use crdt::AccountId;
-use persona::store::{KeepLog, Records};
+use persona::{
+    members::features::ERASURE_RECEIPTS,
+    store::{KeepLog, Records},
+};
+use serde_json::json;
 
 use crate::process::{Plan, Site};
 
@@ -35,6 +39,7 @@ async fn no_file_of_any_site_holds_what_was_cancelled() {
     }
 
     let sites = all(&plan).await;
+    finalise(&sites[2]).await;
     sites[1].client.cancel(&account).await.expect("cancelled");
     let path = format!("/accounts/{account}/erased");
     for site in &sites {
@@ -68,6 +73,16 @@ async fn all(plan: &Plan) -> Vec<Site> {
         sites.push(plan.start(number).await);
     }
     sites
+}
+
+/// Every site's receipts can be read by all, once all are in the record.
+async fn finalise(at: &Site) {
+    let finalised = async || {
+        let feature = json!({ "feature": ERASURE_RECEIPTS });
+        let finalised = at.client.post("/cluster/features", feature).await;
+        finalised.ok().map(|_| ())
+    };
+    at.eventually("receipts are finalised", finalised).await;
 }
 
 async fn stop(sites: Vec<Site>) {

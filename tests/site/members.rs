@@ -241,10 +241,76 @@ async fn an_evicted_member_hands_over_what_it_has_and_comes_back_as_another() {
         .sign_in("bob@example.org")
         .await
         .expect("its data stayed");
+    let (_, again) = second.client.sign_up("cyd@example.org").await.expect("a sign-up");
+    assert_ne!(
+        again.writer.replica, dot.writer.replica,
+        "what it wrote in its life before is no member's"
+    );
     let known = async || (states(&at_first, "member-1").await == ["active", "evicted"]).then_some(());
     first.eventually("the first knows both of its lives", known).await;
     first.stop().await;
     second.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_joined_serves_nobody_until_everyone_counts_with_it() {
+    let world = Cluster::new(3);
+    let (first, at_first) = world.found().await;
+    let (second, at_second) = world.join(1, &at_first).await;
+    second.stop().await;
+
+    // Whoever has not heard of the third may call settled what the third has not seen.
+    let files = world.make(2).await;
+    let third = Site::spawn_joining(&files.config, &files.data, &invite(&at_first).await);
+    is(&third, "arriving").await;
+    assert_eq!(states(&files, "member-2").await, ["active"]);
+    let refused = async |site: &Site| {
+        let refused = site.client.sign_up("ada@example.org").await;
+        assert_eq!(refused.expect_err("not yet").code(), "not-active");
+    };
+    refused(&third).await;
+    third.kill().await;
+    let third = Site::spawn(&files.config, &files.data);
+    is(&third, "arriving").await;
+    refused(&third).await;
+
+    let second = Site::spawn(&at_second.config, &at_second.data);
+    is(&third, "active").await;
+    third.client.sign_up("ada@example.org").await.expect("a sign-up");
+    // From now on it needs nobody for that.
+    second.stop().await;
+    first.stop().await;
+    third.kill().await;
+    let third = Site::spawn(&files.config, &files.data);
+    is(&third, "active").await;
+    third.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_whose_eviction_is_void_is_in_again_and_arrives_anew() {
+    let world = Cluster::new(3);
+    let (first, at_first) = world.found().await;
+    let (second, at_second) = world.join(1, &at_first).await;
+    let (third, at_third) = world.join(2, &at_first).await;
+    second.stop().await;
+    first.stop().await;
+    // The third evicts the first, which does not hear of it, and evicts the second.
+    done(&cluster(&at_third, &["evict", "member-0", "--yes"]).await);
+    third.stop().await;
+    let first = Site::spawn(&at_first.config, &at_first.data);
+    is(&first, "active").await;
+    done(&cluster(&at_first, &["evict", "member-1", "--yes"]).await);
+    let second = Site::spawn(&at_second.config, &at_second.data);
+    is(&second, "out").await;
+
+    let third = Site::spawn(&at_third.config, &at_third.data);
+    is(&first, "out").await;
+    is(&second, "active").await;
+    second.log.says(&["waits until every member has heard so"]).await;
+    second.client.sign_up("ada@example.org").await.expect("a sign-up");
+    for site in [first, second, third] {
+        site.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,7 +7,8 @@ use std::{
     os::unix::fs::{FileTypeExt, PermissionsExt},
 };
 
-use persona::{config::Hex, members::make_identity};
+use crdt::{ClusterWrite, cluster::feature_setting};
+use persona::{config::Hex, members::make_identity, store::TransactError};
 
 use crate::{
     gossiper::{Gossiper, Quirks},
@@ -124,6 +125,30 @@ async fn configurations_with_a_field_missing_or_wrong() {
     .await;
     let nowhere = plan.directory.path().join("nowhere.toml");
     assert_says(&refusal(&nowhere).await, &["nowhere.toml", "No such file"]);
+}
+
+#[tokio::test]
+async fn what_was_finalised_and_it_cannot_read() {
+    let plan = Plan::new(1);
+    plan.start(0).await.stop().await;
+    // By a newer build, which ran here in between.
+    let store = plan.open(0);
+    let finalised = store.transact(|txn| -> Result<(), TransactError> {
+        let setting = ClusterWrite::Setting {
+            name: feature_setting("colour"),
+            at: txn.stamp(),
+            value: vec![1],
+        };
+        txn.write_cluster(setting);
+        Ok(())
+    });
+    finalised.await.expect("written");
+    store.close();
+    drop(store);
+    assert_says(
+        &plan.refusal(0).await,
+        &["colour", "start the version that ran here before"],
+    );
 }
 
 #[tokio::test]

@@ -2,12 +2,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crdt::{AccountId, ClusterWrite, MemberField, MemberId, MemberState, Ownership};
+use crdt::{
+    AccountId, CellKind, ClusterWrite, MemberField, MemberId, MemberState, Ownership,
+    cluster::feature_setting,
+};
 use gossip::{Dot, Vector, Writer};
 use persona::{
     identity::{Outcome, Word},
+    members::features,
     settlement::{Settler, Told, WaitsFor},
-    store::{CommittedGroup, KeepLog, Listener, Obstacle, Records, Store, TransactError},
+    store::{CommittedGroup, KeepLog, Listener, Obstacle, Records, Snapshot, Store, TransactError},
 };
 
 use crate::replica::{Replica, Time, address, password, passwords};
@@ -112,6 +116,14 @@ struct World {
 
 impl World {
     async fn new<const N: usize>(names: [&str; N], interval: Duration) -> World {
+        let world = World::of_before(names, interval).await;
+        finalise(&world.sites[0]).await;
+        world.heal().await;
+        world
+    }
+
+    /// The same before anything was finalised.
+    async fn of_before<const N: usize>(names: [&str; N], interval: Duration) -> World {
         let (time, passwords) = (Time::new(), passwords());
         let sites: Vec<Site> = (1..)
             .zip(names)
@@ -175,6 +187,48 @@ async fn register(at: &Site, id: MemberId, name: &str) {
             ] {
                 txn.write_cluster(ClusterWrite::Member { id, at, field });
             }
+            Ok(())
+        })
+        .await
+        .expect("written");
+}
+
+/// A member that was put out before anybody here heard of it.
+async fn put_out(at: &Site, name: &str) {
+    let (by, id, name) = (at.member, MemberId::from_bytes([9; 8]), name.to_owned());
+    at.replica
+        .store
+        .transact(move |txn| -> Result<(), TransactError> {
+            let at = txn.stamp();
+            for field in [
+                MemberField::Name(name.clone()),
+                MemberField::Site(name),
+                MemberField::State(MemberState::Active),
+                MemberField::Evicted {
+                    by,
+                    compromised: false,
+                    words: String::new(),
+                },
+            ] {
+                txn.write_cluster(ClusterWrite::Member { id, at, field });
+            }
+            Ok(())
+        })
+        .await
+        .expect("written");
+}
+
+/// An operator says that every member can read receipts.
+async fn finalise(at: &Site) {
+    at.replica
+        .store
+        .transact(|txn| -> Result<(), TransactError> {
+            let setting = ClusterWrite::Setting {
+                name: feature_setting(features::ERASURE_RECEIPTS),
+                at: txn.stamp(),
+                value: vec![1],
+            };
+            txn.write_cluster(setting);
             Ok(())
         })
         .await
@@ -436,6 +490,115 @@ async fn a_cancelled_account_is_forgotten_and_every_site_gives_its_receipt() {
         assert_eq!(site.traces(&hash), Vec::<&str>::new());
     }
     world.assert_sound();
+}
+
+#[tokio::test]
+async fn what_a_member_that_was_put_out_hands_over_late_is_forgotten_too() {
+    let mut world = World::new(["accra", "lima"], HOUR).await;
+    let account = world.sites[0]
+        .replica
+        .sign_up("ada@example.org")
+        .await
+        .expect("written")
+        .0;
+    world.heal().await;
+    // Quito is cut off, and Ada adds an address there before anybody cancels.
+    let quito = Replica::new(9, &world.time, &passwords(), KeepLog::Unstable);
+    quito.pull(&world.sites[0].replica).await;
+    let late = quito
+        .identity
+        .add_email(account, address("late@example.org"), Word::Operator)
+        .await;
+    assert!(matches!(late, Ok(Outcome::Done { .. })), "{late:?}");
+    put_out(&world.sites[0], "quito").await;
+    world.time.pass(10);
+    let cancelled = world.sites[1].replica.identity.cancel_account(account).await;
+    assert!(matches!(cancelled, Ok(Outcome::Done { .. })));
+    let complete = |site: &Site| {
+        let report = site.settler.report(account).expect("a report").expect("known");
+        assert_eq!(report.put_out, ["quito"]);
+        report.complete
+    };
+    world.heal().await;
+    world.settle().await;
+    world.heal().await;
+    assert!(world.sites.iter().all(complete));
+
+    for site in &world.sites {
+        site.replica.pull(&quito).await;
+        assert_eq!(site.traces("late@example.org"), ["log"]);
+        assert!(
+            !complete(site),
+            "its receipt does not hold any more, nor does any other's"
+        );
+    }
+    // A crash in that moment forgets nothing.
+    let accra = world.sites.remove(0).restart();
+    accra.steps().await;
+    assert_eq!(accra.waits_for(account), Some(WaitsFor::Settled.to_string()));
+    world.sites.insert(0, accra);
+    world.time.pass(HOUR.as_millis() as u64);
+    world.heal().await;
+    world.settle().await;
+    world.heal().await;
+    for site in &world.sites {
+        assert!(complete(site), "{:?}", site.waits_for(account));
+        assert_eq!(site.told.counts(), (0, 0));
+        assert_eq!(site.traces("late@example.org"), Vec::<&str>::new());
+    }
+    world.assert_sound();
+}
+
+#[tokio::test]
+async fn an_address_that_goes_on_with_another_owner_begins_no_erasure_again() {
+    let world = World::new(["accra", "lima"], HOUR).await;
+    let [accra, lima] = &world.sites[..] else {
+        panic!("two sites")
+    };
+    let (account, _) = accra.replica.sign_up("ada@example.org").await.expect("written");
+    let cancelled = accra.replica.identity.cancel_account(account).await;
+    assert!(matches!(cancelled, Ok(Outcome::Done { .. })));
+    world.heal().await;
+    world.settle().await;
+    world.heal().await;
+    world.time.pass(10);
+    lima.replica.sign_up("ada@example.org").await.expect("written");
+    world.heal().await;
+    for site in &world.sites {
+        assert_eq!(site.told.counts(), (0, 0));
+        assert!(
+            site.settler
+                .report(account)
+                .expect("a report")
+                .expect("known")
+                .complete
+        );
+    }
+}
+
+#[tokio::test]
+async fn no_receipt_is_written_before_every_member_can_read_it() {
+    let world = World::of_before(["accra"], HOUR).await;
+    let site = &world.sites[0];
+    let (account, _) = site.replica.sign_up("ada@example.org").await.expect("written");
+    let cancelled = site.replica.identity.cancel_account(account).await;
+    assert!(matches!(cancelled, Ok(Outcome::Done { .. })));
+    world.settle().await;
+    assert_eq!(site.traces("ada@example.org"), Vec::<&str>::new());
+    assert_eq!(site.waits_for(account), Some(WaitsFor::Finalised.to_string()));
+    let receipts = || {
+        let read = |records: &Snapshot<'_>| records.cells(CellKind::ERASED, account.as_bytes());
+        site.replica
+            .store
+            .read(read)
+            .expect("a read")
+            .expect("cells")
+            .len()
+    };
+    assert_eq!(receipts(), 0);
+    finalise(site).await;
+    site.steps().await;
+    assert_eq!((receipts(), site.waits_for(account)), (1, None));
 }
 
 #[tokio::test]

@@ -306,7 +306,7 @@ impl Gossip {
             .collect()
     }
 
-    fn counted(&self) -> impl Iterator<Item = &Peer> {
+    pub(super) fn counted(&self) -> impl Iterator<Item = &Peer> {
         self.members.values().filter(|peer| peer.counts())
     }
 
@@ -414,6 +414,9 @@ impl Gossip {
             self.outputs.push_back(Output::Trim(free));
         }
         self.settle_settled(&stable);
-        self.stable_told = stable;
+        if stable != self.stable_told {
+            self.outputs.push_back(Output::Stable(stable.clone()));
+            self.stable_told = stable;
+        }
     }
 }

@@ -7,7 +7,7 @@
 //! states, and the vector jumps once they are merged. If what it lacks was written by members, this replica is behind the
 //! cluster: it is not ready, and its acks count for nothing, until it is level. If all of it was written by replicas
 //! that no member runs, it is only handed over: from one that was evicted, or from a peer that took it over. That may
-//! concern all sites at once, so it takes nothing from readiness.
+//! concern all sites at once, so it takes nothing from readiness. One that was put out itself is always behind.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -61,7 +61,7 @@ impl Gossip {
 
     /// Nothing can be pulled. Is there somebody beyond whose log's beginning we are?
     pub(super) fn settle_catch_up(&mut self) {
-        if self.talk.is_some() || self.put_out() || self.later_start.is_some() || self.frontier.is_empty() {
+        if self.talk.is_some() || self.later_start.is_some() || self.frontier.is_empty() {
             return;
         }
         let beyond = |member: &MemberId, theirs: &Theirs| {

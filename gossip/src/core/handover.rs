@@ -2,6 +2,9 @@
 //!
 //! It learns its state from the cluster record, which it may pull like everything else. From then on it is not ready,
 //! trims and settles nothing, and counts nothing for anybody. It deletes nothing.
+//!
+//! It goes on hearing what the cluster says, by states if no log brings that any more: an eviction may be voided by one
+//! that comes to be known late, and it is to learn so. Then it is in again as if it had just started.
 
 use super::{Event, Gossip, PeerState};
 
@@ -13,6 +16,10 @@ impl Gossip {
 
     pub(super) fn settle_standing(&mut self) {
         if !self.put_out() {
+            if std::mem::take(&mut self.put_out_told) {
+                self.handed_over = false;
+                self.lose_readiness();
+            }
             return;
         }
         if !self.put_out_told {

@@ -215,7 +215,10 @@ pub enum Output {
     },
     /// To the committer: in causal order, without gaps, chains checked.
     Deliver(Vec<Received>),
-    /// Log entries up to this may go; what its floors cover may be folded.
+    /// Every member that counts has all of this.
+    Stable(Vector),
+    /// Log entries up to this may go; what its floors cover may be folded. Of what is stable it lacks what is kept for one
+    /// that takes a copy.
     Trim(Vector),
     /// Begin a conversation about what both hold.
     Reconcile {

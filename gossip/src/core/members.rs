@@ -24,6 +24,7 @@ pub(super) struct Advertised {
 impl Gossip {
     pub(super) fn members_are(&mut self, members: Vec<Peer>) {
         let own = self.config.member;
+        let counted_before: BTreeSet<MemberId> = self.counted().map(|peer| peer.id).collect();
         self.own_state = members.iter().find(|peer| peer.id == own).map(|peer| peer.state);
         self.members = members
             .into_iter()
@@ -61,7 +62,36 @@ impl Gossip {
                 "no longer a member of this cluster",
             );
         }
+        if !self.counted().map(|peer| peer.id).eq(counted_before) {
+            // What would follow from their acks does not follow from those of others.
+            self.settling.forget_pair();
+        }
+        self.believe_connected();
         self.stable_dirty = true;
+    }
+
+    /// Who was out has no ack here, and says no new hello when it is in again: what it said since its last one is its
+    /// whole ack. Without it nothing that it states from now on could be built on.
+    fn believe_connected(&mut self) {
+        let mut said = Vec::new();
+        for (member, id) in &self.chosen {
+            let theirs = self
+                .connections
+                .get(id)
+                .and_then(|connection| connection.theirs.as_ref());
+            if let Some(theirs) = theirs
+                && self.takes_part(member)
+                && self.acks.start(member).is_none()
+            {
+                said.push((*member, theirs.start, theirs.counter, theirs.vector.clone()));
+            }
+        }
+        for (member, start, counter, vector) in said {
+            self.learn_start(member, start);
+            if self.known_starts.get(&member) == Some(&start) {
+                self.acks.whole(member, start, counter, || vector);
+            }
+        }
     }
 
     pub(super) fn state_of(&self, member: &MemberId) -> Option<PeerState> {

@@ -2,7 +2,8 @@
 //!
 //! Ready once level with what the active members in reach had when they said hello. These targets do not move, so ten
 //! that start at once do not wait for each other's writes. Readiness is lost in two cases only: what this replica lacks
-//! is in no reachable log any more, and then the targets are taken anew; or it was put out of the cluster.
+//! is in no reachable log any more; or it was put out of the cluster. Then the targets are taken anew: at once, or when it
+//! is in again.
 
 use super::{Event, Gossip, PeerState, READY_SETTLE};
 
@@ -45,7 +46,7 @@ impl Gossip {
         }
     }
 
-    /// We are behind every log in reach: level again means level with what the active ones have now.
+    /// We are behind every log in reach, or were out: level again means level with what the active ones have now.
     pub(super) fn lose_readiness(&mut self) {
         if self.ready {
             self.ready = false;

@@ -453,7 +453,8 @@ impl Driver {
                 }
                 Output::Deliver(received) if deliveries.is_empty() => deliveries = received,
                 Output::Deliver(received) => deliveries.extend(received),
-                Output::Trim(stable) => self.environment.replica.trim(stable),
+                Output::Stable(stable) => self.environment.replica.stable(stable),
+                Output::Trim(free) => self.environment.replica.trim(free),
                 Output::Close { connection, reason } => {
                     if let Some(link) = self.links.get_mut(&connection) {
                         tracing::info!(member = %link.member, %reason, "closing");

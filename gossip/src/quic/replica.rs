@@ -25,8 +25,11 @@ pub trait Replica: Send + Sync + 'static {
         bytes_max: usize,
     ) -> Result<LogChunk, ReadLogError>;
 
-    /// Everything up to this vector is at all members: its log entries may go.
-    fn trim(&self, stable: Vector);
+    /// Everything up to this vector is at all members, and kept for nobody: its log entries may go.
+    fn trim(&self, free: Vector);
+
+    /// Everything up to this vector is at all members.
+    fn stable(&self, _stable: Vector) {}
 
     /// What is committed now, at least all that was reported by [`Node::committed`]. Asked for only after the
     /// queue of reports overflowed.

@@ -115,6 +115,71 @@ fn an_ack_that_goes_down_or_is_not_believed_settles_nothing() {
 }
 
 #[test]
+fn what_waits_to_be_settled_waits_for_one_that_becomes_active_too() {
+    let mut own = Author::new(writer(1, 5));
+    own.write(b"ours", &[]);
+    let mut three = Author::new(writer(3, 1));
+    let from_three = three.write(b"written before it had ours", &[]);
+    let mut four = Author::new(writer(4, 1));
+    let from_four = four.write(b"written before it had ours", &[]);
+    let mut machine = Machine::new(own.vector());
+    machine.see(&[(4, PeerState::Joining)]);
+    machine.meet(2, own.vector());
+    machine.meet(3, all(&[&own, &three]));
+    machine.meet(4, all(&[&own, &four]));
+    assert!(settled(&machine.wait(1100)).is_empty(), "three's may still come");
+    machine.see(&[]);
+    machine.push(3, &from_three);
+    machine.commit(vec![(three.writer, three.tip)]);
+    assert!(settled(&machine.wait(2100)).is_empty(), "four's may still come");
+    machine.push(4, &from_four);
+    machine.commit(vec![(four.writer, four.tip)]);
+    assert_eq!(settled(&machine.wait(2100)), [own.vector()]);
+}
+
+#[test]
+fn one_that_is_in_again_is_believed_at_once_and_in_all_that_it_said_meanwhile() {
+    let mut own = Author::new(writer(1, 5));
+    own.write(b"ours", &[]);
+    let before = own.vector();
+    let mut eight = Author::new(writer(8, 1));
+    eight.write(b"of one that nobody runs any more", &[]);
+    let ours = all(&[&own, &eight]);
+    let mut machine = Machine::new(ours.clone());
+    machine.meet(2, ours.clone());
+    machine.meet(3, ours.clone());
+    machine.meet(4, before.clone());
+    machine.see(&[(4, PeerState::Evicted)]);
+    machine.say(4, state(3, vec![(eight.writer, eight.tip)]));
+    // An earlier eviction voids that one. Four's connection stood all the time, so it says no new hello.
+    machine.see(&[]);
+    let dot = Dot {
+        writer: eight.writer,
+        number: 1,
+    };
+    assert_eq!(machine.gossip.sites_with(&dot), 4);
+    assert_eq!(machine.gossip.stable(), ours);
+    // What a third relays of it is older. Nothing that it stated is forgotten for that.
+    let relayed = Ack {
+        member: member(4),
+        start: writer(4, 1),
+        counter: 2,
+        base: 0,
+        vector: Moved::from(&before),
+    };
+    machine.say(2, Message::Acks(vec![relayed]));
+    own.write(b"more", &[]);
+    machine.say(4, state(4, vec![(own.writer, own.tip)]));
+    assert_eq!(machine.gossip.stable(), ours);
+    machine.commit(vec![(own.writer, own.tip)]);
+    let dot = Dot {
+        writer: own.writer,
+        number: 2,
+    };
+    assert_eq!(machine.gossip.sites_with(&dot), 2);
+}
+
+#[test]
 fn who_counts_for_what() {
     // (state, on how many sites our transaction is, stable, connected sites, pushed to, still connected)
     let cases = [
@@ -243,6 +308,55 @@ fn one_that_was_put_out_only_hands_over() {
         assert!(events(&outputs).is_empty() && trims(&outputs).is_empty() && settled(&outputs).is_empty());
         assert!(machine.gossip.status().evicted && machine.gossip.status().handed_over);
     }
+}
+
+#[test]
+fn one_that_is_in_again_is_ready_once_level_with_what_the_others_have_by_then() {
+    let mut own = Author::new(writer(1, 5));
+    own.write(b"ours", &[]);
+    let mut machine = Machine::new(own.vector());
+    machine.meet(2, own.vector());
+    machine.meet(3, own.vector());
+    machine.wait(1500);
+    assert!(machine.gossip.is_ready());
+    let out = machine.see(&[(1, PeerState::Evicted)]);
+    assert!(events(&out).contains(&Event::Evicted) && events(&out).contains(&Event::HandedOver));
+    let mut two = Author::new(writer(2, 1));
+    two.write(b"meanwhile", &[]);
+    machine.say(2, state(2, vec![(two.writer, two.tip)]));
+    // An earlier eviction voids that one.
+    machine.see(&[]);
+    machine.wait(1500);
+    let status = machine.gossip.status();
+    assert_eq!(
+        (status.ready, status.evicted, status.handed_over),
+        (false, false, false)
+    );
+    machine.commit(vec![(two.writer, two.tip)]);
+    assert!(machine.gossip.is_ready());
+    // And it may be put out again.
+    let out = machine.see(&[(1, PeerState::Evicted)]);
+    assert!(!machine.gossip.is_ready());
+    assert!(events(&out).contains(&Event::Evicted) && !events(&out).contains(&Event::HandedOver));
+}
+
+#[test]
+fn one_that_was_put_out_and_is_behind_every_log_still_hears_what_it_is() {
+    let (mut machine, own, old) = behind();
+    machine.meet(2, own.vector());
+    machine.see(&[(1, PeerState::Evicted)]);
+    let outputs = machine.meet_as(3, 80, beyond(3, &own, &old));
+    assert_eq!(talks(&outputs), [(3, Some(Purpose::CatchUp))]);
+    machine.give(reconciled(3, Purpose::CatchUp, Some(verdict(&[], 0, true))));
+    machine.give(Input::CaughtUp {
+        vector: all(&[&own, &old]),
+        trimmed: old.vector(),
+    });
+    assert!(!machine.gossip.is_ready());
+    // That brought the cluster record, and in it an earlier eviction that voids its own.
+    machine.see(&[]);
+    machine.wait(1500);
+    assert!(machine.gossip.is_ready());
 }
 
 #[test]
@@ -579,7 +693,7 @@ fn an_operator_looks_when_it_likes() {
 }
 
 #[test]
-fn a_joiners_cut_holds_the_log_until_it_counts_or_is_silent() {
+fn a_joiners_cut_holds_the_log_until_it_counts_or_comes_no_further() {
     let mut own = Author::new(writer(1, 5));
     own.write(b"1", &[]);
     let cut = own.vector();
@@ -632,6 +746,36 @@ fn a_joiners_cut_holds_the_log_until_it_counts_or_is_silent() {
         Some(&own.vector()),
         "it was silent"
     );
+
+    // It speaks all the time, and has no room for more than its cut.
+    let mut own = Author::new(writer(1, 5));
+    own.write(b"1", &[]);
+    let mut machine = begin(&own, &cut);
+    machine.meet(4, cut.clone());
+    assert_eq!(later(&mut machine, &mut own, 2), None);
+    let mut trimmed = Vec::new();
+    for counter in 2..612 {
+        machine.say(4, state(counter, Vec::new()));
+        trimmed.extend(trims(&machine.wait(1000)));
+    }
+    assert_eq!(trimmed, [own.vector()]);
+}
+
+#[test]
+fn what_is_stable_is_told_also_while_the_log_is_kept_for_one_that_joins() {
+    let mut own = Author::new(writer(1, 5));
+    own.write(b"1", &[]);
+    let mut machine = Machine::new(own.vector());
+    machine.see(&[(4, PeerState::Joining)]);
+    machine.give(Input::Serving {
+        member: member(4),
+        cut: Vector::new(),
+    });
+    machine.meet(2, own.vector());
+    machine.meet(3, own.vector());
+    let outputs = machine.wait(1100);
+    assert_eq!(stables(&outputs), [own.vector()]);
+    assert!(trims(&outputs).is_empty());
 }
 
 #[test]

@@ -305,3 +305,11 @@ pub(crate) fn trims(outputs: &[Output]) -> Vec<Vector> {
     };
     outputs.iter().filter_map(of).collect()
 }
+
+pub(crate) fn stables(outputs: &[Output]) -> Vec<Vector> {
+    let of = |output: &Output| match output {
+        Output::Stable(vector) => Some(vector.clone()),
+        _ => None,
+    };
+    outputs.iter().filter_map(of).collect()
+}

@@ -151,6 +151,41 @@ async fn whoever_holds_an_invitation_is_let_in_once() {
 }
 
 #[tokio::test]
+async fn who_was_let_in_twice_finds_out_which_of_the_two_it_is() {
+    let host = Host::new().await;
+    let invitation = host.invites().await;
+    let lima = Newcomer::new("lima-1", 2);
+    let first = lima.joins(&host, &invitation).await.expect("let in");
+    // The answer was lost, and another member, which had not heard of that yet, let it in as well.
+    let second = MemberId::from_bytes([0; 8]);
+    let (token, key) = (invitation.token.hash(), lima.channel.newcomer.clone());
+    let twice = host.store.transact(move |txn| -> Result<(), TransactError> {
+        let at = txn.stamp_past(txn.cluster()?.latest);
+        let fields = vec![
+            MemberField::Name("lima-1".to_owned()),
+            MemberField::Site("lima".to_owned()),
+            MemberField::Key(key),
+            MemberField::Invited(token),
+            MemberField::State(MemberState::Joining),
+        ];
+        record::write_member(txn, second, at, fields);
+        Ok(())
+    });
+    twice.await.expect("written");
+    assert_eq!(host.cluster().members[&second].state, MemberState::Evicted);
+
+    assert_eq!(lima.joins(&host, &invitation).await, Ok(first));
+    // Also by another invitation, which stays open.
+    let another = host.invites().await;
+    assert_eq!(lima.joins(&host, &another).await, Ok(first));
+    assert!(Newcomer::new("cusco-1", 3).joins(&host, &another).await.is_ok());
+    refused(
+        Newcomer::new("quito-1", 4).joins(&host, &invitation).await,
+        "used by lima-1",
+    );
+}
+
+#[tokio::test]
 async fn an_invitation_expires_and_one_that_nobody_made_is_worth_nothing() {
     let host = Host::new().await;
     let invitation = host.invites().await;
@@ -369,6 +404,22 @@ async fn a_feature_is_finalised_once_and_for_all() {
     assert!(finalise(features::ERASURE_RECEIPTS).await.expect("it can be"));
     assert!(host.cluster().finalised(features::ERASURE_RECEIPTS));
     assert!(!finalise(features::ERASURE_RECEIPTS).await.expect("it is already"));
+
+    // From then on nobody comes who cannot read it.
+    let (lima, invitation) = (Newcomer::new("lima-1", 2), host.invites().await);
+    let common = &host.common;
+    let of_before = |features| {
+        let (config, token) = (&lima.config, &invitation.token);
+        request_with(config, common, token, &lima.channel, features)
+    };
+    let answer = host.hears(&lima, &of_before(BTreeSet::new())).await;
+    refused(
+        read_answer(&invitation, &lima.channel, &answer)
+            .map(|file| file.member.0)
+            .map_err(|error| error.to_string()),
+        "update it first",
+    );
+    assert!(lima.joins(&host, &invitation).await.is_ok());
 }
 
 #[tokio::test]

@@ -50,6 +50,7 @@ pub(super) async fn conduct(world: &Arc<World>) -> Result<Verdict, WorldError> {
         seen.len() >= LEAVING * SECRETS_SEEN_MIN,
     );
 
+    operator::finalise_receipts(world).await?;
     let _ = locked(&world.gauges).cut_window();
     for (place, person) in leaving.iter().enumerate() {
         // Not where they signed up.

@@ -211,6 +211,7 @@ async fn forget_somebody(world: &World, verdict: &mut Verdict) -> Result<(), Wor
     let Some(account) = accounts(world, 0, 1).await?.pop() else {
         return Ok(());
     };
+    operator::finalise_receipts(world).await?;
     operator::at_site(world, 0, &["account", "cancel", &account, "--yes"])
         .await?
         .done("account cancel")?;

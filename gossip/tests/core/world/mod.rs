@@ -583,7 +583,8 @@ impl World {
                 self.sites[index].queue.extend(received);
                 self.commit_soon(index);
             }
-            Output::Trim(stable) => self.trim(index, &stable),
+            Output::Stable(stable) => self.check_stable(index, &stable),
+            Output::Trim(free) => self.trim(index, &free),
             Output::Close { connection, .. } => {
                 let link = self
                     .links
@@ -723,7 +724,7 @@ impl World {
         self.input(index, Input::Trimmed(trimmed));
     }
 
-    fn trim(&mut self, index: usize, stable: &Vector) {
+    fn check_stable(&self, index: usize, stable: &Vector) {
         let seats = |seat: MemberId| self.sites.iter().filter(|site| site.member == seat).count();
         let view = self.view(index);
         let counts = |seat| view.iter().any(|peer| peer.id == seat && counts(peer));
@@ -739,13 +740,17 @@ impl World {
                 site.disk.vector
             );
         }
+    }
+
+    fn trim(&mut self, index: usize, free: &Vector) {
+        self.check_stable(index, free);
         if !self.trims {
             return;
         }
         let disk = &mut self.sites[index].disk;
-        disk.log.retain(|(dot, _)| !stable.covers(dot));
-        disk.trimmed.merge_max(stable);
-        for (replica, floor) in stable.floors() {
+        disk.log.retain(|(dot, _)| !free.covers(dot));
+        disk.trimmed.merge_max(free);
+        for (replica, floor) in free.floors() {
             disk.vector.fold(replica, floor.epoch);
             assert_eq!(disk.vector.floor(&replica), Some(floor), "two ways to fold");
         }

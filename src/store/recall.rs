@@ -1,0 +1,70 @@
+//! What comes of accounts that were cancelled, and perhaps forgotten everywhere: their receipts do not hold any more.
+//!
+//! A member that was put out, and hands over what only it has, brings such things long after everybody has given a
+//! receipt. They are not stored, for nothing names them, but lie in log and tables like all that came. So in the batch that
+//! they come with, all receipts of the account go from here, and the account is told as one to be forgotten (also the scan
+//! after a crash finds it again). The receipts that are given for it from then on come later: each waits until everyone,
+//! this replica too, has had what came.
+
+use std::collections::BTreeSet;
+
+use crdt::{AccountId, CellKind, RecordKey, VaultId, View};
+
+use super::{
+    group::Group,
+    layout,
+    records::{ReadError, Records},
+};
+
+impl Group<'_> {
+    /// A transaction or a state from elsewhere changed these records, and brought these values. Of a cancelled account any
+    /// change brings something. An email record goes on with other owners: there it is a value that nothing names.
+    pub(super) fn recall(
+        &mut self,
+        keys: impl IntoIterator<Item = RecordKey>,
+        values: &[VaultId],
+    ) -> Result<(), ReadError> {
+        let mut cancelled: BTreeSet<AccountId> = BTreeSet::new();
+        let mut owners: BTreeSet<AccountId> = BTreeSet::new();
+        let mut views: Vec<View> = Vec::new();
+        for key in keys {
+            // What lies in quarantine is told once it is healed.
+            let Some((_, view)) = &self.load(key)?.document else {
+                continue;
+            };
+            match view {
+                View::Account(account) if account.cancelled => cancelled.extend(key.account()),
+                View::Email(email) if !values.is_empty() => {
+                    owners.extend(email.accounts());
+                    owners.extend(email.released.iter().map(|released| released.account));
+                }
+                View::Account(_) | View::Email(_) | View::Cluster(_) => {}
+            }
+            views.push(view.clone());
+        }
+        let mut former: Vec<AccountId> = Vec::new();
+        for owner in owners {
+            if self.cancelled(owner)? {
+                former.push(owner);
+            }
+        }
+        if !former.is_empty() {
+            let mut named: BTreeSet<VaultId> = BTreeSet::new();
+            for view in &views {
+                named.extend(self.names(view)?);
+            }
+            if values.iter().any(|value| !named.contains(value)) {
+                cancelled.extend(former);
+            }
+        }
+        for account in cancelled {
+            for receipt in self.cells(CellKind::ERASED, account.as_bytes())? {
+                let key = layout::cell_key(receipt.kind, &receipt.key, receipt.slot);
+                self.cells.remove(&key);
+                self.gone_cells.insert(key);
+            }
+            self.recalled.insert(account);
+        }
+        Ok(())
+    }
+}

@@ -52,7 +52,12 @@ pub fn run(options: &Options, plant: Option<Plant>, record: bool) -> Verdict {
     world.run(options.storm);
     world.mend();
     world.run_until(AGREEMENT, World::joined);
-    let level = world.run_until(AGREEMENT, World::level);
+    let mut level = world.run_until(AGREEMENT, World::level);
+    if level {
+        let forgotten = world.run_until(AGREEMENT, World::forgotten);
+        world.check_forgotten(forgotten);
+        level = world.run_until(AGREEMENT, World::level);
+    }
     if world.violation.is_none() {
         world.check_end(if level { EndOf::Peace } else { EndOf::Patience });
     }

@@ -146,21 +146,6 @@ impl World {
         self.fail(found);
     }
 
-    /// A process says that nothing concurrent with this is on its way.
-    pub(crate) fn check_settled(&mut self, at: usize, settled: &Vector) {
-        self.tally.look(Checker::Settled);
-        let lacks = settled.iter().find(|(writer, tip)| {
-            let (writer, number) = (*writer, tip.number);
-            number > 0 && !self.checks.tracks[at].covers(&Dot { writer, number })
-        });
-        if let Some((writer, tip)) = lacks {
-            let name = &self.processes[at].name;
-            let words = format!("{name} calls {} of {writer} settled, and lacks it", tip.number);
-            let found = wrong(Checker::Settled, words);
-            self.fail(found);
-        }
-    }
-
     /// A site goes for good, because another has everything: some other has.
     pub(crate) fn check_drained(&mut self, at: usize) {
         self.tally.look(Checker::Acks);

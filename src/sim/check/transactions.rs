@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crdt::{RecordKey, Transaction};
+use crdt::{RecordKey, Transaction, VaultId};
 use gossip::{Dot, Envelope, Received, Tip, Vector, Writer, quic::LogChunk};
 use sha2::{Digest, Sha256};
 
@@ -26,8 +26,10 @@ use crate::{
 pub(crate) struct Known {
     bytes: Arc<[u8]>,
     /// What was on its writer's disk.
-    after: Arc<Numbers>,
+    pub(super) after: Arc<Numbers>,
     pub(super) records: Vec<RecordKey>,
+    /// The vault values that it brings.
+    pub(super) values: Vec<VaultId>,
 }
 
 impl World {
@@ -170,13 +172,16 @@ impl Checks {
         }
         let mut after = self.numbers_before(at);
         Arc::make_mut(&mut after).remove(&dot.writer);
+        let values = transaction.vault.iter().map(crdt::VaultValue::id).collect();
+        self.erasing.learn(&transaction.vault);
         let known = Known {
             bytes: bytes.clone(),
             after,
             records,
+            values,
         };
         self.transactions.insert(dot, known);
-        Ok(())
+        self.not_too_late(dot)
     }
 
     fn remote(&mut self, tally: &mut Tally, at: usize, dot: Dot, bytes: Option<&Arc<[u8]>>) -> Found {
@@ -205,6 +210,8 @@ impl Checks {
                 format!("{dot} is visible before {number} of {writer}, which its writer had seen"),
             );
         }
+        self.not_concurrent(tally, at, dot)?;
+        self.overtaken(tally, at, dot);
         self.advance(at, dot)
     }
 
@@ -276,6 +283,21 @@ impl Checks {
             self.records_changed(tally, at, disk, &dots, None)?;
         }
         Ok(())
+    }
+
+    /// The process that made a start.
+    pub(super) fn maker(&self, writer: &Writer) -> Option<usize> {
+        self.starts.get(writer).copied()
+    }
+
+    pub(super) fn known(&self, dot: &Dot) -> Option<&Known> {
+        self.transactions.get(dot)
+    }
+
+    /// The transactions that changed a record.
+    pub(super) fn changers(&self, key: RecordKey) -> impl Iterator<Item = Dot> {
+        let changes = self.changes.get(&key).into_iter().flatten();
+        changes.map(|(dot, _)| *dot)
     }
 
     pub(super) fn records_of(&self, dot: &Dot) -> &[RecordKey] {

@@ -204,22 +204,22 @@ impl Deed {
                 epoch: view.epoch,
             }))
         };
+        let proven = |address: &Address, at: Hlc| -> Result<Meaning, ReadError> {
+            let email = address.id(&key);
+            let view = records.email(email)?.unwrap_or_default();
+            let claim = view.claims.iter().find(|claim| claim.proof == at);
+            let by = claim.map(|claim| (claim.account, claim.resets));
+            Ok(Meaning::Proven { email, at, by })
+        };
         Ok(match self {
             Deed::SignUp { address, word, .. } => match word {
-                Word::Staged { proof, .. } => vec![
-                    Meaning::Exists(proof.account()),
-                    Meaning::Proven {
-                        email: address.id(&key),
-                        at: proof.at,
-                    },
-                ],
+                Word::Staged { proof, .. } => {
+                    vec![Meaning::Exists(proof.account()), proven(address, proof.at)?]
+                }
                 Word::Operator => Vec::new(),
             },
             Deed::Add { address, word, .. } => match word {
-                Word::Staged { proof, .. } => vec![Meaning::Proven {
-                    email: address.id(&key),
-                    at: proof.at,
-                }],
+                Word::Staged { proof, .. } => vec![proven(address, proof.at)?],
                 Word::Operator => Vec::new(),
             },
             Deed::Reset { address, .. } => {

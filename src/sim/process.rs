@@ -737,6 +737,7 @@ impl World {
         if let Some(numbers) = self.processes[at].coming.take() {
             self.checks.caught_up(at, &numbers);
         }
+        self.look_if_told(at);
         self.input(at, Input::CaughtUp { vector, trimmed });
     }
 

@@ -45,7 +45,9 @@ impl World {
     /// Is everything that was damaged by hand whole again?
     fn is_healed(&mut self) -> bool {
         let damaged: Vec<usize> = self.checks.damaged.keys().copied().collect();
-        damaged.into_iter().all(|at| self.check_healed(at))
+        damaged
+            .into_iter()
+            .all(|at| self.check_healed(at) || self.replace_if_torn(at))
     }
 
     /// Has everyone forgotten whom it has to forget? Where nothing keeps it from that.
@@ -75,7 +77,14 @@ impl World {
         if !forgotten && self.violation.is_none() {
             let found = wrong(
                 Checker::Erased,
-                format!("no receipts in time, by process: {left:?}; {}", self.waits_for()),
+                format!(
+                    "no receipts in time, by process: {left:?}; {}; not settled: {}",
+                    self.waits_for(),
+                    left.iter()
+                        .map(|(at, _)| self.unsettled(*at))
+                        .collect::<Vec<_>>()
+                        .join("; "),
+                ),
             );
             self.fail(found);
         }

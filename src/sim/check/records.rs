@@ -72,8 +72,10 @@ impl World {
         }
         self.fail(found);
         self.search(at);
-        self.check_members(at);
-        self.check_healed(at);
+        if !merging {
+            self.check_members(at);
+            self.check_healed(at);
+        }
     }
 }
 

@@ -73,8 +73,14 @@ impl World {
                 .records_changed(&mut self.tally, at, &disk, &dots, own)
         });
         self.fail(found);
+        if !group.caught_up {
+            self.look_if_told(at);
+        }
+    }
+
+    /// Who wants to read the story wants to know the moment.
+    pub(crate) fn look_if_told(&mut self, at: usize) {
         if self.story.is_told() && self.violation.is_none() {
-            // Who wants to read the story wants to know the moment.
             self.look(at);
         }
     }

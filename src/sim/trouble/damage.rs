@@ -22,6 +22,8 @@ use crate::{
 
 /// Keys in one block that cannot be read, at most.
 const BLOCK_KEYS_MAX: usize = 4;
+/// A disk is read so many times again before another takes its place.
+const SCRUBS_BEFORE: u64 = 3;
 
 impl World {
     /// A disk is damaged, and not whole again.
@@ -164,6 +166,30 @@ impl World {
         records.extend(id.map(RecordKey::from_bytes));
     }
 
+    /// A block that cannot be read stays so, where nobody writes what is in it again: its operator puts in another disk,
+    /// once others have all that is on this one.
+    pub(crate) fn replace_if_torn(&mut self, at: usize) -> bool {
+        let torn = self.processes[at].disk.unreadable();
+        let waited = self
+            .checks
+            .damaged
+            .get(&at)
+            .is_some_and(|damage| self.processes[at].scrubbed > damage.scrubbed + SCRUBS_BEFORE);
+        if torn.is_empty() || !waited || !self.drained(at) {
+            return false;
+        }
+        for family in torn {
+            self.tally.count(family_torn(family), 1);
+        }
+        self.check_drained(at);
+        self.kill(at);
+        self.tell(|| format!("process {at} gets another disk: a block stays unreadable"));
+        self.processes[at].disk = MemoryDisk::new();
+        self.checks.disk_replaced(at, Track::default());
+        self.start(at);
+        false
+    }
+
     /// What a replica knows of itself was damaged: where it does not start, its operator empties the directory.
     pub(super) fn replace_if_closed(&mut self, at: usize) {
         self.start(at);
@@ -176,6 +202,22 @@ impl World {
             self.checks.disk_replaced(at, Track::default());
             self.start(at);
         }
+    }
+}
+
+fn family_torn(family: Family) -> &'static str {
+    match family {
+        Family::Documents => "unreadable for good: documents",
+        Family::Views => "unreadable for good: views",
+        Family::Index => "unreadable for good: index",
+        Family::Vault => "unreadable for good: vault",
+        Family::Cells => "unreadable for good: cells",
+        Family::Digests => "unreadable for good: digests",
+        Family::Log => "unreadable for good: log",
+        Family::Dots => "unreadable for good: dots",
+        Family::Quarantine => "unreadable for good: quarantine",
+        Family::Sums => "unreadable for good: sums",
+        Family::Meta | Family::Side => "unreadable for good: meta, side",
     }
 }
 

@@ -153,6 +153,15 @@ impl MemoryDisk {
         Arc::make_mut(&mut state.unreadable).extend(keys);
     }
 
+    /// The families in which something cannot be read.
+    pub fn unreadable(&self) -> BTreeSet<Family> {
+        self.state()
+            .unreadable
+            .iter()
+            .map(|(family, _)| *family)
+            .collect()
+    }
+
     /// The keys of a family that a crash would leave.
     pub fn keys(&self, family: Family) -> Vec<Vec<u8>> {
         let synced = self.state().synced();

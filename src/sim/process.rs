@@ -306,6 +306,14 @@ impl World {
             self.perform(at, output);
         }
         self.answer(at);
+        if planted::is(Bug::CollapsesOnAcks)
+            && let Some(running) = &mut self.processes[at].running
+            && running.settlement.is_waiting()
+        {
+            let stable = running.gossip.stable();
+            running.settlement.settled(stable);
+            self.collapse_some(at);
+        }
         let process = &mut self.processes[at];
         let Some(running) = &process.running else { return };
         let deadline = running.gossip.deadline();
@@ -352,11 +360,6 @@ impl World {
             }
             Output::Trim(stable) => {
                 self.stable(at, &stable);
-                if planted::is(Bug::CollapsesOnAcks)
-                    && let Some(running) = &mut self.processes[at].running
-                {
-                    running.settlement.settled(stable.clone());
-                }
                 if self.options.trims
                     && let Some(running) = &mut self.processes[at].running
                 {

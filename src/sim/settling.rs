@@ -22,21 +22,31 @@ pub(crate) const SETTLE_EVERY: Duration = Duration::from_secs(1);
 const READY_MAX: usize = 16;
 /// Between two rewritings of a disk.
 const REWRITE_EVERY: Duration = Duration::from_secs(3);
+/// Between two scans, in worlds whose disks forget.
+const SCAN_EVERY: Duration = Duration::from_secs(12);
 /// Bytes read again in one step, in worlds whose disks forget.
 const SCRUB_BYTES: u64 = 64 * 1024;
 
 impl World {
     /// A start begins: what earlier ones were told is found again.
     pub(crate) fn nothing_settled(&mut self, at: usize) {
+        if let Some(running) = &mut self.processes[at].running
+            && let Some(ledger) = &running.ledger
+        {
+            running.settlement.restarted(ledger.vector());
+        }
+        self.scan(at);
+    }
+
+    /// Looks for what there is to settle. A commit tells of nearly all of it, but not of what was damaged then.
+    fn scan(&mut self, at: usize) {
         let now_ms = self.wall_ms(at);
         let slot = self.processes[at].start().map_or([0; 8], |start| start.replica.0);
         let found = self.on_disk(at, |disk| stretch(disk, slot, now_ms, &[], usize::MAX));
-        let Some(running) = &mut self.processes[at].running else {
-            return;
-        };
-        let Some(ledger) = &running.ledger else { return };
-        running.settlement.restarted(ledger.vector());
-        if let Ok(found) = found {
+        if let Some(running) = &mut self.processes[at].running
+            && let Some(ledger) = &running.ledger
+            && let Ok(found) = found
+        {
             running.settlement.found(&found.unsettled, ledger.vector());
         }
     }
@@ -56,7 +66,11 @@ impl World {
         }
         self.after(SETTLE_EVERY, Happening::Settle { at, life });
         self.members_may_have_changed(at);
-        if self.options.troubles.contains_key(&Kind::BitFlip)
+        let forgets = self.options.troubles.contains_key(&Kind::BitFlip);
+        if forgets && self.now.as_secs().is_multiple_of(SCAN_EVERY.as_secs()) {
+            self.scan(at);
+        }
+        if forgets
             && let Some(running) = &mut self.processes[at].running
             && !running
                 .queue
@@ -72,7 +86,7 @@ impl World {
     }
 
     /// Collapses what is ready, if this is the first site; forgets what has no losers any more.
-    fn collapse_some(&mut self, at: usize) {
+    pub(crate) fn collapse_some(&mut self, at: usize) {
         let disk = self.processes[at].disk.clone();
         let serves = self.processes[at].serves();
         let own = crdt::MemberId::from_bytes(self.processes[at].member.0);

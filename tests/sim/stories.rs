@@ -67,3 +67,30 @@ fn a_site_whose_disk_was_lost_comes_back_empty_and_lacks_nothing() {
     world.assert_emails(ada, ["ada@example.org"]);
     world.assert_emails(bob, []);
 }
+
+#[test]
+fn of_two_halves_that_put_each_other_out_nothing_is_lost() {
+    let mut world = three(5);
+    let ada = world.at("oslo").sign_up("ada@example.org");
+    world.settle();
+    world.cut("lima");
+    world.at("oslo").put_out("lima");
+    world.at("lima").add_email(ada, "ada@lima.example");
+    world.at("lima").put_out("oslo");
+    world.at("oslo").add_email(ada, "ada@oslo.example");
+    world.pass(Duration::from_secs(5));
+    world.heal();
+    world.settle();
+    world.assert_emails(ada, ["ada@example.org", "ada@lima.example", "ada@oslo.example"]);
+}
+
+#[test]
+fn a_flipped_bit_is_found_and_healed() {
+    let mut world = three(6);
+    let ada = world.at("oslo").sign_up("ada@example.org");
+    world.settle();
+    world.flip_bit("pune");
+    world.at("lima").add_email(ada, "ada@lima.example");
+    world.settle();
+    world.assert_emails(ada, ["ada@example.org", "ada@lima.example"]);
+}

@@ -145,7 +145,8 @@ impl Checks {
     pub(super) fn overtaken(&mut self, tally: &mut Tally, at: usize, dot: Dot) {
         let excused = self
             .maker(&dot.writer)
-            .is_some_and(|maker| self.settling.excuses(at, maker));
+            .zip(self.known(&dot))
+            .is_some_and(|(maker, known)| self.settling.excuses(at, maker, known.disk));
         if !excused {
             return;
         }

@@ -1,8 +1,8 @@
 //! What is done once nothing concurrent is on its way was not done too early: against what every writer's disk held
 //! when it wrote.
 //!
-//! Nobody can know what comes from a disk that went back after its ack, from a copy of it, or from a member that was
-//! put out: what such a process writes is excused.
+//! Nobody can know what comes from a disk that went back after its ack, or is no more, from a copy of it, or from a
+//! member that was put out: what such a process wrote is excused.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,8 +20,8 @@ pub(super) struct Settling {
     /// By process, what it was told last.
     told: BTreeMap<usize, Told>,
     collapses: Vec<Collapse>,
-    /// Processes whose disks were replaced by others at any time.
-    set_back: BTreeSet<usize>,
+    /// How often each process's disk was replaced by another.
+    set_back: BTreeMap<usize, u64>,
 }
 
 /// Nothing concurrent with this is on its way to a process.
@@ -44,7 +44,7 @@ struct Collapse {
 impl Settling {
     pub(super) fn set_back(&mut self, at: usize) {
         self.told.remove(&at);
-        self.set_back.insert(at);
+        *self.set_back.entry(at).or_default() += 1;
         for told in self.told.values_mut() {
             told.excused.insert(at);
         }
@@ -54,10 +54,14 @@ impl Settling {
     }
 
     /// What comes to `at` from a process says nothing about what was called settled there.
-    pub(super) fn excuses(&self, at: usize, maker: usize) -> bool {
-        self.told
-            .get(&at)
-            .is_none_or(|told| told.excused.contains(&maker))
+    pub(super) fn excuses(&self, at: usize, maker: usize, disk: u64) -> bool {
+        let told = self.told.get(&at);
+        self.disks_before(maker) != disk || told.is_none_or(|told| told.excused.contains(&maker))
+    }
+
+    /// How often a process's disk was replaced until now.
+    pub(super) fn disks_before(&self, at: usize) -> u64 {
+        self.set_back.get(&at).copied().unwrap_or_default()
     }
 }
 
@@ -102,7 +106,7 @@ impl World {
             };
             let copied = self.processes.iter().any(|copy| copy.copy_of == Some(*other));
             let runs = process.start().is_some() && process.start() == peer.start;
-            !runs && (copied || self.checks.settling.set_back.contains(other))
+            !runs && (copied || self.checks.settling.set_back.contains_key(other))
         };
         (0..self.processes.len()).filter(unknowable).collect()
     }
@@ -149,7 +153,7 @@ impl Checks {
         let (Some(maker), Some(known)) = (self.maker(&dot.writer), self.known(&dot)) else {
             return Ok(());
         };
-        if told.excused.contains(&maker) {
+        if self.settling.excuses(at, maker, known.disk) {
             tally.count("arrivals that nobody could have known of", 1);
             return Ok(());
         }
@@ -221,7 +225,8 @@ impl Checks {
                 sees(&known.after, &other.writer, other.number)
             }
         };
-        if collapse.excused.contains(&maker) || saw(&collapse.dot) {
+        let gone = self.settling.disks_before(maker) != known.disk;
+        if gone || collapse.excused.contains(&maker) || saw(&collapse.dot) {
             return Ok(());
         }
         match collapse.seen.iter().find(|seen| !saw(seen)) {

@@ -30,6 +30,8 @@ pub(crate) struct Known {
     pub(super) records: Vec<RecordKey>,
     /// The vault values that it brings.
     pub(super) values: Vec<VaultId>,
+    /// How often its writer's disk had been replaced by another.
+    pub(super) disk: u64,
 }
 
 impl World {
@@ -185,6 +187,7 @@ impl Checks {
             after,
             records,
             values,
+            disk: self.settling.disks_before(at),
         };
         self.transactions.insert(dot, known);
         self.not_too_late(dot)

@@ -78,16 +78,33 @@ impl World {
         self.tally.fault(Kind::BitFlip);
         self.tally.count(family_counted(family), 1);
         self.tell(|| format!("{family:?} {:02x?} of process {at} {what}", hit[0]));
-        let scrubbed = self.processes[at].scrubbed;
-        let damage = self.checks.damaged.entry(at).or_default();
-        damage.records.extend(records);
-        damage.families.insert(family);
-        damage.scrubbed = scrubbed;
+        self.was_damaged(at, family, records);
         if family == Family::Meta {
             // That is read at a start.
             self.kill(at);
             self.remedy_later(1000, 3000, Remedy::Replace(at));
         }
+    }
+
+    /// A bit of the first document on a disk flips.
+    pub(crate) fn flip_bit_of_document(&mut self, at: usize) {
+        let family = Family::Documents;
+        let Some(key) = self.processes[at].disk.keys(family).into_iter().next() else {
+            return;
+        };
+        let mut records = BTreeSet::new();
+        self.may_tell_otherwise(at, family, &key, &mut records);
+        self.processes[at].disk.flip_bit(family, &key, 77);
+        self.tell(|| format!("{family:?} {key:02x?} of process {at} is altered"));
+        self.was_damaged(at, family, records);
+    }
+
+    fn was_damaged(&mut self, at: usize, family: Family, records: BTreeSet<RecordKey>) {
+        let scrubbed = self.processes[at].scrubbed;
+        let damage = self.checks.damaged.entry(at).or_default();
+        damage.records.extend(records);
+        damage.families.insert(family);
+        damage.scrubbed = scrubbed;
     }
 
     /// A process whose disk holds nothing that no other has.

@@ -31,7 +31,7 @@ impl World {
         !self.checks.damaged.is_empty()
     }
 
-    pub(super) fn flip_bit(&mut self) {
+    pub(super) fn damage_one(&mut self) {
         let Some(at) = self.one_to_damage() else {
             self.tally.count("damage that would have been for good", 1);
             return;

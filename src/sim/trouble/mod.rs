@@ -204,7 +204,7 @@ impl World {
             Kind::Leave => self.let_leave(),
             Kind::Evict => self.evict_one(),
             Kind::MutualEvictions => self.evict_each_other(),
-            Kind::BitFlip => self.flip_bit(),
+            Kind::BitFlip => self.damage_one(),
             Kind::Drain => self.drain_one(),
             Kind::Clone => self.clone_one(),
             Kind::TornBatch => self.tear_batch(),

@@ -255,8 +255,8 @@ impl Replica for Replication {
         Ok(())
     }
 
-    fn with_cut(&self, talk: &mut dyn FnMut(&dyn Cut)) -> Result<(), CutError> {
-        self.store.with_cut(talk)
+    fn with_cut(&self, purpose: Purpose, talk: &mut dyn FnMut(&dyn Cut)) -> Result<(), CutError> {
+        self.store.with_cut(purpose, talk)
     }
 
     fn take_part(&self, from: MemberId, purpose: Purpose, part: Part) -> Result<(), CutError> {
@@ -354,10 +354,15 @@ impl Listener for Commits {
         }
         let node = replication.node.read().unwrap_or_else(PoisonError::into_inner);
         let Some(node) = &*node else { return };
-        if group.caught_up {
+        if group.caught_up || group.catch_up_failed {
+            // A failed one has raised nothing: what is missing is missing still, and is asked for again.
             let state = replication.store.state();
             node.caught_up(state.vector.clone(), state.trimmed.clone());
-            tracing::info!("what this replica missed is merged");
+            if group.caught_up {
+                tracing::info!("what this replica missed is merged");
+            } else {
+                replication.alarm("a part of what this replica missed could not be read back from its disk");
+            }
         } else {
             node.committed(group.moved.clone(), group.local.clone());
             if let Some(trimmed) = &group.trimmed {

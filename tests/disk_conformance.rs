@@ -429,3 +429,80 @@ fn files_with(directory: &std::path::Path, bytes: &[u8]) -> usize {
         })
         .sum()
 }
+
+/// The file below a directory whose name ends so and that holds these bytes, and where.
+fn file_with(directory: &std::path::Path, ending: &str, bytes: &[u8]) -> Option<(std::path::PathBuf, usize)> {
+    std::fs::read_dir(directory)
+        .expect("a directory")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.to_string_lossy().ends_with(ending))
+        .find_map(|path| {
+            let content = std::fs::read(&path).expect("a file");
+            let at = content.windows(bytes.len()).position(|window| window == bytes)?;
+            Some((path, at))
+        })
+}
+
+/// A value that compression leaves as it is.
+fn noise(seed: u8) -> Vec<u8> {
+    let mut value = vec![0; 400];
+    blake3::Hasher::new()
+        .update(&[seed])
+        .finalize_xof()
+        .fill(&mut value);
+    value
+}
+
+#[test]
+fn damage_in_the_write_ahead_log_ends_the_opening_and_a_torn_end_does_not() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let store = directory.path().join("store");
+    let write_all = || {
+        let disk = RocksDisk::open(&store).expect("a RocksDB");
+        for number in 0..40 {
+            disk.write(&put(Family::Views, &[number], &noise(number)))
+                .expect("written");
+        }
+    };
+    write_all();
+    let (log, at) = file_with(&store, ".log", &noise(20)).expect("the write-ahead log");
+    let sound = std::fs::read(&log).expect("the log");
+    let mut flipped = sound.clone();
+    flipped[at + 7] ^= 4;
+    std::fs::write(&log, &flipped).expect("damaged");
+    let opened = RocksDisk::open(&store).map(drop);
+    assert!(matches!(opened, Err(DiskError::Damaged(_))), "{opened:?}");
+
+    std::fs::write(&log, &sound[..sound.len() - 9]).expect("torn");
+    let disk = RocksDisk::open(&store).expect("a torn last batch is what a crash leaves");
+    assert_eq!(keys(&disk, Family::Views, &[]).len(), 39);
+}
+
+#[test]
+fn a_compaction_that_meets_a_damaged_block_says_so_and_writes_go_on() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let store = directory.path().join("store");
+    {
+        let disk = RocksDisk::open(&store).expect("a new RocksDB");
+        for number in 0..40 {
+            disk.write(&put(Family::Vault, &[number], &noise(number)))
+                .expect("written");
+        }
+        disk.compact().expect("compacted");
+    }
+    let (table, at) = file_with(&store, ".sst", &noise(20)).expect("a table");
+    let mut bytes = std::fs::read(&table).expect("the table");
+    bytes[at + 7] ^= 4;
+    std::fs::write(&table, bytes).expect("damaged");
+
+    let disk = RocksDisk::open(&store).expect("opened: no block was read");
+    disk.write(&put(Family::Vault, &[20], b"healed"))
+        .expect("written");
+    let compacted = disk.compact();
+    assert!(matches!(compacted, Err(DiskError::Damaged(_))), "{compacted:?}");
+    for number in 40..=255 {
+        disk.write(&put(Family::Vault, &[number], &noise(number)))
+            .expect("written");
+    }
+    assert_eq!(get(&disk, Family::Vault, &[255]), Some(noise(255)));
+}

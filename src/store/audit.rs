@@ -49,6 +49,7 @@ pub(crate) fn audit(disk: &dyn DiskRead, key: Option<DigestKey>) -> Result<Audit
     let mut audit = Audit::default();
     let mut views = BTreeMap::new();
     let mut heads = BTreeMap::new();
+    let mut quarantined = BTreeSet::new();
     for (key, bytes) in everything(disk, Family::Documents)? {
         audit.records += 1;
         let Some(record) = record_key(&key) else {
@@ -63,7 +64,10 @@ pub(crate) fn audit(disk: &dyn DiskRead, key: Option<DigestKey>) -> Result<Audit
             continue;
         };
         match disk.get(Family::Views, &key)?.as_deref().map(layout::unseal_view) {
-            Some(Ok(None)) => audit.quarantined += 1,
+            Some(Ok(None)) => {
+                audit.quarantined += 1;
+                quarantined.insert(record);
+            }
             Some(Ok(Some(view))) if view == document.view().encode() => {}
             _ => audit.find(format!("views: that of {record} is not what its document says")),
         }
@@ -107,6 +111,7 @@ pub(crate) fn audit(disk: &dyn DiskRead, key: Option<DigestKey>) -> Result<Audit
     for key in index {
         audit.find(format!("index: {key:02x?} is missing"));
     }
+    heads.retain(|record, _| !quarantined.contains(record));
     for (record, heads) in heads {
         let mut present = Vec::new();
         for id in named.remove(&record).unwrap_or_default() {

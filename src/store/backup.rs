@@ -190,7 +190,7 @@ impl Backup {
         }
     }
 
-    /// Its age. One from the future has none.
+    /// Its age. One from the future has none; one from further than a clock may be off is [too old](is_too_old).
     pub fn age(&self, now_ms: u64) -> Duration {
         Duration::from_millis(now_ms.saturating_sub(self.made_at_ms))
     }
@@ -203,7 +203,12 @@ impl Backup {
         file.set_permissions(fs::Permissions::from_mode(0o600))?;
         file.sync_all()?;
         fs::rename(aside, directory.join(ABOUT))?;
-        File::open(directory)?.sync_all()
+        File::open(directory)?.sync_all()?;
+        // The directory itself is an entry of another.
+        match directory.canonicalize()?.parent() {
+            Some(parent) => File::open(parent)?.sync_all(),
+            None => Ok(()),
+        }
     }
 }
 
@@ -303,7 +308,11 @@ impl Restore<'_> {
     }
 }
 
+/// A backup of a clock that was far ahead may be of any age, and would never be too old.
 fn is_too_old(backup: &Backup, age_max_days: u64, now_ms: u64) -> bool {
+    if backup.made_at_ms > now_ms.saturating_add(DAY_MS) {
+        return true;
+    }
     backup.age(now_ms).as_millis() > u128::from(age_max_days) * u128::from(DAY_MS)
 }
 

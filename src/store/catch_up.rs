@@ -116,6 +116,11 @@ pub(super) fn under_way(disk: &dyn DiskRead) -> Result<bool, ReadError> {
     Ok(mark.is_some_and(|mark| mark.broken || mark.phase == Phase::Merging))
 }
 
+/// Whether what has come is being merged: nothing else may come before that is over.
+pub(super) fn merging(disk: &dyn DiskRead) -> Result<bool, ReadError> {
+    Ok(Mark::read(disk)?.is_some_and(|mark| mark.phase == Phase::Merging))
+}
+
 /// What the disk says of a catch-up.
 struct Mark {
     phase: Phase,
@@ -249,7 +254,7 @@ impl Ledger {
         match scanned {
             Ok(()) => {}
             Err(error) if error.is_local() => {
-                self.give_up_merging(batch);
+                self.give_up_merging(batch, committed);
                 return Ok(());
             }
             Err(error) => return Err(error.into()),
@@ -258,10 +263,10 @@ impl Ledger {
             .aside
             .beyond
             .take()
-            .unwrap_or_else(|| Beyond::new(cut.clone()));
+            .unwrap_or_else(|| Beyond::raising(cut.clone()));
         for (key, value) in entries {
             let Ok(payload) = layout::unseal(&value) else {
-                self.give_up_merging(batch);
+                self.give_up_merging(batch, committed);
                 return Ok(());
             };
             let inner = &key[number.len()..];
@@ -325,7 +330,8 @@ impl Ledger {
         moved.retain(|writer, _| !self.vector.folded(writer));
     }
 
-    fn give_up_merging(&mut self, batch: &mut Batch) {
+    fn give_up_merging(&mut self, batch: &mut Batch, committed: &mut Committed) {
+        committed.catch_up_failed = true;
         self.aside.phase = Phase::Idle;
         self.aside.broken = true;
         self.aside.cut = None;

@@ -37,6 +37,19 @@ impl<'d> StoreCut<'d> {
         if catch_up::under_way(disk)? {
             return Err(ReadError::CatchingUp);
         }
+        StoreCut::pin(disk)
+    }
+
+    /// The moment at which a catch-up is asked for: also where an earlier one could be merged in part only. The records
+    /// then hold more than the vector covers, and only another catch-up ends that.
+    pub fn to_catch_up(disk: &'d dyn DiskRead) -> Result<StoreCut<'d>, ReadError> {
+        if catch_up::merging(disk)? {
+            return Err(ReadError::CatchingUp);
+        }
+        StoreCut::pin(disk)
+    }
+
+    fn pin(disk: &'d dyn DiskRead) -> Result<StoreCut<'d>, ReadError> {
         Ok(StoreCut {
             disk,
             vector: records::read_vector(disk, meta::VECTOR)?,
@@ -83,6 +96,7 @@ impl Cut for StoreCut<'_> {
         let mut touched = BTreeSet::new();
         let reached = log::records_beyond(disk, other, |_, key| {
             touched.insert(*key.as_bytes());
+            ControlFlow::Continue(())
         });
         if !reached.map_err(refused)? {
             return Ok(None);
@@ -138,8 +152,8 @@ fn refused(error: ReadError) -> CutError {
 
 /// A record's whole state as it travels.
 pub(super) struct RecordState {
-    /// As it is stored.
-    pub(super) document: Vec<u8>,
+    /// As it is stored; `None` if it cannot be read where the state comes from.
+    pub(super) document: Option<Vec<u8>>,
     /// No part of it is in quarantine where it comes from: all that the cut covers of this record is in it.
     pub(super) whole: bool,
     /// The values that it names, as far as they are there.
@@ -147,18 +161,28 @@ pub(super) struct RecordState {
 }
 
 /// Format byte of a state, version 1: flags · length of the document (4, big-endian) · document, then each value
-/// behind its length (2, big-endian).
+/// behind its length (2, big-endian). A document of no bytes is one that cannot be read.
 const STATE_FORMAT: u8 = 1;
 const WHOLE: u8 = 1;
 
 impl RecordState {
-    /// `None` if there is no such record, or its document cannot be read.
+    /// `None` if there is no such record. One whose document cannot be read is not passed over: whoever takes all that
+    /// a cut covers has to know that it lacks this.
     fn read(disk: &dyn DiskRead, key: RecordKey) -> Result<Option<RecordState>, ReadError> {
-        let Some(sealed) = group::get(disk, Family::Documents, key.as_bytes())? else {
-            return Ok(None);
+        let unreadable = Some(RecordState {
+            document: None,
+            whole: false,
+            values: Vec::new(),
+        });
+        let sealed = match disk.get(Family::Documents, key.as_bytes()) {
+            Ok(Some(sealed)) => sealed,
+            Ok(None) if group::get(disk, Family::Digests, key.as_bytes())?.is_none() => return Ok(None),
+            Ok(None) => return Ok(unreadable),
+            Err(error) if error.is_local() => return Ok(unreadable),
+            Err(error) => return Err(error.into()),
         };
         let Ok(document) = layout::unseal(&sealed) else {
-            return Ok(None);
+            return Ok(unreadable);
         };
         let view = group::get(disk, Family::Views, key.as_bytes())?;
         let view = view
@@ -169,7 +193,9 @@ impl RecordState {
             Some(Ok(view)) => (view, true),
             _ => {
                 let loaded = key.kind().and_then(|kind| Document::load(kind, document).ok());
-                let Some(loaded) = loaded else { return Ok(None) };
+                let Some(loaded) = loaded else {
+                    return Ok(unreadable);
+                };
                 (loaded.view(), false)
             }
         };
@@ -182,21 +208,18 @@ impl RecordState {
             }
         }
         Ok(Some(RecordState {
-            document: document.to_vec(),
+            document: Some(document.to_vec()),
             whole,
             values,
         }))
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(self.document.len() + 64);
+        let document = self.document.as_deref().unwrap_or_default();
+        let mut bytes = Vec::with_capacity(document.len() + 64);
         bytes.extend_from_slice(&[STATE_FORMAT, u8::from(self.whole) * WHOLE]);
-        bytes.extend_from_slice(
-            &u32::try_from(self.document.len())
-                .unwrap_or(u32::MAX)
-                .to_be_bytes(),
-        );
-        bytes.extend_from_slice(&self.document);
+        bytes.extend_from_slice(&u32::try_from(document.len()).unwrap_or(u32::MAX).to_be_bytes());
+        bytes.extend_from_slice(document);
         for value in &self.values {
             let value = value.encode();
             bytes.extend_from_slice(&u16::try_from(value.len()).unwrap_or(u16::MAX).to_be_bytes());
@@ -224,7 +247,7 @@ impl RecordState {
             rest = behind;
         }
         Ok(RecordState {
-            document: document.to_vec(),
+            document: Some(document.to_vec()).filter(|document| !document.is_empty()),
             whole: flags & WHOLE != 0,
             values,
         })
@@ -252,7 +275,7 @@ mod tests {
     #[test]
     fn a_state_comes_back_and_a_cut_one_does_not() {
         let state = RecordState {
-            document: b"a document".to_vec(),
+            document: Some(b"a document".to_vec()),
             whole: true,
             values: vec![VaultValue::new([3; 16], b"a value".to_vec())],
         };

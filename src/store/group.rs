@@ -72,6 +72,8 @@ pub(super) struct Loaded {
     pub(super) quarantined: bool,
     /// Something of it is to be written down.
     pub(super) dirty: bool,
+    /// Its entries in the index are written again, those that should be there already too.
+    pub(super) reindexed: bool,
 }
 
 impl<'d> Group<'d> {
@@ -334,14 +336,19 @@ impl<'d> Group<'d> {
     }
 
     /// Writes down one record, and gives its digest.
+    ///
+    /// One in quarantine has the digest of none other, though its document may be the same as another's: what it lacks
+    /// may be lacking there unnoticed, so whoever looks has to be told that this one is not whole.
     fn finish_record(&mut self, key: RecordKey, batch: &mut Batch) -> Result<Option<StateDigest>, ReadError> {
         let bytes = key.as_bytes();
         self.load(key)?;
-        let names_before = self.names_before(key)?;
         let records = self.records.borrow();
         let Some(loaded) = records.get(&key) else {
             return Ok(None);
         };
+        for gone in self.no_longer_named(loaded)? {
+            batch.delete(Family::Vault, layout::vault_key(gone));
+        }
         let Some((document, view)) = &loaded.document else {
             if !loaded.dirty {
                 return Ok(None);
@@ -351,11 +358,6 @@ impl<'d> Group<'d> {
             return Ok(Some(self.digest_of_damaged(key)));
         };
         let names = self.names(view)?;
-        if !loaded.quarantined {
-            for gone in names_before.iter().filter(|id| names.binary_search(id).is_err()) {
-                batch.delete(Family::Vault, layout::vault_key(*gone));
-            }
-        }
         let mut present = Vec::with_capacity(names.len());
         for id in names {
             if let Some(value) = self.arrived.get(&id) {
@@ -371,13 +373,17 @@ impl<'d> Group<'d> {
             present.push(id);
         }
         self.named.extend_from_slice(&present);
-        let digest = crdt::state_digest(&document.heads(), &present);
+        let digest = if loaded.quarantined {
+            self.digest_of_damaged(key)
+        } else {
+            crdt::state_digest(&document.heads(), &present)
+        };
         if !loaded.dirty {
             return Ok(Some(digest));
         }
         batch.put(Family::Documents, bytes, layout::seal(&document.save()));
         if loaded.quarantined {
-            batch.put(Family::Views, bytes, layout::seal_quarantined(&[]));
+            batch.put(Family::Views, bytes, layout::seal_quarantined(&view.encode()));
         } else {
             batch.put(Family::Views, bytes, layout::seal(&view.encode()));
         }
@@ -387,16 +393,38 @@ impl<'d> Group<'d> {
                 _ => BTreeSet::new(),
             };
             let accounts_now: BTreeSet<AccountId> = email.accounts().collect();
-            if !loaded.quarantined {
+            if view.unreadable() == 0 {
                 for account in accounts_before.difference(&accounts_now) {
                     batch.delete(Family::Index, layout::index_key(*account, id));
                 }
             }
-            for account in accounts_now.difference(&accounts_before) {
-                batch.put(Family::Index, layout::index_key(*account, id), layout::seal(&[]));
+            for account in &accounts_now {
+                if loaded.reindexed || !accounts_before.contains(account) {
+                    batch.put(Family::Index, layout::index_key(*account, id), layout::seal(&[]));
+                }
             }
         }
         Ok(Some(digest))
+    }
+
+    /// The vault values that a record named before this group, whoever was cancelled since, and that nothing of it
+    /// names any more. A part in quarantine that names one brings it. But a value that this build cannot read, or a
+    /// document that nobody can read now, may name any of them: there only those of cancelled accounts go.
+    fn no_longer_named(&self, loaded: &Loaded) -> Result<Vec<VaultId>, ReadError> {
+        let Some(before) = &loaded.before else {
+            return Ok(Vec::new());
+        };
+        let kept = match &loaded.document {
+            Some((_, view)) if view.unreadable() == 0 => self.names(view)?,
+            _ => self.names(before)?,
+        };
+        let mut gone = match before {
+            View::Account(view) => view.names().to_vec(),
+            View::Email(view) => view.names::<ReadError>(|_| Ok(false))?,
+            View::Cluster(_) => Vec::new(),
+        };
+        gone.retain(|id| kept.binary_search(id).is_err());
+        Ok(gone)
     }
 
     /// What no other replica has for this record, so that it is found to differ, and its state is brought.
@@ -414,22 +442,6 @@ impl<'d> Group<'d> {
             View::Account(account) => Ok(account.names().to_vec()),
             View::Email(email) => email.names(|account| self.cancelled(account)),
             View::Cluster(_) => Ok(Vec::new()),
-        }
-    }
-
-    /// The vault ids that a loaded record named before this group.
-    fn names_before(&self, key: RecordKey) -> Result<Vec<VaultId>, ReadError> {
-        match self
-            .records
-            .borrow()
-            .get(&key)
-            .and_then(|loaded| loaded.before.as_ref())
-        {
-            Some(View::Account(view)) => Ok(view.names().to_vec()),
-            Some(View::Email(view)) => {
-                view.names(|account| Ok(self.account_before(account)?.is_some_and(|view| view.cancelled)))
-            }
-            Some(View::Cluster(_)) | None => Ok(Vec::new()),
         }
     }
 
@@ -587,6 +599,7 @@ fn load(disk: &dyn DiskRead, key: RecordKey) -> Result<Loaded, ReadError> {
         changes: Vec::new(),
         quarantined: true,
         dirty: false,
+        reindexed: false,
     };
     let Some(kind) = key.kind() else {
         return Ok(spoiled);
@@ -617,6 +630,7 @@ fn load(disk: &dyn DiskRead, key: RecordKey) -> Result<Loaded, ReadError> {
         changes: Vec::new(),
         quarantined: marked,
         dirty: false,
+        reindexed: false,
     })
 }
 

@@ -128,6 +128,8 @@ pub struct Committed {
     pub trimmed: Option<Vector>,
     /// There is more to trim than one batch takes.
     pub(crate) trim_on: Option<Vector>,
+    /// Where the log begins once this group is on the disk: what was trimmed in it is still seen below.
+    pub(super) log_from: Vec<u8>,
     /// What went to quarantine or is missing.
     pub counts: Counts,
     /// The cluster record is among what changed.
@@ -142,6 +144,8 @@ pub struct Committed {
     pub scrubbed: Option<ScrubReport>,
     /// With this group a catch-up is merged: the vector was raised to what it brought.
     pub caught_up: bool,
+    /// With this group the merging of one was given up, since some of it could not be read: another has to come.
+    pub catch_up_failed: bool,
     /// What the group leaves to be settled: losers to be collapsed, accounts to be erased.
     pub unsettled: Unsettled,
 }
@@ -588,7 +592,7 @@ impl Ledger {
             committed.waiting.push(repair);
             return Ok(());
         }
-        let mut beyond = Beyond::new(repair.cut);
+        let mut beyond = Beyond::covered(repair.cut);
         for (key, state) in &repair.states {
             let key = RecordKey::from_bytes(*key);
             let outcome = group.repair(key, state, &mut beyond)?;

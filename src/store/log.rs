@@ -53,13 +53,14 @@ pub(crate) fn read(
 }
 
 /// Calls `visit` with the place and the record of each part that the log holds beyond a vector. False: the log does
-/// not reach so far back, or a part of it cannot be read, so nobody can tell.
+/// not reach so far back, or a part of it cannot be read, so nobody can tell, or `visit` has had enough.
 pub(super) fn records_beyond(
     disk: &dyn DiskRead,
     beyond: &Vector,
-    mut visit: impl FnMut(u64, RecordKey),
+    mut visit: impl FnMut(u64, RecordKey) -> ControlFlow<()>,
 ) -> Result<bool, ReadError> {
     let mut scan = || {
+        let mut all = true;
         let from = match first_missing(disk, beyond)? {
             Start::At(place) => place,
             Start::Nothing => return Ok(true),
@@ -71,12 +72,15 @@ pub(super) fn records_beyond(
                 let place = layout::number(key)?;
                 // A body that cannot be read changed nothing here.
                 for part in body(transaction).into_iter().flat_map(|body| body.records) {
-                    visit(place, part.key);
+                    if visit(place, part.key).is_break() {
+                        all = false;
+                        return Ok(ControlFlow::Break(()));
+                    }
                 }
             }
             Ok(ControlFlow::Continue(()))
         })?;
-        Ok(true)
+        Ok(all)
     };
     match scan() {
         Err(ReadError::Corrupt(_)) => Ok(false),

@@ -450,12 +450,20 @@ impl Store {
         }
     }
 
-    /// Pins a cut for as long as `talk` runs: one moment of the records and its vector.
-    pub fn with_cut(&self, talk: &mut dyn FnMut(&dyn Cut)) -> Result<(), CutError> {
+    /// Pins a cut for as long as `talk` runs: one moment of the records and its vector. `purpose`: what parts of the
+    /// conversation are for here.
+    pub fn with_cut(&self, purpose: Purpose, talk: &mut dyn FnMut(&dyn Cut)) -> Result<(), CutError> {
         let ended = &self.shared.cuts_ended;
-        self.read(|snapshot| StoreCut::new(snapshot.disk()).map(|cut| talk(&cut.until(ended))))
-            .and_then(|talked| talked)
-            .map_err(|error| CutError(error.to_string()))
+        self.read(|snapshot| {
+            let cut = match purpose {
+                Purpose::CatchUp => StoreCut::to_catch_up(snapshot.disk()),
+                Purpose::Look | Purpose::Repair => StoreCut::new(snapshot.disk()),
+            }?;
+            talk(&cut.until(ended));
+            Ok(())
+        })
+        .and_then(|talked| talked)
+        .map_err(|error| CutError(error.to_string()))
     }
 
     /// Takes a part of a conversation with a peer, and blocks until it is committed: states to be merged, or what a

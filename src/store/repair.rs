@@ -4,6 +4,9 @@
 //! brings is what got lost. Merging never replaces what is readable; only a document that is not, is replaced, and
 //! then gets the changes on top that the log here has beyond the cut. A part in quarantine goes once its changes are
 //! in, or once a replica that covers it says that nothing is missing from its record.
+//!
+//! A catch-up is the exception: it is what raises the vector. So a state that is not whole where it comes from, or that
+//! cannot be merged, puts its record into quarantine here too.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -65,8 +68,13 @@ pub struct Repaired {
 /// What the log has of each record beyond a cut. Looked up when it is first asked for.
 pub(super) struct Beyond {
     cut: Arc<Vector>,
+    /// The vector will cover the cut only once its states are merged.
+    raises: bool,
     places: Option<Places>,
 }
+
+/// Parts looked up in the log, which takes the committer's time and memory. A log with more beyond the cut does not tell.
+const PLACES_MAX: usize = 1 << 20;
 
 enum Places {
     Known(BTreeMap<RecordKey, Vec<u64>>),
@@ -75,8 +83,21 @@ enum Places {
 }
 
 impl Beyond {
-    pub(super) fn new(cut: Arc<Vector>) -> Beyond {
-        Beyond { cut, places: None }
+    /// Beyond a cut that the vector covers.
+    pub(super) fn covered(cut: Arc<Vector>) -> Beyond {
+        Beyond {
+            cut,
+            raises: false,
+            places: None,
+        }
+    }
+
+    /// Beyond a cut that the vector is raised to.
+    pub(super) fn raising(cut: Arc<Vector>) -> Beyond {
+        Beyond {
+            raises: true,
+            ..Beyond::covered(cut)
+        }
     }
 
     /// The places of a record's parts, in order; `None` if the log does not tell.
@@ -85,8 +106,15 @@ impl Beyond {
             Some(places) => places,
             None => {
                 let mut known: BTreeMap<RecordKey, Vec<u64>> = BTreeMap::new();
+                let mut parts = 0;
                 let reached = log::records_beyond(disk, &self.cut, |place, key| {
                     known.entry(key).or_default().push(place);
+                    parts += 1;
+                    if parts < PLACES_MAX {
+                        ControlFlow::Continue(())
+                    } else {
+                        ControlFlow::Break(())
+                    }
                 })?;
                 if reached {
                     Places::Known(known)
@@ -103,19 +131,37 @@ impl Beyond {
 }
 
 impl Group<'_> {
-    /// Merges a record's state from elsewhere. The caller knows that all it may hold is covered here.
+    /// Merges a record's state from elsewhere. The caller knows that all it may hold is covered here, or will be once all
+    /// states of its cut are merged.
     pub(super) fn repair(
         &mut self,
         key: RecordKey,
         state: &[u8],
         beyond: &mut Beyond,
     ) -> Result<RepairOutcome, ReadError> {
-        let read = key.kind().and_then(|kind| {
-            let state = RecordState::decode(state).ok()?;
-            let document = Document::load(kind, &state.document).ok()?;
-            Some((state, document))
-        });
-        let Some((state, theirs)) = read else {
+        let state = RecordState::decode(state).ok();
+        let whole = state.as_ref().is_some_and(|state| state.whole);
+        let outcome = match state {
+            Some(state) => self.merge_state(key, state, beyond)?,
+            None => RepairOutcome::Refused,
+        };
+        if beyond.raises && (!whole || outcome == RepairOutcome::Refused) {
+            self.doubt(key)?;
+            return Ok(RepairOutcome::Quarantined);
+        }
+        Ok(outcome)
+    }
+
+    fn merge_state(
+        &mut self,
+        key: RecordKey,
+        state: RecordState,
+        beyond: &mut Beyond,
+    ) -> Result<RepairOutcome, ReadError> {
+        let theirs = key
+            .kind()
+            .and_then(|kind| Document::load(kind, state.document.as_ref()?).ok());
+        let (Some(theirs), Some(bytes)) = (theirs, state.document) else {
             return Ok(RepairOutcome::Refused);
         };
         let loaded = self.load(key)?;
@@ -124,7 +170,7 @@ impl Group<'_> {
         let quarantined = loaded.quarantined;
         match &loaded.document {
             None => {
-                loaded.replaced = Some(state.document);
+                loaded.replaced = Some(bytes);
                 loaded.document = Some(group::with_view(theirs));
                 loaded.quarantined = true;
                 loaded.dirty = true;
@@ -140,7 +186,14 @@ impl Group<'_> {
         }
         self.bring(key, state.values)?;
         if damaged || added || quarantined {
-            self.make_whole(key, !damaged && !added, state.whole, beyond)?;
+            let here = if damaged {
+                Here::Damaged
+            } else if added {
+                Here::Nothing
+            } else {
+                Here::Parts
+            };
+            self.make_whole(key, here, state.whole, beyond)?;
         }
         // It may differ only by what was made from it.
         self.recheck(key)?;
@@ -151,6 +204,16 @@ impl Group<'_> {
             (false, false, true) => RepairOutcome::Healed,
             (false, false, false) => RepairOutcome::Unchanged,
         })
+    }
+
+    /// Something of a record is missing, and nobody here can name it.
+    fn doubt(&mut self, key: RecordKey) -> Result<(), ReadError> {
+        self.quarantine.insert((key, NAMELESS), Vec::new());
+        self.freed.remove(&(key, NAMELESS));
+        let loaded = self.load(key)?;
+        loaded.quarantined = true;
+        loaded.dirty = true;
+        Ok(())
     }
 
     /// The greatest HLC in a record.
@@ -201,19 +264,21 @@ impl Group<'_> {
         Ok(())
     }
 
-    /// Sees that a record holds all that the vector covers. `known`: what was missing lies in quarantine, part by
-    /// part; else it is what the log has beyond the state's cut. `vouched`: nothing that the cut covers is missing
-    /// from the state.
+    /// Sees that a record holds all that the vector covers. `vouched`: nothing that the cut covers is missing from the
+    /// state.
     fn make_whole(
         &mut self,
         key: RecordKey,
-        known: bool,
+        here: Here,
         vouched: bool,
         beyond: &mut Beyond,
     ) -> Result<(), ReadError> {
         let places = beyond.places(self.disk, key)?;
-        if !known {
-            let mut whole = vouched && places.is_some();
+        // What was never here has nothing beyond the cut. Outside a catch-up a record that others have at a cut that is
+        // covered here is one that was lost, so there the log has to tell.
+        let told = places.is_some() || (here == Here::Nothing && beyond.raises);
+        if here != Here::Parts {
+            let mut whole = vouched && told;
             for place in places.iter().flatten() {
                 whole &= match log::body_at(self.disk, *place)? {
                     Some(body) => self.take_part(key, body)?,
@@ -221,7 +286,7 @@ impl Group<'_> {
                 };
             }
             if !whole {
-                self.quarantine.insert((key, NAMELESS), Vec::new());
+                self.doubt(key)?;
             }
         }
         let covered = |place: &u64| vouched && places.as_ref().is_some_and(|beyond| !beyond.contains(place));
@@ -295,6 +360,17 @@ impl Group<'_> {
         self.bring(key, body.vault)?;
         Ok(true)
     }
+}
+
+/// What there was of a record before a state came.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Here {
+    /// Nothing at all.
+    Nothing,
+    /// A document that cannot be read: the state takes its place.
+    Damaged,
+    /// A document, and each part that it lacks in quarantine.
+    Parts,
 }
 
 /// The place of no transaction. In quarantine it stands for parts that nobody here can name: a state of a later cut

@@ -23,7 +23,7 @@ impl Ledger {
         batch: &mut Batch,
         committed: &mut Committed,
     ) -> Result<(), ReadError> {
-        let seen = self.trim_while(disk, batch, |dot, _| stable.covers(dot))?;
+        let seen = self.trim_while(disk, batch, committed, |dot, _| stable.covers(dot))?;
         committed.trim_on = (seen == TRIM_ENTRIES_MAX).then(|| stable.clone());
         for (replica, floor) in stable.floors() {
             self.fold(replica, floor, batch);
@@ -49,7 +49,7 @@ impl Ledger {
         // A little more than must be, so that not every commit trims.
         let excess = self.log_bytes - (bytes_max - bytes_max / 16);
         let mut gone = 0;
-        let seen = self.trim_while(disk, batch, |_, bytes| {
+        let seen = self.trim_while(disk, batch, committed, |_, bytes| {
             let goes = gone < excess;
             gone += bytes;
             goes
@@ -64,11 +64,14 @@ impl Ledger {
         &mut self,
         disk: &dyn DiskRead,
         batch: &mut Batch,
+        committed: &mut Committed,
         mut goes: impl FnMut(&Dot, u64) -> bool,
     ) -> Result<usize, ReadError> {
         let mut trimmed: BTreeMap<Writer, u64> = BTreeMap::new();
         let (mut seen, mut bytes) = (0, 0);
-        let scanned = disk.scan(Family::Log, &[], &mut |key, value| {
+        let from = std::mem::take(&mut committed.log_from);
+        let mut next = from.clone();
+        let scanned = disk.scan(Family::Log, &from, &mut |key, value| {
             // A damaged entry stays, and what is behind it: trimming can wait, a group cannot.
             let entry = layout::unseal(value).and_then(layout::log_entry);
             let Ok((dot, _)) = entry else {
@@ -79,6 +82,9 @@ impl Ledger {
             }
             seen += 1;
             bytes += value.len() as u64;
+            next.clear();
+            next.extend_from_slice(key);
+            next.push(0);
             batch.delete(Family::Log, key);
             batch.delete(Family::Dots, layout::dot_key(&dot));
             trimmed.insert(dot.writer, dot.number);
@@ -88,6 +94,7 @@ impl Ledger {
             Err(error) if !error.is_local() => return Err(error.into()),
             _ => {}
         }
+        committed.log_from = next;
         self.log_bytes = self.log_bytes.saturating_sub(bytes);
         for (writer, number) in trimmed {
             // Where states took the place of transactions, more than the log ever held is trimmed already.

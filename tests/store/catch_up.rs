@@ -1,17 +1,23 @@
 //! A replica that was away for longer than the logs reach back.
 
+use std::collections::BTreeMap;
+
+use crdt::Transaction;
 use gossip::{
     quic::LogChunk,
-    reconcile::{Cut, CutError, Key, Part, Purpose},
+    reconcile::{Cut, CutError, Key, Part, Purpose, StateDigest},
 };
-use persona::store::{
-    KeepLog, TransactError,
-    disk::{Family, memory::Fault},
+use persona::{
+    identity::{Outcome, Word},
+    store::{
+        KeepLog, ReadError, Records, TransactError,
+        disk::{Family, memory::Fault},
+    },
 };
 
 use crate::{
     repair::{PEER, elements},
-    replica::{Replica, Time, passwords},
+    replica::{Replica, Time, address, passwords, with_body},
 };
 
 /// States in one part.
@@ -20,7 +26,11 @@ const STATES: usize = 3;
 impl Replica {
     /// What a catch-up from this replica brings, in order.
     fn parts_for(&self, other: &Replica) -> Vec<Part> {
-        let theirs = other.elements();
+        self.parts_beside(&other.elements())
+    }
+
+    /// What a catch-up brings to one that holds this.
+    fn parts_beside(&self, theirs: &BTreeMap<Key, StateDigest>) -> Vec<Part> {
         let mut parts = Vec::new();
         let mut collect = |cut: &dyn Cut| {
             let vector = cut.vector().clone();
@@ -44,7 +54,7 @@ impl Replica {
             }
             parts.push(Part::Complete { cut: vector });
         };
-        self.store.with_cut(&mut collect).expect("a cut");
+        self.store.with_cut(Purpose::Look, &mut collect).expect("a cut");
         parts
     }
 
@@ -247,6 +257,193 @@ async fn a_conversation_does_not_outlive_the_start_that_it_began_under() {
     assert!(away.take(&parts[2..]).is_err(), "what came before is gone");
     let parts = stayed.parts_for(&away);
     away.take(&parts).expect("kept");
+    away.settled().await;
+    agree(&stayed, &away).await;
+}
+
+/// Both hold the same accounts, and then each trims a log that the other never sees.
+async fn two_halves(time: &Time) -> (Replica, Replica) {
+    let passwords = passwords();
+    let one = Replica::new(1, time, &passwords, KeepLog::Unstable);
+    let two = Replica::new(2, time, &passwords, KeepLog::Unstable);
+    for name in ["ada", "bob", "cy"] {
+        one.sign_up(&format!("{name}@example.org"))
+            .await
+            .expect("a sign-up");
+    }
+    two.pull(&one).await;
+    (one, two)
+}
+
+async fn trim_all(replica: &Replica) {
+    replica.store.trim(replica.store.state().vector.clone());
+    replica.settled().await;
+}
+
+impl Replica {
+    async fn catch_up_from(&self, other: &Replica) {
+        self.take(&other.parts_for(self)).expect("kept");
+        self.settled().await;
+    }
+
+    async fn holder(&self, text: &str) -> Option<crdt::AccountId> {
+        let state = self.identity.email(&address(text)).expect("served");
+        state.holder.map(|holder| holder.account)
+    }
+
+    fn is_served(&self, account: crdt::AccountId) -> bool {
+        let read = self.store.read(|records| records.account(account));
+        match read.expect("a snapshot") {
+            Ok(view) => view.is_some(),
+            Err(ReadError::Quarantined { .. }) => false,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_address_that_changed_hands_meanwhile_leaves_nothing_behind() {
+    for cancelled in [false, true] {
+        let time = Time::new();
+        let (stayed, away) = two_halves(&time).await;
+        let ada = stayed.holder("ada@example.org").await.expect("held");
+        let bob = stayed.holder("bob@example.org").await.expect("held");
+        time.pass(1000);
+        let ada_s = address("ada@example.org");
+        let moved = stayed.identity.add_email(bob, ada_s, Word::Operator).await;
+        assert!(matches!(moved, Ok(Outcome::Done { .. })), "{moved:?}");
+        if cancelled {
+            let gone = stayed.identity.cancel_account(ada).await;
+            assert!(matches!(gone, Ok(Outcome::Done { .. })), "{gone:?}");
+        }
+        trim_all(&stayed).await;
+        assert!(stayed.is_trimmed_for(&away), "no log reaches back");
+        away.catch_up_from(&stayed).await;
+        away.assert_sound();
+        assert_eq!(away.holder("ada@example.org").await, Some(bob));
+        away.assert_same(&stayed);
+    }
+}
+
+#[tokio::test]
+async fn what_only_the_other_half_wrote_is_served_though_both_logs_were_trimmed() {
+    let time = Time::new();
+    let (one, two) = two_halves(&time).await;
+    for (replica, names) in [(&one, ["dan", "eve"]), (&two, ["flo", "gil"])] {
+        time.pass(1000);
+        for name in names {
+            let text = format!("{name}@example.org");
+            replica.sign_up(&text).await.expect("a sign-up");
+        }
+        trim_all(replica).await;
+    }
+    assert!(one.is_trimmed_for(&two) && two.is_trimmed_for(&one));
+    two.catch_up_from(&one).await;
+    assert_eq!(two.store.audit().expect("an audit").quarantined, 0);
+    one.catch_up_from(&two).await;
+    one.assert_same(&two);
+    one.assert_sound();
+    for name in ["ada", "dan", "eve", "flo", "gil"] {
+        let text = format!("{name}@example.org");
+        assert!(one.signs_in(&text).await && two.signs_in(&text).await, "{name}");
+    }
+}
+
+/// The vector is raised over it, so it must not be served as if nothing were missing.
+#[tokio::test]
+async fn what_the_source_lacks_itself_is_in_quarantine_until_another_brings_it() {
+    enum Lacks {
+        Document,
+        Part,
+    }
+    for lacks in [Lacks::Document, Lacks::Part] {
+        let time = Time::new();
+        let (whole, away) = two_halves(&time).await;
+        let source = Replica::new(3, &time, &passwords(), KeepLog::Unstable);
+        source.pull(&whole).await;
+        let ada = whole.holder("ada@example.org").await.expect("held");
+        time.pass(1000);
+        let _ = whole.identity.sign_out_everywhere(ada).await.expect("written");
+        match lacks {
+            Lacks::Document => {
+                source.pull(&whole).await;
+                let key = crdt::RecordKey::from(ada);
+                assert!(source.disk.flip_bit(Family::Documents, key.as_bytes(), 77));
+            }
+            Lacks::Part => {
+                let [lost] = &whole.log_beyond(&source.store.state().vector)[..] else {
+                    panic!("one transaction");
+                };
+                let mut body = Transaction::decode(&lost.envelope.body).expect("a transaction");
+                let change = &mut body.records[0].changes[0];
+                let last = change.len() - 1;
+                change[last] ^= 0xff;
+                source.store.apply([with_body(lost, body.encode())]);
+                source.settled().await;
+                assert!(!source.is_served(ada));
+            }
+        }
+        trim_all(&source).await;
+        assert!(source.is_trimmed_for(&away));
+
+        away.catch_up_from(&source).await;
+        let state = away.store.state();
+        assert!(state.vector.covers_vector(&source.store.state().vector));
+        assert!(
+            !away.is_served(ada),
+            "a session that was ended would be good again"
+        );
+        assert!(
+            away.holder("bob@example.org").await.is_some(),
+            "the rest is served"
+        );
+
+        away.pull(&whole).await;
+        let differing = away.differing(&whole);
+        assert_eq!(
+            differing,
+            [*crdt::RecordKey::from(ada).as_bytes()],
+            "it is found to differ"
+        );
+        away.repair_from(&whole, &differing);
+        assert!(away.is_served(ada));
+        away.assert_sound();
+        assert_eq!(away.differing(&whole), Vec::<Key>::new());
+    }
+}
+
+#[tokio::test]
+async fn one_that_could_be_merged_in_part_only_is_asked_for_again() {
+    let time = Time::new();
+    let (stayed, mut away) = apart(&time).await;
+    let parts = stayed.parts_for(&away);
+    let (last, rest) = parts.split_last().expect("parts");
+    away.take(rest).expect("kept");
+    let mut aside = Vec::new();
+    away.store
+        .scan_everything(|family, key, _| aside.extend((family == Family::Side).then(|| key.to_vec())))
+        .expect("a scan");
+    assert!(away.disk.flip_bit(Family::Side, &aside[aside.len() / 2], 99));
+    away.take(std::slice::from_ref(last)).expect("kept");
+    away.settled().await;
+    assert_eq!(away.store.counters().catch_ups, 0);
+    for restarts in [false, true] {
+        if restarts {
+            away.restart(true);
+        }
+        assert!(
+            away.sign_up("early@example.org").await.is_none(),
+            "it would follow what is not here"
+        );
+        let read = away.store.with_cut(Purpose::Look, &mut |_| {});
+        assert!(read.is_err(), "what it holds is of no moment");
+    }
+    let mut pinned = false;
+    away.store
+        .with_cut(Purpose::CatchUp, &mut |_| pinned = true)
+        .expect("another one may be asked for");
+    assert!(pinned);
+    away.take(&stayed.parts_beside(&BTreeMap::new())).expect("kept");
     away.settled().await;
     agree(&stayed, &away).await;
 }

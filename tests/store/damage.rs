@@ -274,7 +274,7 @@ async fn a_damaged_block_of_rocksdb_harms_its_own_records_only() {
     assert!(report.complete && report.damaged > 0, "{report:?}");
     let mut here = std::collections::BTreeMap::new();
     store
-        .with_cut(&mut |cut| here = elements(cut))
+        .with_cut(Purpose::Look, &mut |cut| here = elements(cut))
         .expect("a cut of a damaged disk");
     let there = peer.elements();
     assert_eq!(

@@ -32,7 +32,7 @@ impl Replica {
     pub(crate) fn elements(&self) -> BTreeMap<Key, StateDigest> {
         let mut found = BTreeMap::new();
         self.store
-            .with_cut(&mut |cut| found = elements(cut))
+            .with_cut(Purpose::Look, &mut |cut| found = elements(cut))
             .expect("a cut");
         found
     }
@@ -52,7 +52,7 @@ impl Replica {
     pub(crate) fn states(&self, keys: &[Key]) -> Part {
         let mut part = None;
         self.store
-            .with_cut(&mut |cut| {
+            .with_cut(Purpose::Look, &mut |cut| {
                 let state = |key: &Key| Some((*key, cut.state(key).expect("a readable cut")?));
                 part = Some(Part::States {
                     cut: cut.vector().clone(),
@@ -114,7 +114,7 @@ async fn a_directory_without_sums_gets_them() {
         let mut sums = Vec::new();
         let read = replica
             .store
-            .with_cut(&mut |cut| sums = cut.sums().expect("sums"));
+            .with_cut(Purpose::Look, &mut |cut| sums = cut.sums().expect("sums"));
         read.map(|()| sums).expect("a cut")
     };
     assert_eq!(sums(&one), sums(&two), "the same is summed up to the same");

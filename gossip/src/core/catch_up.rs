@@ -70,8 +70,9 @@ impl Gossip {
                 && !self.servable(theirs)
                 && !self.some_log_has(&theirs.trimmed)
         };
+        // Also from one that is still joining as far as we know: that it is active may be what we lack.
         let from_member = self.nearest(|member, theirs| {
-            self.state_of(member).is_some_and(PeerState::counts)
+            self.state_of(member).is_some_and(PeerState::takes_part)
                 && theirs.ready
                 && !theirs.holding
                 && beyond(member, theirs)

@@ -259,7 +259,9 @@ impl Gossip {
         if self.later_start.is_some_and(|later| later.epoch >= known.epoch) {
             return;
         }
-        let live = self.later_starts >= LATER_STARTS_MAX || (self.was_ready && known.replica == ours.replica);
+        // One peer tells of several in one breath: until we have begun past the first, they are the same news.
+        let again = self.later_start.is_none() && self.later_starts >= LATER_STARTS_MAX;
+        let live = again || (self.was_ready && known.replica == ours.replica);
         if live {
             if self.alarmed != Some(known) {
                 self.alarmed = Some(known);

@@ -149,7 +149,7 @@ fn on_a_cut(
     let replica = Arc::clone(&environment.replica);
     let alive = environment.alive.clone();
     Speaker::start(environment.blocking, move |mut desk: Desk<Verdict>| {
-        let pinned = replica.with_cut(&mut |cut| {
+        let pinned = replica.with_cut(purpose, &mut |cut| {
             desk.serve(&mut |step| {
                 let taken = speak(cut, step)
                     .map_err(TalkError::from)

@@ -38,11 +38,11 @@ pub trait Replica: Send + Sync + 'static {
     /// Everything up to this vector is at all members, and nothing concurrent with it is on its way.
     fn settled(&self, _settled: Vector) {}
 
-    /// Pins a cut for as long as `talk` runs, on a thread that may block.
+    /// Pins a cut for as long as `talk` runs, on a thread that may block. `purpose`: what the parts that come are for.
     ///
     /// # Errors
     /// When nothing can be pinned now.
-    fn with_cut(&self, _talk: &mut dyn FnMut(&dyn Cut)) -> Result<(), CutError> {
+    fn with_cut(&self, _purpose: Purpose, _talk: &mut dyn FnMut(&dyn Cut)) -> Result<(), CutError> {
         Err(CutError("not offered".to_owned()))
     }
 

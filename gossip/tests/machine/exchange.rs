@@ -348,6 +348,25 @@ fn a_start_that_this_directory_did_not_make_is_answered_by_a_later_one() {
     }
 }
 
+/// A backup was put back, and a peer knows of several starts since: no clone is meant by any of them.
+#[test]
+fn several_later_starts_told_in_one_breath_are_one_piece_of_news() {
+    let mut machine = Machine::new(Vector::new());
+    let (mut earlier, mut later) = (Author::new(writer(1, 7)), Author::new(writer(1, 8)));
+    earlier.write(b"before", &[]);
+    later.write(b"the disk was rolled back", &[]);
+    let known = [(earlier.writer, earlier.tip), (later.writer, later.tip)];
+    let outputs = machine.meet(2, known.into_iter().collect());
+    let told: Vec<_> = events(&outputs)
+        .into_iter()
+        .filter_map(|event| match event {
+            Event::LaterStart { known, live } => Some((known.epoch, live)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told, [(7, false), (8, false)]);
+}
+
 #[test]
 fn a_number_of_our_writer_that_we_never_gave_out_is_noticed() {
     let mut own = Author::new(writer(1, 5));

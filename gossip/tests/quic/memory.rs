@@ -280,7 +280,7 @@ impl Replica for Memory {
 
     fn trim(&self, _stable: Vector) {}
 
-    fn with_cut(&self, talk: &mut dyn FnMut(&dyn Cut)) -> Result<(), CutError> {
+    fn with_cut(&self, _purpose: Purpose, talk: &mut dyn FnMut(&dyn Cut)) -> Result<(), CutError> {
         talk(&self.records.cut(self.vector()));
         Ok(())
     }

@@ -5,6 +5,7 @@
 //! sign-ins read are a hundred bytes each and the page cache holds the rest.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     ops::ControlFlow,
     path::Path,
@@ -38,6 +39,9 @@ const WAL_BYTES_MAX: u64 = 32 << 20;
 /// Open table files; ten sites on one machine must stay below its limit of descriptors.
 const OPEN_FILES_MAX: i32 = 256;
 
+/// Tables of one family that wait to be compacted.
+const TABLES_UNSORTED_MAX: i32 = 4096;
+
 /// How long a compaction waits for readers who began before it: what they see is not erased.
 const READERS_WAIT: Duration = Duration::from_secs(10);
 const READERS_LOOK: Duration = Duration::from_millis(10);
@@ -50,6 +54,8 @@ pub struct RocksDisk {
     /// A copy is coming, or being installed.
     incoming: Arc<AtomicBool>,
     checkpoints: AtomicU64,
+    /// Whoever makes a checkpoint, or removes them all, is alone.
+    checkpointing: Mutex<()>,
     /// One compaction at a time: a second one would find nothing to do, and wait for it all the same.
     compacting: Mutex<()>,
 }
@@ -60,12 +66,13 @@ impl RocksDisk {
         let places = Places::of(path);
         places.clear()?;
         places.finish()?;
-        let db = open(path, &Family::ALL)?;
+        let db = open(path)?;
         Ok(RocksDisk {
             places,
             db: RwLock::new(Some(db)),
             incoming: Arc::default(),
             checkpoints: AtomicU64::new(0),
+            checkpointing: Mutex::default(),
             compacting: Mutex::default(),
         })
     }
@@ -76,9 +83,30 @@ impl RocksDisk {
     }
 }
 
-fn open(path: &Path, families: &[Family]) -> Result<DB, DiskError> {
-    let (options, families) = described(families);
+/// Opens it twice. First strictly: what is damaged in the write-ahead log, but for a torn last batch, ends that, since
+/// batches that were answered would be passed over in silence; a peer's copy or a backup takes the place of such a store.
+/// Then as it is to run: every block that is read is checked, but one that a compaction finds damaged does not end all
+/// writing, since what it held is healed from a peer.
+fn open(path: &Path) -> Result<DB, DiskError> {
+    drop(open_strictly(path)?);
+    let (mut options, families) = described(&Family::ALL);
+    options.set_paranoid_checks(false);
     DB::open_cf_descriptors(&options, path, families).map_err(disk_error)
+}
+
+fn open_strictly(path: &Path) -> Result<DB, DiskError> {
+    let (options, _) = described(&[]);
+    DB::open_cf_descriptors(&options, path, at_rest(&Family::ALL)).map_err(disk_error)
+}
+
+/// Families that nothing compacts on its own.
+fn at_rest(families: &[Family]) -> impl Iterator<Item = ColumnFamilyDescriptor> {
+    let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
+    families.iter().map(move |family| {
+        let mut options = family_options(&cache);
+        options.set_disable_auto_compactions(true);
+        ColumnFamilyDescriptor::new(family.name(), options)
+    })
 }
 
 /// Without writing a byte: the write-ahead log is replayed in memory.
@@ -89,14 +117,10 @@ fn open_to_read(path: &Path) -> Result<DB, DiskError> {
 
 /// A copy, to be looked at and made ready: nothing is rewritten on its own.
 fn open_aside(path: &Path, families: &[Family]) -> Result<DB, DiskError> {
-    let (options, _) = described(&[]);
-    let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
-    let families = families.iter().map(|family| {
-        let mut options = family_options(&cache);
-        options.set_disable_auto_compactions(true);
-        ColumnFamilyDescriptor::new(family.name(), options)
-    });
-    DB::open_cf_descriptors(&options, path, families).map_err(disk_error)
+    let (mut options, _) = described(&[]);
+    // One that has gone meanwhile is not made anew, and empty.
+    options.create_if_missing(false);
+    DB::open_cf_descriptors(&options, path, at_rest(families)).map_err(disk_error)
 }
 
 fn described(families: &[Family]) -> (Options, Vec<ColumnFamilyDescriptor>) {
@@ -112,9 +136,7 @@ fn described(families: &[Family]) -> (Options, Vec<ColumnFamilyDescriptor>) {
     options.set_bytes_per_sync(1 << 20);
     // A torn last batch is what a crash leaves; anything else damaged in the log must not pass unseen.
     options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
-    // Every block read is checked against its checksum all the same; but a damaged one, met by a compaction, must
-    // not end all writing: what it holds is healed from a peer.
-    options.set_paranoid_checks(false);
+    options.set_paranoid_checks(true);
     let families = families
         .iter()
         .map(|family| ColumnFamilyDescriptor::new(family.name(), family_options(&cache)))
@@ -132,6 +154,12 @@ fn family_options(cache: &Cache) -> Options {
     options.set_compression_type(DBCompressionType::Lz4);
     options.set_write_buffer_size(2 << 20);
     options.set_max_write_buffer_number(2);
+    // A compaction that meets a damaged block is tried again for ever; no writer waits for that, since nobody could tell
+    // such a wait from a slow disk.
+    options.set_level_zero_slowdown_writes_trigger(TABLES_UNSORTED_MAX);
+    options.set_level_zero_stop_writes_trigger(TABLES_UNSORTED_MAX);
+    options.set_soft_pending_compaction_bytes_limit(0);
+    options.set_hard_pending_compaction_bytes_limit(0);
     options
 }
 
@@ -202,7 +230,7 @@ impl Disk for RocksDisk {
         drop(guard.take());
         // Opening makes a store where there is none: only once the one that is to be here is here.
         self.places.finish()?;
-        let opened = open(&self.places.store, &Family::ALL);
+        let opened = open(&self.places.store);
         // Opening writes, which a full disk does not let it; whoever only reads need not wait for room.
         let (db, result) = match opened {
             Ok(db) => (Some(db), Ok(())),
@@ -213,6 +241,7 @@ impl Disk for RocksDisk {
     }
 
     fn checkpoint(&self, describe: &mut Describe<'_>) -> Result<Box<dyn Source>, DiskError> {
+        let _alone = self.checkpointing.lock().unwrap_or_else(PoisonError::into_inner);
         let number = self.checkpoints.fetch_add(1, Ordering::Relaxed);
         files::make_private(&self.places.checkpoints)?;
         let path = self.places.checkpoints.join(number.to_string());
@@ -269,6 +298,7 @@ impl Disk for RocksDisk {
         for family in Family::ALL {
             self.with_db(|db| db.flush_cf(handle(db, family)?).map_err(disk_error))?;
         }
+        let before = self.with_db(tables)?;
         let mut options = CompactOptions::default();
         options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
         // Family by family, so that whoever must close the database waits for one at most.
@@ -279,7 +309,15 @@ impl Disk for RocksDisk {
                 Ok(())
             })?;
         }
-        // Checkpoints hold on to the tables of before, and one that is being made now may; their readers ask again.
+        // RocksDB does not say whether it could compact.
+        let after = self.with_db(tables)?;
+        if let Some(kept) = before.intersection(&after).next() {
+            return Err(DiskError::Damaged(format!(
+                "table {kept} could not be rewritten, so what was erased may still be in it: it may hold a damaged block"
+            )));
+        }
+        // Checkpoints hold on to the tables of before; their readers ask again.
+        let _alone = self.checkpointing.lock().unwrap_or_else(PoisonError::into_inner);
         files::remove(&self.places.checkpoints)?;
         if let Ok(_turn) = Turn::take(&self.incoming) {
             files::remove(&self.places.incoming)?;
@@ -315,6 +353,12 @@ fn write(db: &DB, batch: &Batch) -> Result<(), DiskError> {
     let mut options = WriteOptions::default();
     options.set_sync(true);
     db.write_opt(rocks, &options).map_err(disk_error)
+}
+
+/// The names of all table files.
+fn tables(db: &DB) -> Result<BTreeSet<String>, DiskError> {
+    let files = db.live_files().map_err(disk_error)?;
+    Ok(files.into_iter().map(|file| file.name).collect())
 }
 
 /// Whether a reader sees the store as it was before `sequence`.
@@ -385,8 +429,8 @@ pub(in crate::store) fn is_there(path: &Path) -> bool {
     Places::of(path).is_there()
 }
 
-/// Makes the store in `path`, which nobody has open, from a copy; what was there is moved to `aside`. A process that dies
-/// on the way leaves what was there, or nothing, or what was to be there.
+/// Makes the store in `path`, which nobody has open, from a copy; what was there is moved to `aside`, a name beside it. A
+/// process that dies on the way leaves what was there, or what was to be there.
 pub(in crate::store) fn restore(
     path: &Path,
     copy: &dyn Source,
@@ -400,7 +444,7 @@ pub(in crate::store) fn restore(
     files::copy(copy, &mut sink).map_err(|error| DiskError::Io(error.to_string()))?;
     stage(&places, copy.manifest(), own)?;
     if path.exists() {
-        places.set_aside(aside)?;
+        places.keep_as(aside)?;
     }
     places.decide()?;
     Ok(places.finish()?)

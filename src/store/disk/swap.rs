@@ -7,9 +7,11 @@
 //! - `store.staged/`: a copy that has come, being made this replica's own. It goes at the start.
 //! - `store.new/`: a store that is to be `store`. As soon as it has this name that is decided, whatever happens.
 //! - `store.old/`: what was `store` before. It goes as soon as `store` is there.
+//! - `store.keep`: a file with the name under which what was `store` is kept instead, for an operator.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
@@ -24,6 +26,7 @@ pub(super) struct Places {
     pub(super) staged: PathBuf,
     new: PathBuf,
     old: PathBuf,
+    keep: PathBuf,
 }
 
 impl Places {
@@ -40,6 +43,7 @@ impl Places {
             staged: beside(".staged"),
             new: beside(".new"),
             old: beside(".old"),
+            keep: beside(".keep"),
         }
     }
 
@@ -61,12 +65,24 @@ impl Places {
     pub(super) fn finish(&self) -> io::Result<()> {
         if self.new.exists() {
             if self.store.exists() {
-                remove(&self.old)?;
-                fs::rename(&self.store, &self.old)?;
+                let to = match fs::read_to_string(&self.keep) {
+                    Ok(name) => self.store.with_file_name(name),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                        remove(&self.old)?;
+                        self.old.clone()
+                    }
+                    Err(error) => return Err(error),
+                };
+                fs::rename(&self.store, to)?;
                 self.sync_parent()?;
             }
             fs::rename(&self.new, &self.store)?;
             self.sync_parent()?;
+        }
+        // Nothing was decided, or all of it is done.
+        match fs::remove_file(&self.keep) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
         }
         if self.store.exists() {
             remove(&self.old)
@@ -84,9 +100,15 @@ impl Places {
         self.store.exists() || self.new.exists() || self.old.exists()
     }
 
-    /// Moves the store aside, to a name that nothing here removes.
-    pub(super) fn set_aside(&self, to: &Path) -> io::Result<()> {
-        fs::rename(&self.store, to)?;
+    /// To be said before [`decide`](Self::decide): what is the store now is kept under this name beside it.
+    pub(super) fn keep_as(&self, to: &Path) -> io::Result<()> {
+        let name = to
+            .file_name()
+            .and_then(|name| name.to_str())
+            .ok_or(io::ErrorKind::InvalidInput)?;
+        let mut file = File::create(&self.keep)?;
+        file.write_all(name.as_bytes())?;
+        file.sync_all()?;
         self.sync_parent()
     }
 
@@ -140,6 +162,44 @@ mod tests {
             }
             let left = fs::read_dir(directory.path()).expect("a directory").count();
             assert_eq!(left, 1, "after step {last} nothing else is left");
+        }
+    }
+
+    /// Where an operator wants to keep what was there.
+    #[test]
+    fn whatever_step_was_the_last_what_is_replaced_is_kept() {
+        for last in 0..5 {
+            let directory = tempfile::tempdir().expect("a temporary directory");
+            let places = Places::of(&directory.path().join("store"));
+            let kept = directory.path().join("store.replaced-7");
+            for (at, says) in [(&places.store, "old"), (&places.staged, "new")] {
+                fs::create_dir(at).expect("a directory");
+                fs::write(at.join("says"), says).expect("a file");
+            }
+            let steps: [&dyn Fn(); 4] = [
+                &|| places.keep_as(&kept).expect("noted"),
+                &|| places.decide().expect("decided"),
+                &|| fs::rename(&places.store, &kept).expect("renamed"),
+                &|| fs::rename(&places.new, &places.store).expect("renamed"),
+            ];
+            for step in &steps[..last] {
+                step();
+            }
+            places.clear().expect("cleared");
+            places.finish().expect("finished");
+            let says = |at: &Path| fs::read_to_string(at.join("says")).ok();
+            let expected = if last < 2 {
+                (Some("old"), None)
+            } else {
+                (Some("new"), Some("old"))
+            };
+            let found = (says(&places.store), says(&kept));
+            assert_eq!(
+                (found.0.as_deref(), found.1.as_deref()),
+                expected,
+                "after {last} steps"
+            );
+            assert!(!places.keep.exists());
         }
     }
 }

@@ -28,6 +28,14 @@ pub(crate) enum Bug {
     ForgetsCells,
     /// A record's digest is not written when the record changes after another transaction of its group.
     ForgetsDigest,
+    /// Losers go once every member has what they lost to, whatever is still on its way.
+    CollapsesOnAcks,
+    /// A copy that is taken up again goes on with what came of another cut.
+    MixesCuts,
+    /// A receipt is given for what is deleted, and lies in tables yet.
+    ReceiptsEarly,
+    /// A scrub reads nothing again.
+    ScrubSleeps,
 }
 
 #[cfg(feature = "lab")]

@@ -10,6 +10,8 @@ pub enum Bug {
     HlcCapped,
     /// Of two completions of one reset the later one stands.
     WrongTieBreak,
+    /// Whoever was put out keeps his word on others: two halves that evict each other are both out.
+    BothHalvesOut,
 }
 
 #[cfg(feature = "planted")]

@@ -10,6 +10,8 @@ pub enum Bug {
     AcksKeepMaximum,
     /// A member that is still joining counts for durability and stability.
     JoinerCounts,
+    /// What every member has is called settled at once, whatever they had written when they acknowledged it.
+    SettlesWithoutAcks,
 }
 
 #[cfg(feature = "planted")]

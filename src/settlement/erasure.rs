@@ -25,7 +25,10 @@ use crdt::AccountId;
 use gossip::Vector;
 
 use super::collapse::Losers;
-use crate::store::{Obstacle, Remains};
+use crate::{
+    planted::{self, Bug},
+    store::{Obstacle, Remains},
+};
 
 /// Accounts under way at most; those beyond are found by a later scan.
 const PENDING_MAX: usize = 65_536;
@@ -176,7 +179,7 @@ impl Erasures {
 
     /// Those that wait for the disk to be rewritten. What is due when that begins is gone when it ends.
     pub fn due(&self) -> Vec<AccountId> {
-        let due = |stage: &Stage| matches!(stage, Stage::Due { .. });
+        let due = |stage: &Stage| matches!(stage, Stage::Due { .. }) && !planted::is(Bug::ReceiptsEarly);
         self.pending
             .iter()
             .filter(|(_, stage)| due(stage))
@@ -198,7 +201,11 @@ impl Erasures {
 
     /// Those of which nothing is left, given the copies that there are now.
     pub fn forgotten(&self, copies: &BTreeSet<String>) -> Vec<AccountId> {
-        let gone = |stage: &Stage| matches!(stage, Stage::Rewritten(then) if then.is_disjoint(copies));
+        let gone = |stage: &Stage| match stage {
+            Stage::Rewritten(then) => then.is_disjoint(copies),
+            Stage::Due { .. } => planted::is(Bug::ReceiptsEarly),
+            _ => false,
+        };
         self.pending
             .iter()
             .filter(|(_, stage)| gone(stage))

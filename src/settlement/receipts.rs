@@ -2,11 +2,32 @@
 
 use std::collections::BTreeMap;
 
-use crdt::{AccountId, CellKind, ClusterView, Erased, Member, MemberId, MemberState};
+use crdt::{AccountId, Cell, CellKind, ClusterView, ERASED_SCOPE, Erased, Member, MemberId, MemberState};
 use serde::{Deserialize, Serialize};
 
 use super::WaitsFor;
-use crate::store::{ReadError, Records};
+use crate::store::{RECEIPT_MS, ReadError, Records, Txn};
+
+/// Writes this member's receipts for accounts of which nothing is left on its disk.
+pub(crate) fn give(txn: &mut Txn<'_>, member: MemberId, accounts: &[AccountId]) {
+    txn.urgent();
+    let at_ms = txn.now_ms();
+    let receipt = Erased {
+        member,
+        at_ms,
+        scope: ERASED_SCOPE,
+    };
+    for account in accounts {
+        txn.put_cell(Cell {
+            kind: CellKind::ERASED,
+            key: account.as_bytes().to_vec(),
+            slot: txn.slot(),
+            stamp: txn.stamp(),
+            value: receipt.encode(),
+            expires_ms: at_ms.saturating_add(RECEIPT_MS),
+        });
+    }
+}
 
 /// How far the erasure of a cancelled account is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use crdt::{AccountId, Cell, CellKind, ERASED_SCOPE, Erased, MemberId};
+use crdt::{AccountId, MemberId};
 use gossip::Vector;
 use tokio::sync::Notify;
 
@@ -24,9 +24,7 @@ use super::{
 };
 use crate::{
     members::features,
-    store::{
-        CommittedGroup, Contested, RECEIPT_MS, ReadError, Records, Store, TransactError, Unsettled, contested,
-    },
+    store::{CommittedGroup, Contested, ReadError, Records, Store, TransactError, Unsettled, contested},
 };
 
 /// Records collapsed, or looked at again, in one step.
@@ -352,23 +350,7 @@ impl Settler {
             let (member, given) = (self.member, accounts.to_vec());
             self.store
                 .transact(move |txn| -> Result<(), TransactError> {
-                    txn.urgent();
-                    let at_ms = txn.now_ms();
-                    let receipt = Erased {
-                        member,
-                        at_ms,
-                        scope: ERASED_SCOPE,
-                    };
-                    for account in given {
-                        txn.put_cell(Cell {
-                            kind: CellKind::ERASED,
-                            key: account.as_bytes().to_vec(),
-                            slot: txn.slot(),
-                            stamp: txn.stamp(),
-                            value: receipt.encode(),
-                            expires_ms: at_ms.saturating_add(RECEIPT_MS),
-                        });
-                    }
+                    receipts::give(txn, member, &given);
                     Ok(())
                 })
                 .await?;

@@ -9,7 +9,7 @@ use gossip::{
 };
 
 use super::{
-    check::{Numbers, Track},
+    check::{Damage, Numbers, Track},
     network::{Carried, Class},
     talks::Side,
     world::{Happening, World},
@@ -152,6 +152,10 @@ impl World {
                 self.after(PIECE_EVERY, Happening::Piece(id));
             }
             Some(Err(_)) => {
+                // That checkpoint is of no more use: whoever asks next gets a new one.
+                let (of, member) = (copy.giver_at, copy.members.0);
+                let kept = |kept: &Checkpoint| (kept.of, kept.member) != (of, member);
+                self.copies.checkpoints.retain(kept);
                 self.copy_ended(copy.taker_at, copy.members.1, false);
                 return;
             }
@@ -211,7 +215,7 @@ impl World {
             return;
         }
         // Whatever the disk answered, what is found on reopening is what happened.
-        self.expect_copy(at, before, kept.map(|kept| kept.track.numbers), &disk);
+        self.expect_copy(at, giver_at, kept.map(|kept| kept.track.numbers), &disk);
         self.reopen(at, Beginning::default());
         let trimmed = self.processes[at]
             .running
@@ -230,13 +234,7 @@ impl World {
     }
 
     /// What the checkers know of the disk that a copy took the place of.
-    fn expect_copy(
-        &mut self,
-        at: usize,
-        _before: gossip::ReplicaId,
-        numbers: Option<Numbers>,
-        disk: &MemoryDisk,
-    ) {
+    fn expect_copy(&mut self, at: usize, giver_at: usize, numbers: Option<Numbers>, disk: &MemoryDisk) {
         if disk.reopen().is_err() {
             return;
         }
@@ -245,6 +243,12 @@ impl World {
             .unwrap_or(true);
         if !has_replica && let Some(numbers) = numbers {
             self.checks.disk_copied(at, numbers);
+            // A copy has the damage of what was copied.
+            if let Some(damage) = self.checks.damaged.get(&giver_at).cloned() {
+                let scrubbed = self.processes[at].scrubbed;
+                let damage = Damage { scrubbed, ..damage };
+                self.checks.damaged.insert(at, damage);
+            }
         }
     }
 

@@ -76,6 +76,19 @@ impl World {
     }
 }
 
+impl World {
+    /// A member's word that another is out is on the disk.
+    pub(crate) fn said_out(&mut self, at: usize, dot: gossip::Dot, id: crdt::MemberId, by: crdt::MemberId) {
+        self.tally.count("deeds: evictions", 1);
+        let view = read_records(&self.processes[at].disk, |records| records.cluster()).unwrap_or_default();
+        let evicted = view.members.get(&id).and_then(|member| member.evicted.as_ref());
+        let when = evicted
+            .filter(|evicted| evicted.by == by)
+            .map(|evicted| evicted.at);
+        self.checks.evictions.said(dot, id, by, when);
+    }
+}
+
 fn state_of(view: &ClusterView, peer: &Peer) -> Option<PeerState> {
     let member = view.members.get(&crdt::MemberId::from_bytes(peer.id.0))?;
     Some(match member.state {
@@ -93,14 +106,43 @@ pub(crate) fn write_eviction(
     id: crdt::MemberId,
     by: crdt::MemberId,
 ) -> Result<(), crate::store::ReadError> {
-    let latest = txn.cluster()?.latest;
-    let at = txn.stamp_past(latest);
+    let cluster = txn.cluster()?;
+    let known = cluster.members.get(&id);
+    let has_a_word = cluster
+        .members
+        .get(&by)
+        .is_none_or(|by| by.state == MemberState::Active);
+    let is_out = known.is_some_and(|known| known.evicted.is_some() || known.state == MemberState::Left);
+    if is_out || !has_a_word {
+        return Ok(());
+    }
+    let at = txn.stamp_past(cluster.latest);
+    if known.is_none() {
+        let field = MemberField::Name(id.to_string());
+        txn.write_cluster(ClusterWrite::Member { id, at, field });
+    }
     let field = MemberField::Evicted {
         by,
         compromised: false,
         words: String::new(),
     };
     txn.write_cluster(ClusterWrite::Member { id, at, field });
+    Ok(())
+}
+
+/// Writes that one that was put out comes back as somebody else. Its life before has ended, whatever becomes of the
+/// evictions that ended it.
+pub(crate) fn write_enrolment(
+    txn: &mut Txn<'_>,
+    id: crdt::MemberId,
+    former: crdt::MemberId,
+) -> Result<(), crate::store::ReadError> {
+    let latest = txn.cluster()?.latest;
+    let at = txn.stamp_past(latest);
+    for (id, state) in [(id, MemberState::Joining), (former, MemberState::Left)] {
+        let field = MemberField::State(state);
+        txn.write_cluster(ClusterWrite::Member { id, at, field });
+    }
     Ok(())
 }
 

@@ -21,9 +21,12 @@ use crate::{
     identity::{
         Address, HashedPassword, IndexKey, OperationError, Proof, Refusal, Word, account, emails, sign_in,
     },
-    settlement::collapse,
+    settlement::{collapse, receipts},
     store::{Contested, ReadError, Records, Snapshot, TransactError, Txn},
 };
+
+/// How addresses begin: with letters enough that nobody types one twice in the same way.
+const NAME: &str = "somebody-who-has-a-long-name";
 
 /// The people of a world, and what they remember.
 pub(crate) struct People {
@@ -94,6 +97,16 @@ pub(crate) enum Deed {
     },
     /// The winner is written once more, so that losers go.
     Collapse(Contested),
+    /// Nothing is left of these accounts on a member's disk.
+    Receipts {
+        member: MemberId,
+        accounts: Vec<AccountId>,
+    },
+    /// One that was put out comes back as somebody else.
+    Enrol {
+        id: MemberId,
+        former: MemberId,
+    },
 }
 
 /// What became of a deed.
@@ -160,6 +173,14 @@ impl Deed {
                 members::write_state(txn, *id, *state)?;
                 Ok(Ok(()))
             }
+            Deed::Enrol { id, former } => {
+                members::write_enrolment(txn, *id, *former)?;
+                Ok(Ok(()))
+            }
+            Deed::Receipts { member, accounts } => {
+                receipts::give(txn, *member, accounts);
+                Ok(Ok(()))
+            }
             Deed::Setting { name, value } => {
                 let latest = txn.cluster()?.latest;
                 let at = txn.stamp_past(latest);
@@ -183,22 +204,22 @@ impl Deed {
                 epoch: view.epoch,
             }))
         };
+        let proven = |address: &Address, at: Hlc| -> Result<Meaning, ReadError> {
+            let email = address.id(&key);
+            let view = records.email(email)?.unwrap_or_default();
+            let claim = view.claims.iter().find(|claim| claim.proof == at);
+            let by = claim.map(|claim| (claim.account, claim.resets));
+            Ok(Meaning::Proven { email, at, by })
+        };
         Ok(match self {
             Deed::SignUp { address, word, .. } => match word {
-                Word::Staged { proof, .. } => vec![
-                    Meaning::Exists(proof.account()),
-                    Meaning::Proven {
-                        email: address.id(&key),
-                        at: proof.at,
-                    },
-                ],
+                Word::Staged { proof, .. } => {
+                    vec![Meaning::Exists(proof.account()), proven(address, proof.at)?]
+                }
                 Word::Operator => Vec::new(),
             },
             Deed::Add { address, word, .. } => match word {
-                Word::Staged { proof, .. } => vec![Meaning::Proven {
-                    email: address.id(&key),
-                    at: proof.at,
-                }],
+                Word::Staged { proof, .. } => vec![proven(address, proof.at)?],
                 Word::Operator => Vec::new(),
             },
             Deed::Reset { address, .. } => {
@@ -227,13 +248,39 @@ impl Deed {
                     .collect()
             }
             Deed::Cancel { account } => vec![Meaning::Cancelled(*account)],
-            Deed::WrongPassword { .. } | Deed::Collapse(_) | Deed::Evict { .. } => Vec::new(),
+            Deed::WrongPassword { .. } | Deed::Collapse(_) | Deed::Evict { .. } | Deed::Receipts { .. } => {
+                Vec::new()
+            }
+            Deed::Enrol { id, .. } => vec![Meaning::Member {
+                id: *id,
+                state: MemberState::Joining,
+            }],
             Deed::Member { id, state } => vec![Meaning::Member {
                 id: *id,
                 state: *state,
             }],
             Deed::Setting { name, .. } => vec![Meaning::Set(name.clone())],
         })
+    }
+
+    /// What it is counted as.
+    fn kind(&self) -> &'static str {
+        match self {
+            Deed::SignUp { .. } => "deeds: sign-ups",
+            Deed::Change { .. } => "deeds: changes of a password",
+            Deed::SignOut { .. } => "deeds: signing out everywhere",
+            Deed::Reset { .. } => "deeds: resets",
+            Deed::Add { .. } => "deeds: additions",
+            Deed::Remove { .. } => "deeds: removals",
+            Deed::Cancel { .. } => "deeds: cancellations",
+            Deed::WrongPassword { .. } => "deeds: wrong passwords",
+            Deed::Setting { .. } => "deeds: settings",
+            Deed::Member { .. } => "deeds: states of members",
+            Deed::Evict { .. } => "deeds: evictions",
+            Deed::Collapse(_) => "deeds: collapses",
+            Deed::Receipts { .. } => "deeds: receipts",
+            Deed::Enrol { .. } => "deeds: enrolments",
+        }
     }
 
     fn name(&self) -> String {
@@ -254,6 +301,8 @@ impl Deed {
             Deed::Member { id, state } => format!("member {id} is {state:?}"),
             Deed::Evict { id, by } => format!("{by} puts {id} out"),
             Deed::Collapse(contested) => format!("the losers of {} go", contested.key),
+            Deed::Receipts { accounts, .. } => format!("receipts for {accounts:?}"),
+            Deed::Enrol { id, former } => format!("{former} joins anew as {id}"),
         }
     }
 }
@@ -272,7 +321,7 @@ fn index_key() -> IndexKey {
 impl People {
     pub(crate) fn new(rng: Rng, options: &Options) -> People {
         let addresses = (0..options.addresses)
-            .filter_map(|index| Address::parse(&format!("p{index}@example.org")).ok())
+            .filter_map(|index| Address::parse(&format!("{NAME}-{index}@example.org")).ok())
             .collect();
         let every = options.storm / u32::try_from(options.deeds.max(1)).unwrap_or(1);
         People {
@@ -323,6 +372,21 @@ impl People {
         .ok()
     }
 
+    /// The address as somebody types it: with capitals here and there, each time elsewhere.
+    fn typed(&mut self, address: &Address) -> Address {
+        let (local, domain) = address.typed().rsplit_once('@').unwrap_or_default();
+        let bits: u64 = self.rng.next();
+        let letters = local.chars().enumerate().map(|(place, letter)| {
+            if bits >> (place % 64) & 1 == 1 {
+                letter.to_ascii_uppercase()
+            } else {
+                letter.to_ascii_lowercase()
+            }
+        });
+        let typed = format!("{}@{domain}", letters.collect::<String>());
+        Address::parse(&typed).unwrap_or_else(|_| address.clone())
+    }
+
     fn word(&mut self, at: Hlc, account: Option<(AccountId, u32)>) -> Word {
         Word::Staged {
             proof: Proof {
@@ -337,6 +401,7 @@ impl People {
     /// Something that somebody at this site would do, and whether it is the completion of a proof, which takes its time.
     fn choose(&mut self, now: Hlc, records: &Snapshot<'_>) -> Option<(Deed, bool)> {
         let address = self.rng.pick(&self.addresses)?;
+        let address = self.typed(&address);
         let account = self.rng.pick(&self.accounts);
         let view = account.and_then(|account| records.account(account).ok().flatten());
         let resets = view.as_ref().map_or(0, crdt::AccountView::resets);
@@ -439,12 +504,16 @@ impl World {
         let every = self.people.every.as_millis() as u64;
         let wait = self.people.rng.ms(0, every * 2);
         self.after(wait, Happening::Deed);
-        let Some(at) = self.one_that_serves() else { return };
+        let Some(at) = self.one_that_serves() else {
+            self.tally.count("deeds that found no site", 1);
+            return;
+        };
         let counter = self.people.rng.next() as u16;
         let now = Hlc::new(self.wall_ms(at), counter);
         let disk = self.processes[at].disk.clone();
         let people = &mut self.people;
         let Ok(Some((deed, staged))) = read_records(&disk, |records| Ok(people.choose(now, records))) else {
+            self.tally.count("deeds that nobody could begin", 1);
             return;
         };
         if !staged {
@@ -512,6 +581,9 @@ impl World {
         self.people.next += 1;
         let id = self.people.next;
         self.people.pending.insert(id, deed.clone());
+        if matches!(deed, Deed::Evict { .. }) {
+            self.checks.evictions.untold.insert(id);
+        }
         self.write(at, id, deed);
     }
 
@@ -528,6 +600,7 @@ impl World {
                 format!("{name}: {}: {outcome}", deed.name())
             });
         }
+        self.checks.evictions.untold.remove(&id);
         if self.people.listens && self.people.heard.is_none() {
             self.people.heard = Some(outcome.clone());
         }
@@ -550,6 +623,16 @@ impl World {
                 }
                 // A record that is not served here means nothing yet.
                 self.checks.meant(dot, meanings.unwrap_or_default());
+                match self.people.pending.get(&id).cloned() {
+                    Some(Deed::Collapse(contested)) => {
+                        self.tally.count("collapses", 1);
+                        self.collapsed(at, dot, contested.key);
+                    }
+                    Some(Deed::Receipts { accounts, .. }) => self.receipted(at, &accounts),
+                    Some(Deed::Evict { id, by }) => self.said_out(at, dot, id, by),
+                    Some(deed) => self.tally.count(deed.kind(), 1),
+                    None => {}
+                }
             }
             Outcome::Done(None) => self.tally.count("writes that changed nothing", 1),
             Outcome::Refused(why) => {

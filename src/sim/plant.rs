@@ -20,7 +20,7 @@ pub struct StoreBug(planted::Bug);
 
 impl Plant {
     /// Every bug: its name, and what it does.
-    pub const ALL: [(&str, &str, Plant); 15] = {
+    pub const ALL: [(&str, &str, Plant); 21] = {
         use crdt::planted::Bug as Crdt;
         use gossip::planted::Bug as Gossip;
         use planted::Bug as Store;
@@ -37,6 +37,11 @@ impl Plant {
                 "joiner-counts",
                 "the acks of a member that is still joining count",
                 Plant::Gossip(Gossip::JoinerCounts),
+            ),
+            (
+                "settles-without-acks",
+                "what every member has is called settled, whatever they had written when they acknowledged it",
+                Plant::Gossip(Gossip::SettlesWithoutAcks),
             ),
             (
                 "answers-before-sync",
@@ -92,6 +97,31 @@ impl Plant {
                 "forgets-cells",
                 "a catch-up leaves the cells out",
                 store(Store::ForgetsCells),
+            ),
+            (
+                "collapses-on-acks",
+                "a loser's value is erased once all have acknowledged it, while the winner's release is in flight",
+                store(Store::CollapsesOnAcks),
+            ),
+            (
+                "mixes-cuts",
+                "a copy that is taken up again takes a second cut's vector",
+                store(Store::MixesCuts),
+            ),
+            (
+                "receipts-early",
+                "an erasure receipt is given before the disk is rewritten",
+                store(Store::ReceiptsEarly),
+            ),
+            (
+                "scrub-sleeps",
+                "a scrub reads nothing again, so damage is found when somebody needs what is lost",
+                store(Store::ScrubSleeps),
+            ),
+            (
+                "both-halves-out",
+                "two halves of the world that evict each other are both out",
+                Plant::Crdt(Crdt::BothHalvesOut),
             ),
             (
                 "hlc-capped",

@@ -19,6 +19,7 @@ use super::{
     world::{Happening, World},
 };
 use crate::{
+    planted::{self, Bug},
     replication::{Step, Succession},
     settlement::Settlement,
     store::{
@@ -63,6 +64,8 @@ pub(crate) struct Process {
     pub(crate) copy_of: Option<usize>,
     /// What a catch-up that has come whole will have brought.
     pub(crate) coming: Option<Numbers>,
+    /// Times that all that is stored was read again.
+    pub(crate) scrubbed: u64,
     wakes: Option<Duration>,
 }
 
@@ -83,6 +86,8 @@ pub(crate) struct Running {
     told: Arc<Mutex<Vec<(u64, Outcome)>>>,
     pub(crate) kept: Kept,
     pub(crate) settlement: Settlement,
+    /// When the disk was last rewritten.
+    pub(crate) rewritten: Option<Duration>,
     /// States that came before what they follow.
     waiting_repairs: WaitingRepairs,
 }
@@ -110,6 +115,7 @@ impl Process {
             retired: false,
             copy_of: None,
             coming: None,
+            scrubbed: 0,
             wakes: None,
         }
     }
@@ -166,6 +172,7 @@ impl World {
         }
         let seed = self.rng.bytes();
         let disk = self.processes[at].disk.clone();
+        disk.keep_residue();
         if disk.reopen().is_err() {
             return;
         }
@@ -226,6 +233,7 @@ impl World {
             told: Arc::default(),
             kept: Kept::default(),
             settlement: Settlement::default(),
+            rewritten: None,
             waiting_repairs: WaitingRepairs::default(),
         });
         for other in 0..self.processes.len() {
@@ -298,6 +306,14 @@ impl World {
             self.perform(at, output);
         }
         self.answer(at);
+        if planted::is(Bug::CollapsesOnAcks)
+            && let Some(running) = &mut self.processes[at].running
+            && running.settlement.is_waiting()
+        {
+            let stable = running.gossip.stable();
+            running.settlement.settled(stable);
+            self.collapse_some(at);
+        }
         let process = &mut self.processes[at];
         let Some(running) = &process.running else { return };
         let deadline = running.gossip.deadline();
@@ -399,6 +415,7 @@ impl World {
                 let life = self.processes[at].life;
                 self.after(Duration::from_secs(1), Happening::JoinAnew { at, life });
             }
+            Event::Evicted => self.put_out(at),
             Event::Unready => self.tally.count("replicas beyond all logs", 1),
             Event::Ready { renew: true, .. } => {
                 let beginning = Beginning {
@@ -508,6 +525,12 @@ impl World {
                 }
                 let merging = ledger.is_merging();
                 running.settlement.committed(&committed, ledger.vector());
+                if let Some(report) = &committed.scrubbed {
+                    self.processes[at].scrubbed += 1;
+                    self.tally.count("times that everything was read again", 1);
+                    self.tally
+                        .count("values that a scrub found wrong", report.mended + report.damaged);
+                }
                 let members = committed.cluster_changed;
                 self.committed(at, start, &committed, &received);
                 answers.tell();
@@ -521,6 +544,8 @@ impl World {
                 }
                 if committed.caught_up {
                     self.caught_up(at);
+                } else if committed.catch_up_failed {
+                    self.catch_up_failed(at);
                 } else {
                     let (moved, local) = (committed.moved, committed.local);
                     if !moved.is_empty() {
@@ -719,6 +744,19 @@ impl World {
         if let Some(numbers) = self.processes[at].coming.take() {
             self.checks.caught_up(at, &numbers);
         }
+        self.look_if_told(at);
+        self.input(at, Input::CaughtUp { vector, trimmed });
+    }
+
+    /// What a catch-up brought could not be read back: all is as before, and another one has to come.
+    fn catch_up_failed(&mut self, at: usize) {
+        let running = self.processes[at].running.as_ref();
+        let Some(ledger) = running.and_then(|running| running.ledger.as_ref()) else {
+            return;
+        };
+        let (vector, trimmed) = (ledger.vector().clone(), ledger.trimmed().clone());
+        self.tally.count("catch-ups that could not be merged", 1);
+        self.processes[at].coming = None;
         self.input(at, Input::CaughtUp { vector, trimmed });
     }
 
@@ -752,7 +790,14 @@ fn next_group(ledger: &Ledger, queue: &mut VecDeque<Task>) -> Vec<Task> {
     if ledger.is_merging() {
         return vec![Task::MergeAside];
     }
-    queue.drain(..queue.len().min(GROUP_MAX)).collect()
+    // Reading again is alone in its group.
+    let is_scrub = |task: &Task| matches!(task, Task::Scrub { .. });
+    let count = match queue.iter().position(is_scrub) {
+        Some(0) => 1,
+        Some(place) => place,
+        None => queue.len(),
+    };
+    queue.drain(..count.min(GROUP_MAX)).collect()
 }
 
 pub(crate) fn site_name(site: usize) -> String {

@@ -52,8 +52,12 @@ pub fn run(options: &Options, plant: Option<Plant>, record: bool) -> Verdict {
     world.run(options.storm);
     world.mend();
     world.run_until(AGREEMENT, World::joined);
-    // One that was put out may have learnt it only now, and joins anew.
-    let level = world.run_until(AGREEMENT, |world| world.joined() && world.level());
+    let mut level = world.run_until(AGREEMENT, World::level);
+    if level {
+        let forgotten = world.run_until(AGREEMENT, World::forgotten);
+        world.check_forgotten(forgotten);
+        level = world.run_until(AGREEMENT, World::level);
+    }
     if world.violation.is_none() {
         world.check_end(if level { EndOf::Peace } else { EndOf::Patience });
     }

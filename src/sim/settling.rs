@@ -1,36 +1,52 @@
-//! What is done once nothing concurrent is on its way: losers go. The site's settler, without its threads.
+//! What is done once nothing concurrent is on its way: losers go, and cancelled accounts are forgotten. The site's
+//! settler, without its threads.
 
 use std::time::Duration;
 
+use crdt::AccountId;
 use gossip::Vector;
 
 use super::{
-    check::Checker,
     people::Deed,
-    world::{Happening, World, read_records},
+    trouble::Kind,
+    world::{Happening, World, read_disk, read_records},
 };
 use crate::{
     settlement::collapse,
-    store::{Records, Unsettled, contested, stretch},
+    store::{Contested, Records, Remains, Task, Unsettled, contested, disk::Disk, stretch},
 };
 
 /// How often what is settled is looked at, while anything waits for it.
 pub(crate) const SETTLE_EVERY: Duration = Duration::from_secs(1);
 /// Records collapsed in one step.
 const READY_MAX: usize = 16;
+/// Between two rewritings of a disk.
+const REWRITE_EVERY: Duration = Duration::from_secs(3);
+/// Between two scans, in worlds whose disks forget.
+const SCAN_EVERY: Duration = Duration::from_secs(12);
+/// Bytes read again in one step, in worlds whose disks forget.
+const SCRUB_BYTES: u64 = 64 * 1024;
 
 impl World {
     /// A start begins: what earlier ones were told is found again.
     pub(crate) fn nothing_settled(&mut self, at: usize) {
+        if let Some(running) = &mut self.processes[at].running
+            && let Some(ledger) = &running.ledger
+        {
+            running.settlement.restarted(ledger.vector());
+        }
+        self.scan(at);
+    }
+
+    /// Looks for what there is to settle. A commit tells of nearly all of it, but not of what was damaged then.
+    fn scan(&mut self, at: usize) {
         let now_ms = self.wall_ms(at);
         let slot = self.processes[at].start().map_or([0; 8], |start| start.replica.0);
         let found = self.on_disk(at, |disk| stretch(disk, slot, now_ms, &[], usize::MAX));
-        let Some(running) = &mut self.processes[at].running else {
-            return;
-        };
-        let Some(ledger) = &running.ledger else { return };
-        running.settlement.restarted(ledger.vector());
-        if let Ok(found) = found {
+        if let Some(running) = &mut self.processes[at].running
+            && let Some(ledger) = &running.ledger
+            && let Ok(found) = found
+        {
             running.settlement.found(&found.unsettled, ledger.vector());
         }
     }
@@ -43,13 +59,34 @@ impl World {
         }
     }
 
-    /// Collapses what is ready, if this is the first site; forgets what has no losers any more.
+    /// Does what can be done now, and reads a little again where disks forget.
     pub(crate) fn settle_some(&mut self, at: usize, life: u64) {
         if self.processes[at].life != life {
             return;
         }
         self.after(SETTLE_EVERY, Happening::Settle { at, life });
         self.members_may_have_changed(at);
+        let forgets = self.options.troubles.contains_key(&Kind::BitFlip);
+        if forgets && self.now.as_secs().is_multiple_of(SCAN_EVERY.as_secs()) {
+            self.scan(at);
+        }
+        if forgets
+            && let Some(running) = &mut self.processes[at].running
+            && !running
+                .queue
+                .iter()
+                .any(|task| matches!(task, Task::Scrub { .. }))
+        {
+            let (bytes, anew) = (SCRUB_BYTES, false);
+            running.queue.push_back(Task::Scrub { bytes, anew });
+            self.commit_soon(at);
+        }
+        self.collapse_some(at);
+        self.erase_some(at);
+    }
+
+    /// Collapses what is ready, if this is the first site; forgets what has no losers any more.
+    pub(crate) fn collapse_some(&mut self, at: usize) {
         let disk = self.processes[at].disk.clone();
         let serves = self.processes[at].serves();
         let own = crdt::MemberId::from_bytes(self.processes[at].member.0);
@@ -68,7 +105,7 @@ impl World {
             Ok((collapse::first_active(&records.cluster()?), now))
         });
         let Ok((first, now)) = read else { return };
-        let mut collapses = Vec::new();
+        let mut collapses: Vec<Contested> = Vec::new();
         for (ready, now) in ready.into_iter().zip(now) {
             match now {
                 None => running.settlement.forget(ready),
@@ -84,9 +121,53 @@ impl World {
             }
         }
         for ready in collapses {
-            self.tally.look(Checker::Settled);
-            self.tally.count("collapses", 1);
             self.do_now(at, Deed::Collapse(ready));
         }
+    }
+
+    /// Moves the erasures on, rewrites the disk if any wait for that, and gives receipts.
+    fn erase_some(&mut self, at: usize) {
+        let now_ms = self.wall_ms(at);
+        let now = self.now;
+        let disk = self.processes[at].disk.clone();
+        let serves = self.processes[at].serves();
+        let member = crdt::MemberId::from_bytes(self.processes[at].member.0);
+        let Some(running) = &mut self.processes[at].running else {
+            return;
+        };
+        let settlement = &mut running.settlement;
+        let remains = if settlement.asks_for_remains() {
+            match read_disk(&disk, Remains::of) {
+                Ok(remains) => Some(remains),
+                Err(_) => return,
+            }
+        } else {
+            None
+        };
+        settlement.advance(remains.as_ref(), now_ms);
+        let due = settlement.erasures().due();
+        let is_time = running.rewritten.is_none_or(|then| now >= then + REWRITE_EVERY);
+        if !due.is_empty() && is_time {
+            running.rewritten = Some(now);
+            if disk.compact().is_err() {
+                return;
+            }
+            self.tally.count("times that a disk was rewritten", 1);
+            running.settlement.erasures().rewritten(&due, disk.copies());
+        }
+        let accounts = running.settlement.erasures().forgotten(&disk.copies());
+        if !accounts.is_empty() && serves {
+            self.do_now(at, Deed::Receipts { member, accounts });
+        }
+    }
+
+    /// Receipts are on the disk.
+    pub(crate) fn receipted(&mut self, at: usize, accounts: &[AccountId]) {
+        if let Some(running) = &mut self.processes[at].running {
+            for account in accounts {
+                running.settlement.erasures().end(*account);
+            }
+        }
+        self.receipts_given(at, accounts);
     }
 }

@@ -43,6 +43,8 @@ struct End<M> {
     /// The start under which it began.
     start: Option<Writer>,
     machine: M,
+    /// What the parts that come to this end are for.
+    parts_for: Purpose,
     /// The disk as it was, and what was on it.
     pinned: Option<(MemoryDisk, Numbers)>,
     /// Parts that are not kept yet.
@@ -90,7 +92,7 @@ pub(crate) struct Talks {
 }
 
 impl<M> End<M> {
-    fn new(world: &World, at: usize, connection: ConnectionId, machine: M) -> End<M> {
+    fn new(world: &World, at: usize, connection: ConnectionId, machine: M, parts_for: Purpose) -> End<M> {
         let process = &world.processes[at];
         End {
             at,
@@ -99,6 +101,7 @@ impl<M> End<M> {
             member: process.member,
             start: process.start(),
             machine,
+            parts_for,
             pinned: None,
             keeping: 0,
             frames: VecDeque::new(),
@@ -118,9 +121,16 @@ impl<M> End<M> {
         }
         let (disk, _) = self.pinned.as_ref()?;
         let machine = &mut self.machine;
-        read_disk(disk, |disk| Ok(step(machine, &StoreCut::new(disk)?).ok()))
-            .ok()
-            .flatten()
+        let parts_for = self.parts_for;
+        read_disk(disk, |disk| {
+            let cut = match parts_for {
+                Purpose::CatchUp => StoreCut::to_catch_up(disk),
+                Purpose::Look | Purpose::Repair => StoreCut::new(disk),
+            };
+            Ok(step(machine, &cut?).ok())
+        })
+        .ok()
+        .flatten()
     }
 }
 
@@ -142,8 +152,8 @@ impl World {
             return;
         };
         let nonce = self.rng.bytes();
-        let asker = End::new(self, at, connection, Asker::new(purpose, nonce));
-        let answerer = End::new(self, other, far, Answerer::new());
+        let asker = End::new(self, at, connection, Asker::new(purpose, nonce), purpose);
+        let answerer = End::new(self, other, far, Answerer::new(), Purpose::Repair);
         self.talks.next += 1;
         let id = self.talks.next;
         let mut talk = Talk {

@@ -12,7 +12,7 @@ use super::{
     people::{Deed, Outcome},
     rng::Rng,
     seed::AGREEMENT,
-    trouble::Remedy,
+    trouble::{Kind, Remedy},
     world::{World, read_records},
 };
 use crate::{
@@ -89,6 +89,13 @@ impl World {
         self.kill(at);
         self.processes[at].disk = MemoryDisk::new();
         self.checks.disk_replaced(at, Track::default());
+    }
+
+    /// A bit of what it stores flips. From now on disks are read again now and then.
+    pub fn flip_bit(&mut self, name: &str) {
+        let at = self.index(name);
+        self.options.troubles.insert(Kind::BitFlip, 1);
+        self.flip_bit_of_document(at);
     }
 
     /// A backup of its disk, as it is now.
@@ -210,6 +217,17 @@ impl At<'_> {
     #[track_caller]
     pub fn cancel(&mut self, account: AccountId) {
         self.done_with("nobody@example.org", |_, _| Deed::Cancel { account });
+    }
+
+    /// An operator puts another member out.
+    #[track_caller]
+    pub fn put_out(&mut self, name: &str) {
+        let other = self.world.index(name);
+        let [id, by] =
+            [other, self.at].map(|at| crdt::MemberId::from_bytes(self.world.processes[at].member.0));
+        let told = self.world.tell_me(self.at, Deed::Evict { id, by });
+        let done = matches!(told, Some(Outcome::Done(Some(_))));
+        self.world.must(done, &format!("nobody was put out: {told:?}"));
     }
 
     /// The addresses of an account, as this replica has them.

@@ -467,6 +467,7 @@ impl Ledger {
                 Work::MergeAside => {
                     self.merge_aside(&mut group, now_ms, &mut batch, &mut moved, &mut committed)?;
                 }
+                Work::Scrub { .. } if planted::is(Bug::ScrubSleeps) => {}
                 Work::Scrub { bytes, anew } => {
                     if anew {
                         self.scrub = Scrub::default();

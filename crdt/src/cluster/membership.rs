@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Eviction, Member, MemberState, TokenHash};
 use crate::hlc::Hlc;
 use crate::id::MemberId;
+use crate::planted::{self, Bug};
 
 /// Settles who is in. What members were found with is what each said of itself; `said` is who was evicted, and how.
 pub(super) fn settle(members: &mut BTreeMap<MemberId, Member>, mut said: Vec<(MemberId, Eviction)>) {
@@ -33,10 +34,11 @@ pub(super) fn settle(members: &mut BTreeMap<MemberId, Member>, mut said: Vec<(Me
     said.sort_unstable_by(|(id, eviction), (other, later)| {
         (eviction.at, id, eviction).cmp(&(later.at, other, later))
     });
+    let all_count = planted::is(Bug::BothHalvesOut);
     for (id, eviction) in said {
         let has_word = members
             .get(&eviction.by)
-            .is_some_and(|by| by.id != id && by.state != MemberState::Evicted);
+            .is_some_and(|by| by.id != id && (by.state != MemberState::Evicted || all_count));
         let Some(member) = members.get_mut(&id).filter(|_| has_word) else {
             continue;
         };

@@ -26,6 +26,9 @@ const STARTS_MAX: u64 = 12;
 impl World {
     /// Do all that run hold the same transactions, with nothing under way?
     pub(crate) fn level(&mut self) -> bool {
+        if !self.joined() {
+            return false;
+        }
         let mut vectors = Vec::new();
         for (at, process) in self.processes.iter().enumerate() {
             if process.retired {
@@ -36,7 +39,23 @@ impl World {
             }
             vectors.push(&self.checks.tracks[at].numbers);
         }
-        vectors.windows(2).all(|pair| pair[0] == pair[1]) && self.hold_the_same()
+        vectors.windows(2).all(|pair| pair[0] == pair[1]) && self.hold_the_same() && self.is_healed()
+    }
+
+    /// Is everything that was damaged by hand whole again?
+    fn is_healed(&mut self) -> bool {
+        let damaged: Vec<usize> = self.checks.damaged.keys().copied().collect();
+        damaged
+            .into_iter()
+            .all(|at| self.check_healed(at) || self.replace_if_torn(at))
+    }
+
+    /// Has everyone forgotten whom it has to forget? Where nothing keeps it from that.
+    pub(crate) fn forgotten(&mut self) -> bool {
+        !self.options.trims
+            || (0..self.processes.len())
+                .filter(|at| !self.processes[*at].retired && !self.checks.torn_logs.contains(at))
+                .all(|at| self.unforgotten(at) == 0)
     }
 
     /// Do all that run say the same, with nothing in quarantine? Looks take their time to bring that about.
@@ -51,14 +70,36 @@ impl World {
             })
     }
 
+    /// Judges whether cancelled accounts were forgotten in time.
+    pub(crate) fn check_forgotten(&mut self, forgotten: bool) {
+        let left = (0..self.processes.len()).map(|at| (at, self.unforgotten(at)));
+        let left: Vec<(usize, usize)> = left.filter(|(_, count)| *count > 0).collect();
+        if !forgotten && self.violation.is_none() {
+            let found = wrong(
+                Checker::Erased,
+                format!(
+                    "no receipts in time, by process: {left:?}; {}; not settled: {}",
+                    self.waits_for(),
+                    left.iter()
+                        .map(|(at, _)| self.unsettled(*at))
+                        .collect::<Vec<_>>()
+                        .join("; "),
+                ),
+            );
+            self.fail(found);
+        }
+    }
+
     /// Judges the end.
     pub(crate) fn check_end(&mut self, end: EndOf) {
         self.tally.look(Checker::Convergence);
         if end == EndOf::Patience {
-            let found = wrong(
-                Checker::Convergence,
-                format!("no agreement in time: {}", self.picture()),
-            );
+            let found = self.unhealed().and_then(|()| {
+                wrong(
+                    Checker::Convergence,
+                    format!("no agreement in time: {}", self.picture()),
+                )
+            });
             self.fail(found);
             return;
         }

@@ -5,28 +5,41 @@
 //! | --- | --- |
 //! | `transactions` | 3: one content for a dot, synced before it leaves, no writer after a failed batch; 5: causal order |
 //! | `records` | 1: vector and documents; 2: named and present; 5: views, owners; 6: what clocks decide |
+//! | `settled` | what is done once nothing concurrent is on its way was not done too early |
+//! | `members` | 6: of members that put each other out, who said so first stays |
+//! | `erasure` | 7: erasure reaches every byte |
+//! | `damage` | what was damaged by hand, and until when it may differ |
 //! | `promises` | 3: acks and disks; 4: nothing acknowledged is lost |
 //! | `end` | 5: everything converges; 7: bounds |
 
+mod damage;
 mod end;
+mod erasure;
+mod members;
 mod promises;
 mod records;
+mod settled;
 mod transactions;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     sync::Arc,
+    time::Duration,
 };
 
 use crdt::{AccountId, Epoch, RecordKey};
 use gossip::{Dot, Writer};
 
 pub(crate) use self::{
+    damage::Damage,
     end::EndOf,
     promises::{Meaning, Promise},
 };
-use self::{promises::Promises, records::Seen, transactions::Known};
+use self::{
+    erasure::Erasing, members::Evictions, promises::Promises, records::Seen, settled::Settling,
+    transactions::Known,
+};
 
 /// One subject of checking.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, serde::Serialize)]
@@ -62,10 +75,16 @@ pub enum Checker {
     Divergence,
     /// Nothing that comes is concurrent with what was called settled.
     Settled,
+    /// After a receipt nothing of a cancelled account is on a disk.
+    Erased,
+    /// Of members that put each other out, those who said so first stay.
+    Members,
+    /// What was damaged by hand is found and healed.
+    Damage,
 }
 
 impl Checker {
-    pub(crate) const ALL: [Checker; 15] = [
+    pub(crate) const ALL: [Checker; 18] = [
         Checker::Content,
         Checker::Sync,
         Checker::Order,
@@ -81,6 +100,9 @@ impl Checker {
         Checker::Bounds,
         Checker::Divergence,
         Checker::Settled,
+        Checker::Erased,
+        Checker::Members,
+        Checker::Damage,
     ];
 
     /// As it is printed.
@@ -101,6 +123,9 @@ impl Checker {
             Checker::Bounds => "bounds",
             Checker::Divergence => "divergence",
             Checker::Settled => "settled",
+            Checker::Erased => "erased",
+            Checker::Members => "members",
+            Checker::Damage => "damage",
         }
     }
 }
@@ -156,6 +181,15 @@ pub(crate) struct Checks {
     ended: BTreeSet<Writer>,
     seen: Seen,
     promises: Promises,
+    settling: Settling,
+    erasing: Erasing,
+    pub(crate) evictions: Evictions,
+    /// Disks that were damaged by hand and are not whole again, by process.
+    pub(crate) damaged: BTreeMap<usize, Damage>,
+    /// What was healed lately, and when: a look that began before still finds it.
+    healed: Vec<(Duration, BTreeSet<RecordKey>)>,
+    /// Disks whose log was damaged: until it is trimmed, it stays so.
+    torn_logs: BTreeSet<usize>,
 }
 
 impl Checks {
@@ -172,6 +206,10 @@ impl Checks {
             Some(known) => *known = track,
             None => self.tracks.push(track),
         }
+        self.damaged.remove(&at);
+        self.torn_logs.remove(&at);
+        self.settling.set_back(at);
+        self.erasing.set_back(at);
         self.forget_what_is_gone();
     }
 
@@ -193,6 +231,11 @@ impl Checks {
             let entry = known.entry(*writer).or_default();
             *entry = (*entry).max(*number);
         }
+    }
+
+    /// The records that a process's disk holds.
+    pub(crate) fn records_of_disk(&self, at: usize) -> &BTreeSet<RecordKey> {
+        &self.tracks[at].records
     }
 
     /// A batch of this start failed.

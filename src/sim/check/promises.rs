@@ -29,8 +29,13 @@ pub(crate) enum Meaning {
     Cancelled(AccountId),
     /// Sessions that have not seen this are over.
     Epoch { account: AccountId, epoch: Epoch },
-    /// The address was proven then: what the record says now is of that proof or a later one.
-    Proven { email: EmailId, at: Hlc },
+    /// The address was proven then: what the record says now is of that proof or a later one; or the account that has
+    /// it by that proof was reset since, so that it may have lost to one whose proof counts.
+    Proven {
+        email: EmailId,
+        at: Hlc,
+        by: Option<(AccountId, u32)>,
+    },
     /// The account has no claim of that time any more.
     Released {
         email: EmailId,
@@ -146,21 +151,6 @@ impl World {
         self.fail(found);
     }
 
-    /// A process says that nothing concurrent with this is on its way.
-    pub(crate) fn check_settled(&mut self, at: usize, settled: &Vector) {
-        self.tally.look(Checker::Settled);
-        let lacks = settled.iter().find(|(writer, tip)| {
-            let (writer, number) = (*writer, tip.number);
-            number > 0 && !self.checks.tracks[at].covers(&Dot { writer, number })
-        });
-        if let Some((writer, tip)) = lacks {
-            let name = &self.processes[at].name;
-            let words = format!("{name} calls {} of {writer} settled, and lacks it", tip.number);
-            let found = wrong(Checker::Settled, words);
-            self.fail(found);
-        }
-    }
-
     /// A site goes for good, because another has everything: some other has.
     pub(crate) fn check_drained(&mut self, at: usize) {
         self.tally.look(Checker::Acks);
@@ -251,14 +241,20 @@ impl Meaning {
             Meaning::Exists(id) => account(*id)?.is_some_and(|view| view.created.is_some()),
             Meaning::Cancelled(id) => account(*id)?.is_some_and(|view| view.cancelled),
             Meaning::Epoch { account: id, epoch } => account(*id)?.is_some_and(|view| view.epoch >= *epoch),
-            Meaning::Proven { email, at } => records.email(*email)?.is_some_and(|view| {
-                let claimed = view.claims.iter().any(|claim| claim.proof >= *at);
-                let released = view.released.iter();
-                claimed
-                    || released
-                        .map(|released| released.proof.max(released.at))
-                        .any(|end| end >= *at)
-            }),
+            Meaning::Proven { email, at, by } => {
+                let kept = records.email(*email)?.is_some_and(|view| {
+                    let claimed = view.claims.iter().any(|claim| claim.proof >= *at);
+                    let released = view.released.iter();
+                    claimed
+                        || released
+                            .map(|released| released.proof.max(released.at))
+                            .any(|end| end >= *at)
+                });
+                kept || match by {
+                    Some((account, resets)) => records.standing(*account)?.resets > *resets,
+                    None => false,
+                }
+            }
             Meaning::Released { email, account, at } => records.email(*email)?.is_some_and(|view| {
                 !view
                     .claims

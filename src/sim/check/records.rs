@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crdt::{AccountId, AccountView, Document, EmailId, Hlc, Ownership, Password, RecordKey, VaultId, View};
 use gossip::{Dot, reconcile::Verdict};
 
-use super::{Checker, Checks, Found, wrong};
+use super::{Checker, Checks, Found, damage::is_of_log, wrong};
 use crate::{
     sim::{
         tally::Tally,
@@ -42,9 +42,9 @@ impl World {
     /// differs is lag.
     pub(crate) fn looked(&mut self, at: usize, other: usize, verdict: &Verdict) {
         self.tally.look(Checker::Divergence);
-        if let Some(key) = verdict.divergent.first() {
+        let keys = verdict.divergent.iter().map(|key| RecordKey::from_bytes(*key));
+        if let Some(key) = keys.into_iter().find(|key| !self.may_differ([at, other], key)) {
             let [name, other] = [at, other].map(|process| &self.processes[process].name);
-            let key = RecordKey::from_bytes(*key);
             let found = wrong(
                 Checker::Divergence,
                 format!(
@@ -71,6 +71,11 @@ impl World {
             found = found.and_then(|()| Checks::buffers(&mut self.tally, &name, &running.gossip));
         }
         self.fail(found);
+        self.search(at);
+        if !merging {
+            self.check_members(at);
+            self.check_healed(at);
+        }
     }
 }
 
@@ -112,24 +117,33 @@ impl Checks {
         dot: Option<Dot>,
     ) -> Found {
         self.tracks[at].records.insert(key);
+        if self
+            .damaged
+            .get(&at)
+            .is_some_and(|damage| damage.records.contains(&key))
+        {
+            return Ok(());
+        }
         if let Some(id) = key.account() {
             let Ok(Some(view)) = records.account(id) else {
                 return Ok(());
             };
             self.account_forward(tally, at, id, &view)?;
+            self.erasing.tells_of(id, view.names());
             if let (Some(dot), Some(password)) = (dot, view.password) {
                 let known = self.seen.passwords.entry(id).or_default();
                 if !known.iter().any(|(_, other)| *other == password) {
                     known.push((dot, password));
                 }
             }
-            present(tally, records, key, view.names())
+            self.present(tally, at, records, key, view.names())
         } else if let Some(id) = key.email() {
             let Ok(Some(view)) = records.email(id) else {
                 return Ok(());
             };
             tally.look(Checker::Clocks);
             for claim in &view.claims {
+                self.erasing.tells_of(claim.account, &[claim.vault]);
                 let what = (id, claim.account, claim.proof);
                 let known = *self.seen.claims.entry(claim.vault).or_insert(what);
                 if known != what {
@@ -144,12 +158,32 @@ impl Checks {
             }
             let cancelled = |account| Ok(records.standing(account)?.cancelled);
             match view.names::<ReadError>(cancelled) {
-                Ok(names) => present(tally, records, key, &names),
+                Ok(names) => self.present(tally, at, records, key, &names),
                 Err(_) => Ok(()),
             }
         } else {
             Ok(())
         }
+    }
+
+    fn present(
+        &self,
+        tally: &mut Tally,
+        at: usize,
+        records: &Snapshot<'_>,
+        key: RecordKey,
+        names: &[VaultId],
+    ) -> Found {
+        if self.damaged.contains_key(&at) {
+            return Ok(());
+        }
+        tally.look(Checker::Vault);
+        for id in names {
+            if !matches!(records.vault(*id), Ok(Some(_))) {
+                return wrong(Checker::Vault, format!("{key} names {id}, which is not there"));
+            }
+        }
+        Ok(())
     }
 
     /// What only moves forward.
@@ -180,11 +214,17 @@ impl Checks {
 
     /// Everything on a disk, against everything that it follows from.
     pub(super) fn whole(&mut self, tally: &mut Tally, at: usize, name: &str, disk: &MemoryDisk) -> Found {
+        if self.damaged.contains_key(&at) {
+            // Until it is whole again, only what may differ from others is looked at: see `looked`.
+            return Ok(());
+        }
         tally.look(Checker::Views);
         tally.look(Checker::Vault);
+        let torn_log = self.torn_logs.contains(&at);
         match read_disk(disk, |disk| audit(disk, Some(DigestKey::default()))) {
             Ok(audit) => {
-                if let Some(finding) = audit.findings.first() {
+                let mut findings = audit.findings.iter();
+                if let Some(finding) = findings.find(|finding| !(torn_log && is_of_log(finding))) {
                     let checker = if finding.starts_with("vault") {
                         Checker::Vault
                     } else {
@@ -310,16 +350,6 @@ impl Checks {
             ),
         }
     }
-}
-
-fn present(tally: &mut Tally, records: &Snapshot<'_>, key: RecordKey, names: &[VaultId]) -> Found {
-    tally.look(Checker::Vault);
-    for id in names {
-        if !matches!(records.vault(*id), Ok(Some(_))) {
-            return wrong(Checker::Vault, format!("{key} names {id}, which is not there"));
-        }
-    }
-    Ok(())
 }
 
 /// Each address has at most one owner, asked from the side of the accounts.

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crdt::{RecordKey, Transaction};
+use crdt::{RecordKey, Transaction, VaultId};
 use gossip::{Dot, Envelope, Received, Tip, Vector, Writer, quic::LogChunk};
 use sha2::{Digest, Sha256};
 
@@ -26,8 +26,12 @@ use crate::{
 pub(crate) struct Known {
     bytes: Arc<[u8]>,
     /// What was on its writer's disk.
-    after: Arc<Numbers>,
+    pub(super) after: Arc<Numbers>,
     pub(super) records: Vec<RecordKey>,
+    /// The vault values that it brings.
+    pub(super) values: Vec<VaultId>,
+    /// How often its writer's disk had been replaced by another.
+    pub(super) disk: u64,
 }
 
 impl World {
@@ -71,8 +75,14 @@ impl World {
                 .records_changed(&mut self.tally, at, &disk, &dots, own)
         });
         self.fail(found);
-        if self.story.is_told() && self.violation.is_none() && !group.caught_up {
-            // Who wants to read the story wants to know the moment.
+        if !group.caught_up {
+            self.look_if_told(at);
+        }
+    }
+
+    /// Who wants to read the story wants to know the moment.
+    pub(crate) fn look_if_told(&mut self, at: usize) {
+        if self.story.is_told() && self.violation.is_none() {
             self.look(at);
         }
     }
@@ -170,13 +180,17 @@ impl Checks {
         }
         let mut after = self.numbers_before(at);
         Arc::make_mut(&mut after).remove(&dot.writer);
+        let values = transaction.vault.iter().map(crdt::VaultValue::id).collect();
+        self.erasing.learn(&transaction.vault);
         let known = Known {
             bytes: bytes.clone(),
             after,
             records,
+            values,
+            disk: self.settling.disks_before(at),
         };
         self.transactions.insert(dot, known);
-        Ok(())
+        self.not_too_late(dot)
     }
 
     fn remote(&mut self, tally: &mut Tally, at: usize, dot: Dot, bytes: Option<&Arc<[u8]>>) -> Found {
@@ -205,6 +219,8 @@ impl Checks {
                 format!("{dot} is visible before {number} of {writer}, which its writer had seen"),
             );
         }
+        self.not_concurrent(tally, at, dot)?;
+        self.overtaken(tally, at, dot);
         self.advance(at, dot)
     }
 
@@ -276,6 +292,21 @@ impl Checks {
             self.records_changed(tally, at, disk, &dots, None)?;
         }
         Ok(())
+    }
+
+    /// The process that made a start.
+    pub(super) fn maker(&self, writer: &Writer) -> Option<usize> {
+        self.starts.get(writer).copied()
+    }
+
+    pub(super) fn known(&self, dot: &Dot) -> Option<&Known> {
+        self.transactions.get(dot)
+    }
+
+    /// The transactions that changed a record.
+    pub(super) fn changers(&self, key: RecordKey) -> impl Iterator<Item = Dot> {
+        let changes = self.changes.get(&key).into_iter().flatten();
+        changes.map(|(dot, _)| *dot)
     }
 
     pub(super) fn records_of(&self, dot: &Dot) -> &[RecordKey] {

@@ -32,7 +32,7 @@ impl World {
     pub(super) fn restore_one(&mut self) {
         if self.troubles.backups.is_empty() || self.troubles.rng.chance(40) {
             let at = self.troubles.rng.below(self.processes.len());
-            if self.processes[at].copy_of.is_none() {
+            if self.processes[at].copy_of.is_none() && !self.is_damaged() {
                 let backup = (at, self.processes[at].disk.copy(), self.checks.tracks[at].clone());
                 self.troubles.backups.push(backup);
             }
@@ -40,7 +40,7 @@ impl World {
         }
         let which = self.troubles.rng.below(self.troubles.backups.len());
         let (at, backup, track) = self.troubles.backups.swap_remove(which);
-        if self.processes[at].retired {
+        if self.processes[at].retired || self.is_damaged() {
             return;
         }
         self.kill(at);
@@ -53,7 +53,7 @@ impl World {
 
     pub(super) fn wipe_one(&mut self) {
         let at = self.troubles.rng.below(self.processes.len());
-        if self.processes[at].retired {
+        if self.processes[at].retired || self.is_damaged() {
             return;
         }
         self.kill(at);
@@ -81,7 +81,7 @@ impl World {
         let Some(of) = self.troubles.rng.pick(&originals) else {
             return;
         };
-        if copies >= 2 || self.checks.tracks[of].numbers.is_empty() {
+        if copies >= 2 || self.is_damaged() || self.checks.tracks[of].numbers.is_empty() {
             return;
         }
         self.tally.fault(Kind::Clone);

@@ -1,9 +1,9 @@
-//! Members that join, leave and are put out.
+//! Members that join and leave.
 
 use std::time::Duration;
 
 use crdt::MemberState;
-use gossip::{MemberId, Peer, PeerState};
+use gossip::{MemberId, PeerState};
 
 use super::{Kind, Remedy};
 use crate::{
@@ -40,7 +40,7 @@ impl World {
     }
 
     /// Somebody who serves, and another member that is not needed.
-    fn two_members(&mut self) -> Option<(usize, usize)> {
+    pub(super) fn two_members(&mut self) -> Option<(usize, usize)> {
         let serve: Vec<usize> = (0..self.processes.len())
             .filter(|at| self.processes[*at].serves() && self.processes[*at].copy_of.is_none())
             .collect();
@@ -90,7 +90,7 @@ impl World {
         if self.processes[at].idle() && self.drained(at) {
             match state {
                 Some(PeerState::Leaving) => self.write_member(at, at, MemberState::Left),
-                Some(PeerState::Left) => {
+                Some(PeerState::Left) if !self.is_damaged() => {
                     self.check_drained(at);
                     self.kill(at);
                     self.tell(|| format!("process {at} has left"));
@@ -103,42 +103,5 @@ impl World {
             }
         }
         self.after(LEAVE_LOOK, Happening::Remedy(Remedy::Left(at)));
-    }
-
-    /// An operator puts a member out.
-    pub(super) fn evict_one(&mut self) {
-        let Some((by, at)) = self.two_members() else {
-            return;
-        };
-        if std::mem::replace(&mut self.troubles.put_out, true) {
-            return;
-        }
-        self.tally.fault(Kind::Evict);
-        self.tell(|| format!("process {by} puts process {at} out"));
-        let [id, by_id] = [at, by].map(|at| crdt::MemberId::from_bytes(self.processes[at].member.0));
-        self.do_now(by, Deed::Evict { id, by: by_id });
-    }
-
-    /// One that was put out has handed over all that it has: it joins anew, with its data, as somebody else.
-    pub(crate) fn join_anew(&mut self, at: usize, life: u64) {
-        if self.processes[at].life != life {
-            return;
-        }
-        self.kill(at);
-        let number = self.peers.len() as u64 + 1;
-        let member = MemberId((number | 1 << 32).to_be_bytes());
-        let process = &mut self.processes[at];
-        process.member = member;
-        self.peers.push(Peer {
-            id: member,
-            name: process.name.clone(),
-            site: crate::sim::process::site_name(process.site),
-            state: PeerState::Joining,
-        });
-        self.tell(|| format!("process {at} joins anew, as {member}"));
-        for other in 0..self.processes.len() {
-            self.members_may_have_changed(other);
-        }
-        self.start(at);
     }
 }

@@ -2,7 +2,9 @@
 //! wires, power, disks and clocks. What they break, a remedy mends, at the latest when the storm is over.
 
 mod clocks;
+mod damage;
 mod disks;
+mod evictions;
 mod members;
 mod network;
 mod processes;
@@ -62,11 +64,15 @@ pub enum Kind {
     Leave,
     /// A member is put out, hands over what it has, and joins anew.
     Evict,
+    /// Members that do not hear each other put each other out.
+    MutualEvictions,
+    /// A stored value is altered, or gone, or cannot be read.
+    BitFlip,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 21] = [
+    pub const ALL: [Kind; 23] = [
         Kind::Loss,
         Kind::Duplication,
         Kind::Delay,
@@ -88,6 +94,8 @@ impl Kind {
         Kind::Absence,
         Kind::Leave,
         Kind::Evict,
+        Kind::MutualEvictions,
+        Kind::BitFlip,
     ];
 
     /// As it is printed.
@@ -114,6 +122,8 @@ impl Kind {
             Kind::Absence => "absence",
             Kind::Leave => "leave",
             Kind::Evict => "evict",
+            Kind::MutualEvictions => "mutual-evictions",
+            Kind::BitFlip => "bit-flip",
         }
     }
 }
@@ -147,6 +157,10 @@ pub(crate) enum Remedy {
     Drained { at: usize, life: u64, tries: u32 },
     /// Looks whether a member that leaves may go.
     Left(usize),
+    /// One member says that others are out.
+    Evict { by: usize, ids: Vec<gossip::MemberId> },
+    /// Empties a directory on which nothing starts.
+    Replace(usize),
 }
 
 impl Troubles {
@@ -189,6 +203,8 @@ impl World {
             Kind::Absence => self.send_away(),
             Kind::Leave => self.let_leave(),
             Kind::Evict => self.evict_one(),
+            Kind::MutualEvictions => self.evict_each_other(),
+            Kind::BitFlip => self.damage_one(),
             Kind::Drain => self.drain_one(),
             Kind::Clone => self.clone_one(),
             Kind::TornBatch => self.tear_batch(),
@@ -220,6 +236,8 @@ impl World {
             Remedy::Clock(at) => self.processes[at].clock_ms = 0,
             Remedy::Drained { at, life, tries } => self.leave_if_drained(at, life, tries),
             Remedy::Left(at) => self.gone_if_left(at),
+            Remedy::Evict { by, ids } => self.say_out(by, &ids),
+            Remedy::Replace(at) => self.replace_if_closed(at),
         }
     }
 

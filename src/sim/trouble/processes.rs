@@ -53,8 +53,9 @@ impl World {
     /// A site is to go: it takes nothing new, and waits until another has all that it has.
     pub(super) fn drain_one(&mut self) {
         let Some(at) = self.one_running() else { return };
+        let damaged = self.is_damaged();
         let process = &mut self.processes[at];
-        if process.copy_of.is_some() {
+        if process.copy_of.is_some() || damaged {
             return;
         }
         if let Some(running) = &mut process.running {
@@ -80,7 +81,7 @@ impl World {
         if !running.draining {
             return;
         }
-        if self.drained(at) {
+        if self.drained(at) && !self.is_damaged() {
             self.check_drained(at);
             self.tally.fault(Kind::Drain);
             self.tell(|| format!("process {at} has drained; its disk is destroyed"));

@@ -4,16 +4,22 @@
 //! happen at the next write, so a story can say exactly where things go wrong.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     ops::ControlFlow,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 use gossip::snapshot::{self, Manifest, Sink, SnapshotError, Source};
 
+use crate::planted::{self, Bug};
+
 use super::{Batch, Describe, Disk, DiskError, DiskRead, Entry, Family, Visit};
 
 type Contents = BTreeMap<(Family, Vec<u8>), Vec<u8>>;
+/// Keys whose block cannot be read any more.
+type Unreadable = BTreeSet<(Family, Vec<u8>)>;
+/// The files of a checkpoint; none once it was let go.
+type Files = Mutex<Option<Vec<Vec<u8>>>>;
 
 /// What goes wrong at a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +54,11 @@ struct State {
     incoming: Option<Incoming>,
     /// Somebody fills it.
     receiving: bool,
+    /// Damaged until they are written again: reading one of them, or a scan that comes there, is an error.
+    unreadable: Arc<Unreadable>,
+    /// What was deleted or overwritten and lies in tables until these are rewritten, where that is kept.
+    residue: Option<Vec<Vec<u8>>>,
+    checkpoints: Vec<Weak<Files>>,
 }
 
 struct Incoming {
@@ -84,15 +95,22 @@ impl MemoryDisk {
     /// A copy of what is synced, as a backup or a cloned directory would hold it.
     pub fn copy(&self) -> MemoryDisk {
         let copy = MemoryDisk::new();
-        copy.state().contents = self.state().synced();
+        let state = self.state();
+        copy.state().contents = state.synced();
+        copy.state().unreadable = state.unreadable.clone();
+        drop(state);
         copy
     }
 
     /// Puts back an earlier [`copy`](Self::copy): the disk of a replica restored from a backup.
     pub fn restore(&self, backup: &MemoryDisk) {
-        let synced = backup.state().synced();
+        let (synced, unreadable) = {
+            let backup = backup.state();
+            (backup.synced(), backup.unreadable.clone())
+        };
         let mut state = self.state();
         state.contents = synced;
+        state.unreadable = unreadable;
         state.synced = None;
         state.broken = false;
     }
@@ -128,6 +146,70 @@ impl MemoryDisk {
         apply(contents, &entry);
     }
 
+    /// The block that holds these keys cannot be read any more, until each of them is written again.
+    pub fn make_unreadable(&self, family: Family, keys: impl IntoIterator<Item = Vec<u8>>) {
+        let mut state = self.state();
+        let keys = keys.into_iter().map(|key| (family, key));
+        Arc::make_mut(&mut state.unreadable).extend(keys);
+    }
+
+    /// The families in which something cannot be read.
+    pub fn unreadable(&self) -> BTreeSet<Family> {
+        self.state()
+            .unreadable
+            .iter()
+            .map(|(family, _)| *family)
+            .collect()
+    }
+
+    /// The keys of a family that a crash would leave.
+    pub fn keys(&self, family: Family) -> Vec<Vec<u8>> {
+        let synced = self.state().synced();
+        let keys = synced.range((family, Vec::new())..).map(|(key, _)| key);
+        keys.take_while(|(found, _)| *found == family)
+            .map(|(_, key)| key.clone())
+            .collect()
+    }
+
+    /// From now on what is deleted or overwritten stays on the disk until that is rewritten, as in earnest.
+    pub fn keep_residue(&self) {
+        self.state().residue.get_or_insert_default();
+    }
+
+    /// Visits all bytes that somebody who took the disk away would find, each with the place where it lies.
+    pub fn search(&self, visit: &mut dyn FnMut(&str, &[u8])) {
+        let state = self.state();
+        for contents in std::iter::once(&state.contents).chain(&state.synced) {
+            for ((family, key), value) in &**contents {
+                visit(family.name(), key);
+                visit(family.name(), value);
+            }
+        }
+        for bytes in state.residue.iter().flatten() {
+            visit("what was deleted", bytes);
+        }
+        for file in state.incoming.iter().flat_map(|incoming| &incoming.files) {
+            visit("a copy that comes", file);
+        }
+        for files in state.checkpoints.iter().filter_map(Weak::upgrade) {
+            for file in lock(&files).iter().flatten() {
+                visit("a checkpoint", file);
+            }
+        }
+    }
+
+    /// The copies that lie beside the store, a name for each.
+    pub fn copies(&self) -> BTreeSet<String> {
+        let state = self.state();
+        let incoming = state.incoming.as_ref();
+        let incoming = incoming.map(|incoming| format!("incoming/{:02x?}", incoming.manifest.id));
+        let kept = state.checkpoints.iter().enumerate();
+        let kept = kept.filter(|(_, files)| files.upgrade().is_some_and(|files| lock(&files).is_some()));
+        kept.map(|(number, _)| format!("checkpoints/{number}"))
+            .chain(incoming)
+            .collect()
+    }
+
     /// Batches made durable so far.
     pub fn batches(&self) -> u64 {
         self.state().batches
@@ -136,6 +218,16 @@ impl MemoryDisk {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Families whose values may hold what is to be forgotten.
+fn may_tell(family: Family) -> bool {
+    use Family::{Cells, Log, Quarantine, Side, Vault};
+    matches!(family, Vault | Cells | Log | Quarantine | Side)
 }
 
 fn apply(contents: &mut Arc<Contents>, entries: &[Entry]) {
@@ -155,16 +247,36 @@ fn bytes_of(contents: &Contents) -> u64 {
         .sum()
 }
 
-struct Snapshot(Arc<Contents>);
+struct Snapshot {
+    contents: Arc<Contents>,
+    unreadable: Arc<Unreadable>,
+}
+
+impl Snapshot {
+    fn readable(&self, key: &(Family, Vec<u8>)) -> Result<(), DiskError> {
+        if !self.unreadable.is_empty() && self.unreadable.contains(key) {
+            return Err(DiskError::Damaged(
+                "planned damage: a block cannot be read".into(),
+            ));
+        }
+        Ok(())
+    }
+}
 
 impl DiskRead for Snapshot {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, DiskError> {
-        Ok(self.0.get(&(family, key.to_vec())).cloned())
+        let key = (family, key.to_vec());
+        self.readable(&key)?;
+        Ok(self.contents.get(&key).cloned())
     }
 
     fn scan(&self, family: Family, from: &[u8], visit: &mut Visit<'_>) -> Result<(), DiskError> {
-        for ((found, key), value) in self.0.range((family, from.to_vec())..) {
-            if *found != family || visit(key, value) == ControlFlow::Break(()) {
+        for (key, value) in self.contents.range((family, from.to_vec())..) {
+            if key.0 != family {
+                break;
+            }
+            self.readable(key)?;
+            if visit(&key.1, value) == ControlFlow::Break(()) {
                 break;
             }
         }
@@ -174,7 +286,7 @@ impl DiskRead for Snapshot {
 
 impl Disk for MemoryDisk {
     fn read(&self, read: &mut dyn FnMut(&dyn DiskRead)) -> Result<(), DiskError> {
-        let snapshot = Snapshot(self.state().contents.clone());
+        let snapshot = self.state().snapshot();
         read(&snapshot);
         Ok(())
     }
@@ -190,7 +302,7 @@ impl Disk for MemoryDisk {
             state.broken = true;
             return Err(DiskError::Full);
         }
-        state.land(|contents| apply(contents, batch.entries()))
+        state.land(|contents| apply(contents, batch.entries()), batch.entries())
     }
 
     fn reopen(&self) -> Result<(), DiskError> {
@@ -202,15 +314,22 @@ impl Disk for MemoryDisk {
     }
 
     fn checkpoint(&self, describe: &mut Describe<'_>) -> Result<Box<dyn Source>, DiskError> {
-        let contents = self.state().contents.clone();
-        let covered = describe(&Snapshot(contents.clone()))?;
+        let snapshot = self.state().snapshot();
+        if snapshot.unreadable.iter().any(|(family, _)| family.travels()) {
+            // In earnest such a copy would be made, with the damage in it.
+            return Err(DiskError::Damaged(
+                "planned damage: a block cannot be copied".into(),
+            ));
+        }
+        let covered = describe(&snapshot)?;
+        let contents = snapshot.contents;
         let (names, contents): (Vec<String>, Vec<Vec<u8>>) = Family::ALL
             .into_iter()
             .filter(|family| family.travels())
             .map(|family| (family.name().to_owned(), encode(&contents, family)))
             .filter(|(_, bytes)| !bytes.is_empty())
             .unzip();
-        let files = names
+        let described = names
             .into_iter()
             .zip(&contents)
             .map(|(name, bytes)| snapshot::File {
@@ -218,8 +337,10 @@ impl Disk for MemoryDisk {
                 bytes: bytes.len() as u64,
                 hash: *blake3::hash(bytes).as_bytes(),
             });
-        let manifest = Manifest::new(covered.vector, covered.trimmed, covered.note, files.collect());
-        Ok(Box::new(Held { manifest, contents }))
+        let manifest = Manifest::new(covered.vector, covered.trimmed, covered.note, described.collect());
+        let files = Arc::new(Mutex::new(Some(contents)));
+        self.state().checkpoints.push(Arc::downgrade(&files));
+        Ok(Box::new(Held { manifest, files }))
     }
 
     fn incoming(&self) -> Result<Box<dyn Sink>, DiskError> {
@@ -251,7 +372,9 @@ impl Disk for MemoryDisk {
             .ok_or_else(|| DiskError::Io("the copy that is to be installed is not here whole".into()))?;
         let mut copied = Arc::new(decode(&incoming)?);
         apply(&mut copied, own.entries());
-        state.land(|contents| *contents = copied)
+        state.land(|contents| *contents = copied, &[])?;
+        state.unreadable = Arc::default();
+        Ok(())
     }
 
     fn compact(&self) -> Result<(), DiskError> {
@@ -259,7 +382,12 @@ impl Disk for MemoryDisk {
         if state.broken {
             return Err(DiskError::Closed);
         }
-        // What is deleted here is gone at once.
+        if let Some(residue) = &mut state.residue {
+            residue.clear();
+        }
+        for files in state.checkpoints.iter().filter_map(Weak::upgrade) {
+            *lock(&files) = None;
+        }
         if !state.receiving {
             state.incoming = None;
         }
@@ -276,8 +404,23 @@ impl State {
         self.synced.clone().unwrap_or_else(|| self.contents.clone())
     }
 
-    /// Changes the contents, as the next planned fault lets it.
-    fn land(&mut self, change: impl FnOnce(&mut Arc<Contents>)) -> Result<(), DiskError> {
+    fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            contents: self.contents.clone(),
+            unreadable: self.unreadable.clone(),
+        }
+    }
+
+    /// What these entries take the place of lies about until the disk is rewritten.
+    fn leave_residue(&mut self, entries: &[Entry]) {
+        let Some(residue) = &mut self.residue else { return };
+        for (family, key, _) in entries.iter().filter(|(family, ..)| may_tell(*family)) {
+            residue.extend(self.contents.get(&(*family, key.clone())).cloned());
+        }
+    }
+
+    /// Changes the contents, as the next planned fault lets it. `entries`: what of them is written again.
+    fn land(&mut self, change: impl FnOnce(&mut Arc<Contents>), entries: &[Entry]) -> Result<(), DiskError> {
         let fault = self.faults.pop_front();
         self.broken = fault.is_some();
         match fault {
@@ -287,6 +430,13 @@ impl State {
             Some(Fault::Landed) | None => {
                 self.synced = None;
                 self.batches += 1;
+            }
+        }
+        self.leave_residue(entries);
+        if !self.unreadable.is_empty() {
+            let unreadable = Arc::make_mut(&mut self.unreadable);
+            for (family, key, _) in entries {
+                unreadable.remove(&(*family, key.clone()));
             }
         }
         change(&mut self.contents);
@@ -303,7 +453,7 @@ impl State {
 /// A checkpoint in memory: a file for each family that travels and is not empty.
 struct Held {
     manifest: Manifest,
-    contents: Vec<Vec<u8>>,
+    files: Arc<Files>,
 }
 
 impl Source for Held {
@@ -314,9 +464,28 @@ impl Source for Held {
     fn read(&self, file: usize, offset: u64, bytes_max: usize) -> Result<Vec<u8>, SnapshotError> {
         let beyond = || SnapshotError("there is nothing there".to_owned());
         let from = usize::try_from(offset).map_err(|_| beyond())?;
-        let bytes = self.contents.get(file).and_then(|bytes| bytes.get(from..));
-        let bytes = bytes.ok_or_else(beyond)?;
+        let files = lock(&self.files);
+        let file = files.as_ref().and_then(|files| files.get(file));
+        let bytes = file.and_then(|bytes| bytes.get(from..)).ok_or_else(beyond)?;
         Ok(bytes[..bytes.len().min(bytes_max)].to_vec())
+    }
+}
+
+impl Incoming {
+    /// A mistake: what has come whole counts as if it were of the second copy. Says at which file that goes on.
+    fn go_on_as(&mut self, second: &Manifest) -> Option<usize> {
+        let files = self.manifest.files.iter().zip(&second.files).zip(&self.files);
+        let place = files
+            .take_while(|((first, second), bytes)| {
+                first.name == second.name && bytes.len() as u64 == first.bytes
+            })
+            .count();
+        let mut mixed = second.clone();
+        mixed.files[..place].clone_from_slice(&self.manifest.files[..place]);
+        self.manifest = mixed;
+        self.files.resize(second.files.len(), Vec::new());
+        self.files[place..].iter_mut().for_each(Vec::clear);
+        (place > 0).then_some(place)
     }
 }
 
@@ -340,6 +509,11 @@ impl Sink for Receiver {
             let place = files.clone().take_while(|pair| whole(*pair)).count();
             let offset = incoming.files.get(place).map_or(0, Vec::len);
             return Ok((place, offset as u64));
+        }
+        if planted::is(Bug::MixesCuts)
+            && let Some(place) = state.incoming.as_mut().and_then(|kept| kept.go_on_as(manifest))
+        {
+            return Ok((place, 0));
         }
         state.incoming = Some(Incoming {
             manifest: manifest.clone(),

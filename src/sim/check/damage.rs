@@ -1,0 +1,99 @@
+//! What was damaged by hand. Until it is healed, these records may differ from others' and from what they follow from,
+//! and nothing else may. Then everything is whole.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use crdt::RecordKey;
+
+use super::{Checker, Found, wrong};
+use crate::{
+    sim::world::{World, read_disk},
+    store::{DigestKey, audit, disk::Family},
+};
+
+/// What was damaged on one disk.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Damage {
+    /// What may differ.
+    pub(crate) records: BTreeSet<RecordKey>,
+    pub(crate) families: BTreeSet<Family>,
+    /// How many passes of the scrubber there had been when the last of it was done.
+    pub(crate) scrubbed: u64,
+}
+
+/// A look that began before something was healed is over within this.
+const HEALED_FOR: Duration = Duration::from_secs(30);
+
+/// What of an audit speaks of the log. A damaged log is not healed, it is trimmed.
+pub(super) fn is_of_log(finding: &str) -> bool {
+    finding.starts_with("log") || finding.starts_with("dots")
+}
+
+impl World {
+    /// Looks whether a damaged disk is whole again.
+    pub(crate) fn check_healed(&mut self, at: usize) -> bool {
+        let Some(damage) = self.checks.damaged.get(&at) else {
+            return true;
+        };
+        self.tally.look(Checker::Damage);
+        let scrubbed = self.processes[at].scrubbed > damage.scrubbed + 1;
+        let log = damage.families.contains(&Family::Log) || damage.families.contains(&Family::Dots);
+        let audited = read_disk(&self.processes[at].disk, |disk| {
+            audit(disk, Some(DigestKey::default()))
+        });
+        let whole = audited.is_ok_and(|audit| {
+            audit.quarantined == 0 && audit.findings.iter().all(|finding| log && is_of_log(finding))
+        });
+        if !scrubbed || !whole {
+            return false;
+        }
+        self.tally.count("damaged disks that were whole again", 1);
+        let name = &self.processes[at].name;
+        self.story
+            .tell(self.now, || format!("{name}: what was damaged is whole again"));
+        if let Some(damage) = self.checks.damaged.remove(&at) {
+            self.checks.healed.push((self.now, damage.records));
+        }
+        if log {
+            self.checks.torn_logs.insert(at);
+        }
+        true
+    }
+
+    /// Whether a record may differ between two replicas.
+    pub(crate) fn may_differ(&self, between: [usize; 2], key: &RecordKey) -> bool {
+        let damaged = between.iter().filter_map(|at| self.checks.damaged.get(at));
+        let lately = self.checks.healed.iter();
+        let lately = lately.filter(|(at, _)| self.now < *at + HEALED_FOR);
+        damaged
+            .map(|damage| &damage.records)
+            .chain(lately.map(|(_, records)| records))
+            .any(|records| records.contains(key))
+    }
+
+    /// What is still damaged when everything should be whole.
+    pub(crate) fn unhealed(&self) -> Found {
+        let Some((at, damage)) = self.checks.damaged.iter().next() else {
+            return Ok(());
+        };
+        let name = &self.processes[*at].name;
+        let audited = read_disk(&self.processes[*at].disk, |disk| {
+            audit(disk, Some(DigestKey::default()))
+        });
+        let why = match audited {
+            Ok(audit) => format!(
+                "{} in quarantine, {:?}",
+                audit.quarantined,
+                audit.findings.first()
+            ),
+            Err(error) => error.to_string(),
+        };
+        wrong(
+            Checker::Damage,
+            format!(
+                "{name} was damaged in {:?}, and is not whole in time: {why}",
+                damage.families
+            ),
+        )
+    }
+}

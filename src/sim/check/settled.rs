@@ -1,0 +1,247 @@
+//! What is done once nothing concurrent is on its way was not done too early: against what every writer's disk held
+//! when it wrote.
+//!
+//! Nobody can know what comes from a disk that went back after its ack, or is no more, from a copy of it, or from a
+//! member that was put out: what such a process wrote is excused.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use crdt::RecordKey;
+use gossip::{Dot, PeerState, Vector};
+
+use super::{Checker, Checks, Found, Numbers, wrong};
+use crate::sim::{tally::Tally, world::World};
+
+#[derive(Default)]
+pub(super) struct Settling {
+    /// By process, what it was told last.
+    told: BTreeMap<usize, Told>,
+    collapses: Vec<Collapse>,
+    /// How often each process's disk was replaced by another.
+    set_back: BTreeMap<usize, u64>,
+}
+
+/// Nothing concurrent with this is on its way to a process.
+struct Told {
+    numbers: Numbers,
+    excused: BTreeSet<usize>,
+    /// Nobody counts them yet. They write of themselves alone.
+    joining: BTreeSet<usize>,
+}
+
+/// The losers of a record went with this transaction.
+struct Collapse {
+    dot: Dot,
+    key: RecordKey,
+    /// What had changed the record.
+    seen: Vec<Dot>,
+    excused: BTreeSet<usize>,
+}
+
+impl Settling {
+    pub(super) fn set_back(&mut self, at: usize) {
+        self.told.remove(&at);
+        *self.set_back.entry(at).or_default() += 1;
+        for told in self.told.values_mut() {
+            told.excused.insert(at);
+        }
+        for collapse in &mut self.collapses {
+            collapse.excused.insert(at);
+        }
+    }
+
+    /// What comes to `at` from a process says nothing about what was called settled there.
+    pub(super) fn excuses(&self, at: usize, maker: usize, disk: u64) -> bool {
+        let told = self.told.get(&at);
+        self.disks_before(maker) != disk || told.is_none_or(|told| told.excused.contains(&maker))
+    }
+
+    /// How often a process's disk was replaced until now.
+    pub(super) fn disks_before(&self, at: usize) -> u64 {
+        self.set_back.get(&at).copied().unwrap_or_default()
+    }
+}
+
+impl World {
+    /// A process says that nothing concurrent with this is on its way.
+    pub(crate) fn check_settled(&mut self, at: usize, settled: &Vector) {
+        let lacks = settled.iter().find(|(writer, tip)| {
+            let (writer, number) = (*writer, tip.number);
+            number > 0 && !self.checks.tracks[at].covers(&Dot { writer, number })
+        });
+        if let Some((writer, tip)) = lacks {
+            let name = &self.processes[at].name;
+            let words = format!("{name} calls {} of {writer} settled, and lacks it", tip.number);
+            let found = wrong(Checker::Settled, words);
+            self.fail(found);
+        }
+        let numbers = settled.iter().map(|(writer, tip)| (writer, tip.number));
+        let told = Told {
+            numbers: numbers.filter(|(_, number)| *number > 0).collect(),
+            excused: self.unknowable(at),
+            joining: self.joining(at),
+        };
+        self.checks.settling.told.insert(at, told);
+    }
+
+    /// The processes of which a process cannot know what they still write, or need not.
+    fn unknowable(&self, at: usize) -> BTreeSet<usize> {
+        let Some(running) = &self.processes[at].running else {
+            return BTreeSet::new();
+        };
+        let status = running.gossip.status();
+        let unknowable = |other: &usize| {
+            let process = &self.processes[*other];
+            let peer = status.peers.iter().find(|peer| peer.member == process.member);
+            let Some(peer) = peer.filter(|peer| {
+                matches!(
+                    peer.state,
+                    PeerState::Active | PeerState::Leaving | PeerState::Joining
+                )
+            }) else {
+                return *other != at;
+            };
+            let copied = self.processes.iter().any(|copy| copy.copy_of == Some(*other));
+            let runs = process.start().is_some() && process.start() == peer.start;
+            !runs && (copied || self.checks.settling.set_back.contains_key(other))
+        };
+        (0..self.processes.len()).filter(unknowable).collect()
+    }
+
+    /// The processes that are joining, as a process has it.
+    fn joining(&self, at: usize) -> BTreeSet<usize> {
+        let peers = self.peers_seen_by(at);
+        let joins = |other: &usize| {
+            let member = self.processes[*other].member;
+            let joining = |peer: &gossip::Peer| peer.id == member && peer.state == PeerState::Joining;
+            peers.iter().any(joining)
+        };
+        (0..self.processes.len()).filter(joins).collect()
+    }
+
+    /// What a process was told last does not cover this, for whoever looks for the reason.
+    pub(crate) fn unsettled(&self, at: usize) -> String {
+        let told = self.checks.settling.told.get(&at).map(|told| &told.numbers);
+        let lacks = self.checks.tracks[at].numbers.iter();
+        let lacks = lacks.filter(|(writer, number)| told.is_none_or(|told| !sees(told, writer, **number)));
+        let lacks: Vec<String> = lacks
+            .map(|(writer, number)| {
+                let known = told.and_then(|told| told.get(writer));
+                format!("{writer}: {number}, settled {known:?}")
+            })
+            .collect();
+        lacks.join(", ")
+    }
+
+    /// The losers of a record went with a transaction that is on the disk.
+    pub(crate) fn collapsed(&mut self, at: usize, dot: Dot, key: RecordKey) {
+        let excused = self.unknowable(at);
+        let found = self.checks.collapsed(&mut self.tally, dot, key, excused);
+        self.fail(found);
+    }
+}
+
+impl Checks {
+    /// Something comes from elsewhere: its writer had seen all that was called settled here.
+    pub(super) fn not_concurrent(&self, tally: &mut Tally, at: usize, dot: Dot) -> Found {
+        let Some(told) = self.settling.told.get(&at) else {
+            return Ok(());
+        };
+        let (Some(maker), Some(known)) = (self.maker(&dot.writer), self.known(&dot)) else {
+            return Ok(());
+        };
+        if self.settling.excuses(at, maker, known.disk) {
+            tally.count("arrivals that nobody could have known of", 1);
+            return Ok(());
+        }
+        if told.joining.contains(&maker) && known.records == [RecordKey::CLUSTER] {
+            return Ok(());
+        }
+        tally.look(Checker::Settled);
+        let unseen = told
+            .numbers
+            .iter()
+            .find(|(writer, number)| **writer != dot.writer && !sees(&known.after, writer, **number));
+        match unseen {
+            None => Ok(()),
+            Some((writer, number)) => wrong(
+                Checker::Settled,
+                format!(
+                    "{dot} comes, whose writer had not seen {number} of {writer}, which was called settled here"
+                ),
+            ),
+        }
+    }
+
+    fn collapsed(&mut self, tally: &mut Tally, dot: Dot, key: RecordKey, excused: BTreeSet<usize>) -> Found {
+        tally.look(Checker::Settled);
+        let Some(known) = self.known(&dot) else {
+            return Ok(());
+        };
+        let after = Arc::clone(&known.after);
+        let here = |other: &Dot| {
+            *other != dot
+                && if other.writer == dot.writer {
+                    other.number < dot.number
+                } else {
+                    sees(&after, &other.writer, other.number)
+                }
+        };
+        let (seen, unseen): (Vec<Dot>, Vec<Dot>) =
+            self.changers(key).filter(|other| *other != dot).partition(here);
+        let collapse = Collapse {
+            dot,
+            key,
+            seen,
+            excused,
+        };
+        let found = unseen
+            .iter()
+            .try_for_each(|other| self.follows(&collapse, *other));
+        self.settling.collapses.push(collapse);
+        found
+    }
+
+    /// Something was written: who wrote it had seen what the losers that have gone had lost to.
+    pub(super) fn not_too_late(&self, dot: Dot) -> Found {
+        let records = self.records_of(&dot);
+        let collapses = self.settling.collapses.iter();
+        collapses
+            .filter(|collapse| records.contains(&collapse.key))
+            .try_for_each(|collapse| self.follows(collapse, dot))
+    }
+
+    fn follows(&self, collapse: &Collapse, dot: Dot) -> Found {
+        let (Some(maker), Some(known)) = (self.maker(&dot.writer), self.known(&dot)) else {
+            return Ok(());
+        };
+        let saw = |other: &Dot| {
+            if other.writer == dot.writer {
+                other.number < dot.number
+            } else {
+                sees(&known.after, &other.writer, other.number)
+            }
+        };
+        let gone = self.settling.disks_before(maker) != known.disk;
+        if gone || collapse.excused.contains(&maker) || saw(&collapse.dot) {
+            return Ok(());
+        }
+        match collapse.seen.iter().find(|seen| !saw(seen)) {
+            None => Ok(()),
+            Some(unseen) => wrong(
+                Checker::Settled,
+                format!(
+                    "the losers of {} went with {}, and {dot}, whose writer had not seen {unseen}, was on its way",
+                    collapse.key, collapse.dot
+                ),
+            ),
+        }
+    }
+}
+
+fn sees(numbers: &Numbers, writer: &gossip::Writer, number: u64) -> bool {
+    numbers.get(writer).is_some_and(|seen| *seen >= number)
+}

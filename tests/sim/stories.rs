@@ -1,0 +1,96 @@
+//! What happens to people when sites do not hear each other, lose disks and come back.
+
+use std::time::Duration;
+
+use persona::sim::{Seed, World};
+
+fn three(seed: u64) -> World {
+    World::told(Seed::from_env_or(seed), ["oslo", "lima", "pune"])
+}
+
+#[test]
+fn addresses_added_on_both_sides_of_a_cut_survive_it() {
+    let mut world = three(1);
+    let ada = world.at("oslo").sign_up("ada@example.org");
+    world.settle();
+
+    world.cut("lima");
+    world.at("oslo").add_email(ada, "ada@oslo.example");
+    world.at("lima").add_email(ada, "ada@lima.example");
+    world.heal();
+
+    world.settle();
+    world.assert_emails(ada, ["ada@example.org", "ada@lima.example", "ada@oslo.example"]);
+}
+
+#[test]
+fn of_two_sign_ups_with_one_address_the_later_proof_has_it() {
+    let mut world = three(2);
+    world.cut("lima");
+    let first = world.at("oslo").sign_up("ada@example.org");
+    world.pass(Duration::from_secs(2));
+    let second = world.at("lima").sign_up("ada@example.org");
+    assert_ne!(first, second);
+    world.heal();
+    world.settle();
+    world.assert_emails(first, []);
+    world.assert_emails(second, ["ada@example.org"]);
+}
+
+#[test]
+fn what_a_restored_site_had_answered_comes_back_from_the_others() {
+    let mut world = three(3);
+    let ada = world.at("oslo").sign_up("ada@example.org");
+    world.settle();
+    world.back_up("oslo");
+    world.at("oslo").add_email(ada, "ada@oslo.example");
+    world.settle();
+    world.restore("oslo");
+    world.start_again("oslo");
+    world.settle();
+    world.assert_emails(ada, ["ada@example.org", "ada@oslo.example"]);
+    world.at("oslo").remove_email(ada, "ada@oslo.example");
+    world.settle();
+    world.assert_emails(ada, ["ada@example.org"]);
+}
+
+#[test]
+fn a_site_whose_disk_was_lost_comes_back_empty_and_lacks_nothing() {
+    let mut world = three(4);
+    let ada = world.at("pune").sign_up("ada@example.org");
+    let bob = world.at("pune").sign_up("bob@example.org");
+    world.settle();
+    world.wipe("pune");
+    world.at("oslo").cancel(bob);
+    world.start_again("pune");
+    world.settle();
+    world.assert_emails(ada, ["ada@example.org"]);
+    world.assert_emails(bob, []);
+}
+
+#[test]
+fn of_two_halves_that_put_each_other_out_nothing_is_lost() {
+    let mut world = three(5);
+    let ada = world.at("oslo").sign_up("ada@example.org");
+    world.settle();
+    world.cut("lima");
+    world.at("oslo").put_out("lima");
+    world.at("lima").add_email(ada, "ada@lima.example");
+    world.at("lima").put_out("oslo");
+    world.at("oslo").add_email(ada, "ada@oslo.example");
+    world.pass(Duration::from_secs(5));
+    world.heal();
+    world.settle();
+    world.assert_emails(ada, ["ada@example.org", "ada@lima.example", "ada@oslo.example"]);
+}
+
+#[test]
+fn a_flipped_bit_is_found_and_healed() {
+    let mut world = three(6);
+    let ada = world.at("oslo").sign_up("ada@example.org");
+    world.settle();
+    world.flip_bit("pune");
+    world.at("lima").add_email(ada, "ada@lima.example");
+    world.settle();
+    world.assert_emails(ada, ["ada@example.org", "ada@lima.example"]);
+}

@@ -25,7 +25,7 @@ use crate::{
     store::{Contested, ReadError, Records, Snapshot, TransactError, Txn},
 };
 
-/// How addresses begin: with letters enough that nobody types one twice in the same way.
+/// How addresses begin: with letters enough that no two people type one in the same way.
 const NAME: &str = "somebody-who-has-a-long-name";
 
 /// The people of a world, and what they remember.
@@ -307,6 +307,22 @@ impl Deed {
     }
 }
 
+/// The address as this person types it: always in the same way, with capitals where nobody else has them.
+fn typed_by(account: AccountId, address: &Address) -> Address {
+    let (local, domain) = address.typed().rsplit_once('@').unwrap_or_default();
+    let bits = blake3::hash(account.as_bytes());
+    let bit = |place: usize| bits.as_bytes()[place / 8 % 32] >> (place % 8) & 1 == 1;
+    let letters = local.chars().enumerate().map(|(place, letter)| {
+        if bit(place) {
+            letter.to_ascii_uppercase()
+        } else {
+            letter.to_ascii_lowercase()
+        }
+    });
+    let typed = format!("{}@{domain}", letters.collect::<String>());
+    Address::parse(&typed).unwrap_or_else(|_| address.clone())
+}
+
 fn on(word: &Word) -> String {
     match word {
         Word::Staged { proof, .. } => format!("(proof of {})", proof.at),
@@ -372,21 +388,6 @@ impl People {
         .ok()
     }
 
-    /// The address as somebody types it: with capitals here and there, each time elsewhere.
-    fn typed(&mut self, address: &Address) -> Address {
-        let (local, domain) = address.typed().rsplit_once('@').unwrap_or_default();
-        let bits: u64 = self.rng.next();
-        let letters = local.chars().enumerate().map(|(place, letter)| {
-            if bits >> (place % 64) & 1 == 1 {
-                letter.to_ascii_uppercase()
-            } else {
-                letter.to_ascii_lowercase()
-            }
-        });
-        let typed = format!("{}@{domain}", letters.collect::<String>());
-        Address::parse(&typed).unwrap_or_else(|_| address.clone())
-    }
-
     fn word(&mut self, at: Hlc, account: Option<(AccountId, u32)>) -> Word {
         Word::Staged {
             proof: Proof {
@@ -401,7 +402,6 @@ impl People {
     /// Something that somebody at this site would do, and whether it is the completion of a proof, which takes its time.
     fn choose(&mut self, now: Hlc, records: &Snapshot<'_>) -> Option<(Deed, bool)> {
         let address = self.rng.pick(&self.addresses)?;
-        let address = self.typed(&address);
         let account = self.rng.pick(&self.accounts);
         let view = account.and_then(|account| records.account(account).ok().flatten());
         let resets = view.as_ref().map_or(0, crdt::AccountView::resets);
@@ -411,6 +411,10 @@ impl People {
         Some(match (choice, account) {
             (0..30, _) | (_, None) => {
                 let word = self.word(now, None);
+                let address = match &word {
+                    Word::Staged { proof, .. } => typed_by(proof.account(), &address),
+                    Word::Operator => address,
+                };
                 (
                     Deed::SignUp {
                         address,
@@ -429,7 +433,7 @@ impl People {
                 (
                     Deed::Add {
                         account,
-                        address,
+                        address: typed_by(account, &address),
                         word,
                     },
                     staged,
@@ -450,7 +454,7 @@ impl People {
                 };
                 (
                     Deed::Reset {
-                        address,
+                        address: typed_by(account, &address),
                         password,
                         word,
                     },

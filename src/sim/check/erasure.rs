@@ -1,7 +1,7 @@
 //! Erasure reaches every byte: once a replica has given its receipt for a cancelled account, nobody who took its disk
 //! away would find the account's addresses or hashes, in no family, table, copy or checkpoint.
 //!
-//! People type an address differently each time, so the bytes of one account are not those of another that has the
+//! Nobody types an address as others do, so the bytes of one account are not those of another that has the
 //! same address.
 
 use std::collections::{BTreeMap, BTreeSet};

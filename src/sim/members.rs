@@ -1,7 +1,7 @@
 //! Who belongs to the cluster, as each replica has it from its cluster record and its configuration.
 
 use crdt::{ClusterView, ClusterWrite, MemberField, MemberState};
-use gossip::{Input, Peer, PeerState};
+use gossip::{Input, Peer, PeerState, Vector};
 
 use super::{
     people::Deed,
@@ -25,10 +25,39 @@ impl World {
         let peers = self.peers_seen_by(at);
         let own = self.processes[at].member;
         let state = peers.iter().find(|peer| peer.id == own).map(|peer| peer.state);
-        if let Some(running) = &mut self.processes[at].running {
-            running.takes_part = state == Some(PeerState::Active);
+        let process = &mut self.processes[at];
+        let before = std::mem::replace(&mut process.state, state);
+        let active = state == Some(PeerState::Active);
+        let arrives = active && before.is_some() && before != state;
+        process.arriving |= arrives;
+        if let Some(running) = &mut process.running {
+            running.takes_part = active;
+            if arrives {
+                running.before_serving = None;
+            }
+            if process.arriving
+                && running.before_serving.is_none()
+                && let Some(ledger) = &running.ledger
+            {
+                running.before_serving = Some(ledger.vector().clone());
+            }
         }
         self.input(at, Input::Members(peers));
+    }
+
+    /// Whoever arrives has arrived when what it held then is settled.
+    pub(crate) fn may_have_arrived(&mut self, at: usize, settled: &Vector) {
+        let process = &mut self.processes[at];
+        let before = process
+            .running
+            .as_ref()
+            .and_then(|running| running.before_serving.as_ref());
+        if process.arriving && before.is_some_and(|before| settled.covers_vector(before)) {
+            process.arriving = false;
+            let name = &process.name;
+            self.story.tell(self.now, || format!("{name} has arrived"));
+            self.tally.count("members that arrived", 1);
+        }
     }
 
     /// A member that its configuration lists as active writes so itself, as a site does.

@@ -8,7 +8,9 @@ use std::{
     time::Duration,
 };
 
-use gossip::{Config, Dot, Event, Gossip, Input, Limits, MemberId, Now, Output, Received, Vector, Writer};
+use gossip::{
+    Config, Dot, Event, Gossip, Input, Limits, MemberId, Now, Output, PeerState, Received, Vector, Writer,
+};
 
 use super::{
     check::{Numbers, Promise},
@@ -66,6 +68,10 @@ pub(crate) struct Process {
     pub(crate) coming: Option<Numbers>,
     /// Times that all that is stored was read again.
     pub(crate) scrubbed: u64,
+    /// What it last knew itself to be.
+    pub(crate) state: Option<PeerState>,
+    /// It is active, and not everybody knows: as a site, it serves nobody before that is settled.
+    pub(crate) arriving: bool,
     wakes: Option<Duration>,
 }
 
@@ -78,6 +84,8 @@ pub(crate) struct Running {
     pub(crate) draining: bool,
     /// It is an active member, as far as it knows.
     pub(crate) takes_part: bool,
+    /// Once this is settled it has arrived.
+    pub(crate) before_serving: Option<Vector>,
     pub(crate) queue: VecDeque<Task>,
     committing: bool,
     begin_again: Option<Beginning>,
@@ -116,23 +124,26 @@ impl Process {
             copy_of: None,
             coming: None,
             scrubbed: 0,
+            state: None,
+            arriving: false,
             wakes: None,
         }
     }
 
     /// Does it take people's writes now?
     pub(crate) fn serves(&self) -> bool {
-        self.running.as_ref().is_some_and(|running| {
-            running.ledger.is_some()
-                && running.begin_again.is_none()
-                && running.gossip.is_ready()
-                && running.takes_part
-                && !running.draining
-                && running
-                    .gossip
-                    .skew()
-                    .is_none_or(|skew| skew.unsigned_abs() <= CLOCK_SKEW_MAX_MS)
-        })
+        !self.arriving
+            && self.running.as_ref().is_some_and(|running| {
+                running.ledger.is_some()
+                    && running.begin_again.is_none()
+                    && running.gossip.is_ready()
+                    && running.takes_part
+                    && !running.draining
+                    && running
+                        .gossip
+                        .skew()
+                        .is_none_or(|skew| skew.unsigned_abs() <= CLOCK_SKEW_MAX_MS)
+            })
     }
 
     pub(crate) fn idle(&self) -> bool {
@@ -225,6 +236,7 @@ impl World {
             space: Space::Enough,
             draining: false,
             takes_part: false,
+            before_serving: None,
             queue: VecDeque::new(),
             committing: false,
             begin_again: None,

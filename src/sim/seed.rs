@@ -58,9 +58,13 @@ pub fn run(options: &Options, plant: Option<Plant>, record: bool) -> Verdict {
         world.check_forgotten(forgotten);
         level = world.run_until(AGREEMENT, World::level);
     }
-    if world.violation.is_none() {
+    if world.goes_on() {
         world.check_end(if level { EndOf::Peace } else { EndOf::Patience });
     }
+    world.tally.count(
+        "worlds given up: a clone's writes were folded away",
+        world.given_up.into(),
+    );
     if let Some(plant) = plant {
         plant.switch(false);
     }

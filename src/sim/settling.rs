@@ -54,6 +54,7 @@ impl World {
     pub(crate) fn settled(&mut self, at: usize, settled: Vector) {
         self.tally.count("times that something was settled", 1);
         self.check_settled(at, &settled);
+        self.may_have_arrived(at, &settled);
         if let Some(running) = &mut self.processes[at].running {
             running.settlement.settled(settled);
         }

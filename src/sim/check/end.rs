@@ -74,7 +74,7 @@ impl World {
     pub(crate) fn check_forgotten(&mut self, forgotten: bool) {
         let left = (0..self.processes.len()).map(|at| (at, self.unforgotten(at)));
         let left: Vec<(usize, usize)> = left.filter(|(_, count)| *count > 0).collect();
-        if !forgotten && self.violation.is_none() {
+        if !forgotten && self.goes_on() {
             let found = wrong(
                 Checker::Erased,
                 format!(
@@ -105,7 +105,7 @@ impl World {
         }
         let mut first: Option<(String, [u8; 32])> = None;
         for at in 0..self.processes.len() {
-            if self.processes[at].retired || self.violation.is_some() {
+            if self.processes[at].retired || !self.goes_on() {
                 continue;
             }
             let name = self.processes[at].name.clone();

@@ -123,6 +123,15 @@ impl World {
 }
 
 impl Checks {
+    /// What was written by replicas whose clones had started a later writer: the first of each writer.
+    pub(crate) fn beside_clone(&self) -> impl Iterator<Item = Dot> {
+        let dot = |(writer, number): (&Writer, &u64)| Dot {
+            writer: *writer,
+            number: *number,
+        };
+        self.beside_clone.iter().map(dot)
+    }
+
     fn local(
         &mut self,
         tally: &mut Tally,
@@ -158,6 +167,12 @@ impl Checks {
                 "has two contents"
             };
             return wrong(Checker::Content, format!("{dot} {words}"));
+        }
+        let is_outdone = |(start, by): (&Writer, &usize)| {
+            start.replica == dot.writer.replica && start.epoch > dot.writer.epoch && *by != at
+        };
+        if self.starts.iter().any(is_outdone) {
+            self.beside_clone.entry(dot.writer).or_insert(dot.number);
         }
         self.advance(at, dot)?;
         let envelope = match Envelope::decode(bytes) {

@@ -144,7 +144,7 @@ impl World {
             });
             if handed_out {
                 self.check_drained(at);
-            } else if self.violation.is_none() {
+            } else if self.goes_on() {
                 self.tally.count("copies that could not hand out", 1);
             }
             self.kill(at);

@@ -284,7 +284,7 @@ impl World {
     /// Lets the world go on for a while, until something holds.
     pub(crate) fn run_until(&mut self, bound: Duration, mut holds: impl FnMut(&mut World) -> bool) -> bool {
         let end = self.now + bound;
-        while self.violation.is_none() {
+        while self.goes_on() {
             if holds(self) {
                 return true;
             }

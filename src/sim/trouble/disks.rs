@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use gossip::PeerState;
+
 use super::{Kind, Remedy};
 use crate::{
     sim::{check::Track, process::Process, world::World},
@@ -51,9 +53,24 @@ impl World {
         self.remedy_later(50, 3000, Remedy::Start(at));
     }
 
+    /// Who was put out takes no part, and gives nobody a copy: with the last disk of the others an operator would have to
+    /// begin anew.
+    fn alone_knows_who_is_out(&self, at: usize) -> bool {
+        let knows = |other: &usize| {
+            let process = &self.processes[*other];
+            process.state == Some(PeerState::Active)
+                && !process.retired
+                && !self.checks.tracks[*other].numbers.is_empty()
+        };
+        self.troubles.put_out
+            && !(0..self.processes.len())
+                .filter(|other| *other != at)
+                .any(|other| knows(&other))
+    }
+
     pub(super) fn wipe_one(&mut self) {
         let at = self.troubles.rng.below(self.processes.len());
-        if self.processes[at].retired || self.is_damaged() {
+        if self.processes[at].retired || self.is_damaged() || self.alone_knows_who_is_out(at) {
             return;
         }
         self.kill(at);

@@ -95,6 +95,10 @@ impl World {
                     self.kill(at);
                     self.tell(|| format!("process {at} has left"));
                     self.processes[at].retired = true;
+                    // Its operator takes it out of the configurations too, so that no disk is needed to know.
+                    if let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == own) {
+                        peer.state = PeerState::Left;
+                    }
                     self.processes[at].disk = MemoryDisk::new();
                     self.checks.disk_replaced(at, Track::default());
                     return;

@@ -77,7 +77,7 @@ pub fn command(args: &SimArgs) -> Result<ExitCode, String> {
     };
     let one = match (&args.world, args.seed) {
         (Some(json), _) => Some(serde_json::from_str(json).map_err(|error| format!("--world: {error}"))?),
-        (None, Some(seed)) => Some(Options::of(seed)),
+        (None, Some(seed)) => Some(world_of(seed, plant)),
         (None, None) => None,
     };
     if let Some(options) = one {
@@ -134,7 +134,7 @@ impl Campaign {
                         if index >= args.seeds || enough.load(Ordering::Relaxed) {
                             return;
                         }
-                        let options = Options::of(from.wrapping_add(index));
+                        let options = world_of(from.wrapping_add(index), plant);
                         if send.send(caught(&options, plant)).is_err() {
                             return;
                         }
@@ -240,6 +240,11 @@ impl Campaign {
             println!("not exercised: {what}");
         }
     }
+}
+
+fn world_of(seed: u64, plant: Option<Plant>) -> Options {
+    let options = Options::of(seed);
+    plant.map_or_else(|| options.clone(), |plant| plant.provoked(options.clone()))
 }
 
 /// One world. With a planted bug, a violation counts only where there is none without it.

@@ -1,6 +1,7 @@
 //! Bugs planted on purpose, by the names under which the command line knows them. Where each sits, the crates' own
 //! `planted` modules say.
 
+use super::{options::Options, trouble::Kind};
 use crate::planted;
 
 /// A planted bug.
@@ -135,6 +136,25 @@ impl Plant {
             ),
         ]
     };
+
+    /// The world of a seed, made such that it comes to where the bug sits.
+    pub fn provoked(self, mut options: Options) -> Options {
+        let mut with = |kinds: &[Kind]| options.troubles.extend(kinds.iter().map(|kind| (*kind, 3)));
+        match self {
+            Plant::Store(StoreBug(planted::Bug::RaisesEarly | planted::Bug::ForgetsCells)) => {
+                with(&[Kind::Absence, Kind::Crash]);
+                options.trims = true;
+                options.log_bytes_max = 2000;
+            }
+            Plant::Store(StoreBug(planted::Bug::RepairsUncovered)) => with(&[Kind::BitFlip, Kind::Delay]),
+            Plant::Store(StoreBug(planted::Bug::CollapsesOnAcks)) => {
+                with(&[Kind::Delay, Kind::OneWayCut]);
+                options.addresses = 2;
+            }
+            Plant::Crdt(_) | Plant::Gossip(_) | Plant::Store(_) => {}
+        }
+        options
+    }
 
     /// The bug of this name.
     pub fn named(name: &str) -> Option<Plant> {

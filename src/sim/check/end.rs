@@ -1,11 +1,13 @@
 //! After the troubles: everything is the same everywhere, in time, and nothing has grown without bound.
 
+use crdt::CellKind;
 use gossip::{Gossip, Limits, VECTOR_ENTRIES_MAX};
 
 use super::{Checker, Checks, Found, wrong};
 use crate::{
     sim::{
         tally::Tally,
+        trouble::Kind,
         world::{World, read_disk, read_records},
     },
     store::disk::{Family, memory::MemoryDisk},
@@ -103,7 +105,10 @@ impl World {
             self.fail(found);
             return;
         }
+        // What a flipped bit takes of the cells nobody brings back.
+        let cells_too = !self.options.troubles.contains_key(&Kind::BitFlip);
         let mut first: Option<(String, [u8; 32])> = None;
+        let mut first_tries = None;
         for at in 0..self.processes.len() {
             if self.processes[at].retired || !self.goes_on() {
                 continue;
@@ -125,6 +130,14 @@ impl World {
                     );
                 }
                 Some(_) => {}
+            }
+            let tries = tries(&disk);
+            if cells_too && *first_tries.get_or_insert(tries) != tries && found.is_ok() {
+                let name = &self.processes[at].name;
+                found = wrong(
+                    Checker::Convergence,
+                    format!("{name} has counted other failed tries than the rest"),
+                );
             }
             if let Some(vector) = self.processes[at].vector() {
                 self.tally.look(Checker::Bounds);
@@ -209,6 +222,25 @@ fn has_quarantine(disk: &MemoryDisk) -> bool {
         Ok(())
     });
     some || read.is_err()
+}
+
+/// A hash over the failed tries that a replica has counted: they expire long after every world has ended.
+fn tries(disk: &MemoryDisk) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    let read = read_disk(disk, |disk| {
+        disk.scan(Family::Cells, &[], &mut |key, value| {
+            if key.first() == Some(&CellKind::TRIES.0) {
+                hasher.update(key);
+                hasher.update(value);
+            }
+            std::ops::ControlFlow::Continue(())
+        })?;
+        Ok(())
+    });
+    if read.is_err() {
+        return [0; 32];
+    }
+    *hasher.finalize().as_bytes()
 }
 
 /// A hash over what a replica says: records' digests and values.

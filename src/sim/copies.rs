@@ -89,6 +89,8 @@ impl World {
 
     /// The checkpoint that is kept for a member, or a new one.
     fn checkpoint(&mut self, of: usize, member: MemberId) -> Option<(Arc<dyn Source>, Track)> {
+        // Not while nobody knows what is on its disk.
+        self.processes[of].start()?;
         let life = self.processes[of].life;
         let kept = self
             .copies

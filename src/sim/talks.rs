@@ -116,6 +116,8 @@ impl<M> End<M> {
         step: impl FnOnce(&mut M, &StoreCut<'_>) -> Result<T, ReconcileError>,
     ) -> Option<T> {
         if self.pinned.is_none() {
+            // Not while nobody knows what is on its disk.
+            world.processes[self.at].start()?;
             let numbers = world.checks.tracks[self.at].numbers.clone();
             self.pinned = Some((world.processes[self.at].disk.copy(), numbers));
         }

@@ -416,12 +416,13 @@ impl World {
 
     /// Answers a pull from the log, in commit order.
     fn serve(&mut self, at: usize, connection: ConnectionId, pull: u64, vector: &Vector) {
-        if self.processes[at].running.is_none() {
+        let Some(running) = &self.processes[at].running else {
             return;
-        }
+        };
+        let synced = running.gossip.vector().clone();
         let mut position = None;
         loop {
-            let chunk = self.on_disk(at, |disk| read_log(disk, vector, position, PULL_BYTES));
+            let chunk = self.on_disk(at, |disk| read_log(disk, vector, &synced, position, PULL_BYTES));
             let (transactions, next, end) = match chunk {
                 Ok(LogChunk::Transactions { transactions, next }) => {
                     (transactions, next, next.is_none().then_some(PullEnd::Done))

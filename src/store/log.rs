@@ -13,10 +13,12 @@ use super::{
     records::{self, ReadError},
 };
 
-/// Gives what lies beyond a peer's vector, from `position` on (`None`: from where the first of it lies).
+/// Gives what lies beyond a peer's vector, from `position` on (`None`: from where the first of it lies). `synced`: what a
+/// batch left whose outcome is unknown is told to nobody, before the store was opened again.
 pub(crate) fn read(
     disk: &dyn DiskRead,
     beyond: &Vector,
+    synced: &Vector,
     position: Option<u64>,
     bytes_max: usize,
 ) -> Result<LogChunk, ReadError> {
@@ -38,7 +40,7 @@ pub(crate) fn read(
     let mut next = None;
     records::try_scan_from(disk, Family::Log, &layout::number_key(from), |key, value| {
         let (dot, transaction) = layout::log_entry(layout::unseal(value)?)?;
-        if beyond.covers(&dot) {
+        if beyond.covers(&dot) || !synced.covers(&dot) {
             return Ok(ControlFlow::Continue(()));
         }
         if !transactions.is_empty() && bytes + transaction.len() > bytes_max {

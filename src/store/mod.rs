@@ -454,6 +454,7 @@ impl Store {
     /// Pins a cut for as long as `talk` runs: one moment of the records and its vector. `purpose`: what parts of the
     /// conversation are for here.
     pub fn with_cut(&self, purpose: Purpose, talk: &mut dyn FnMut(&dyn Cut)) -> Result<(), CutError> {
+        self.shared.must_be_open().map_err(CutError)?;
         let ended = &self.shared.cuts_ended;
         self.read(|snapshot| {
             let cut = match purpose {
@@ -544,7 +545,8 @@ impl Store {
         position: Option<u64>,
         bytes_max: usize,
     ) -> Result<LogChunk, ReadError> {
-        self.read(|snapshot| log::read(snapshot.disk(), beyond, position, bytes_max))?
+        let synced = &self.state().vector;
+        self.read(|snapshot| log::read(snapshot.disk(), beyond, synced, position, bytes_max))?
     }
 
     /// A hash over all records' digests, and their number: equal on two replicas that hold the same. Reads every
@@ -789,6 +791,14 @@ impl Shared {
             .scrub_damaged
             .fetch_add(report.damaged, Ordering::Relaxed);
         *lock(&self.scrubbed) = report.clone();
+    }
+
+    /// Whether what is on the disk is known: not between a batch that failed and the next start.
+    fn must_be_open(&self) -> Result<(), String> {
+        match &*lock(&self.failing) {
+            Some(why) => Err(format!("the disk fails: {why}")),
+            None => Ok(()),
+        }
     }
 
     fn set_failing(&self, why: Option<String>) {

@@ -50,6 +50,7 @@ pub(super) type Install = mpsc::Sender<Result<(), InstallError>>;
 impl Store {
     /// A checkpoint for a member to copy: the one that is kept for it, or a new one. Blocks on the disk.
     pub fn snapshot_source(&self, member: MemberId) -> Result<Arc<dyn Source>, SnapshotError> {
+        self.shared.must_be_open().map_err(SnapshotError)?;
         let now_ms = self.shared.now_ms();
         self.shared.checkpoints.of(member, &*self.disk, now_ms)
     }

@@ -286,7 +286,7 @@ impl Checks {
         for (replica, floor) in vector.floors() {
             beyond.adopt_floor(replica, floor);
         }
-        let landed = match read_disk(disk, |disk| read_log(disk, &beyond, None, usize::MAX)) {
+        let landed = match read_disk(disk, |disk| read_log(disk, &beyond, vector, None, usize::MAX)) {
             Ok(LogChunk::Transactions { transactions, .. }) => transactions,
             _ => Vec::new(),
         };

@@ -184,8 +184,8 @@ impl World {
     }
 
     /// A block that cannot be read stays so, where nobody writes what is in it again: its operator puts in another disk,
-    /// once others have all that is on this one.
-    pub(crate) fn replace_if_torn(&mut self, at: usize) -> bool {
+    /// once others have all that is on this one. What it hides may keep this replica from being as others are until then.
+    pub(crate) fn replace_if_torn(&mut self, at: usize) {
         let torn = self.processes[at].disk.unreadable();
         let waited = self
             .checks
@@ -193,7 +193,7 @@ impl World {
             .get(&at)
             .is_some_and(|damage| self.processes[at].scrubbed > damage.scrubbed + SCRUBS_BEFORE);
         if torn.is_empty() || !waited || !self.drained(at) {
-            return false;
+            return;
         }
         for family in torn {
             self.tally.count(family_torn(family), 1);
@@ -204,7 +204,6 @@ impl World {
         self.processes[at].disk = MemoryDisk::new();
         self.checks.disk_replaced(at, Track::default());
         self.start(at);
-        false
     }
 
     /// What a replica knows of itself was damaged: where it does not start, its operator empties the directory.

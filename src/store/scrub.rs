@@ -431,22 +431,19 @@ fn dots_again(
     batch: &mut Batch,
 ) -> Result<Next, ReadError> {
     walk(disk, Family::Dots, from, step, |key, value, report| {
-        let entry = match layout::unseal(value) {
-            Ok(place) => disk.get(Family::Log, place),
-            Err(_) => Ok(None),
-        };
-        let leads = match entry {
-            Ok(None) => false,
-            Ok(Some(bytes)) => {
-                layout::unseal(&bytes)
-                    .and_then(layout::log_entry)
-                    // A damaged entry may be this one.
-                    .is_ok_and(|(dot, _): (Dot, _)| layout::dot_key(&dot) == key)
-                    || layout::unseal(&bytes).is_err()
+        // What cannot be read in the log was let go by the reading of it before.
+        let mut leads = false;
+        if let Ok(place) = layout::unseal(value) {
+            match disk.get(Family::Log, place) {
+                Ok(entry) => {
+                    let entry = entry.as_deref().map(layout::unseal);
+                    let entry = entry.and_then(|entry| entry.and_then(layout::log_entry).ok());
+                    leads = entry.is_some_and(|(dot, _): (Dot, _)| layout::dot_key(&dot) == key);
+                }
+                Err(error) if error.is_local() => batch.delete(Family::Log, place),
+                Err(error) => return Err(error.into()),
             }
-            Err(error) if error.is_local() => true,
-            Err(error) => return Err(error.into()),
-        };
+        }
         if !leads {
             batch.delete(Family::Dots, key);
             report.mended(|| "a place in the log where nothing is".to_owned());

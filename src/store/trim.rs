@@ -30,11 +30,15 @@ pub(super) struct TornLog {
 }
 
 impl TornLog {
-    fn saw(&mut self, spoiled: bool, gaps: usize) {
-        if self.reading.is_none() && (spoiled || gaps > self.gaps) {
+    /// Whether the log is to be read through before any more of it goes: afterwards nobody could tell what it was that
+    /// cannot be read.
+    fn begins(&mut self, spoiled: bool, gaps: usize) -> bool {
+        let begins = self.reading.is_none() && (spoiled || gaps > self.gaps);
+        if begins {
             self.reading = Some(LogPass::default());
         }
         self.gaps = gaps;
+        begins
     }
 }
 
@@ -55,7 +59,11 @@ impl Ledger {
             return Ok(());
         }
         self.read_torn_log(disk, batch, committed)?;
-        let seen = self.trim_while(disk, batch, committed, |dot, _| stable.covers(dot))?;
+        let seen = if self.torn.reading.is_some() {
+            0
+        } else {
+            self.trim_while(disk, batch, committed, |dot, _| stable.covers(dot))?
+        };
         let more = seen == TRIM_ENTRIES_MAX || self.torn.reading.is_some();
         committed.trim_on = more.then(|| stable.clone());
         for (replica, floor) in stable.floors() {
@@ -130,9 +138,9 @@ impl Ledger {
         let from = std::mem::take(&mut committed.log_from);
         let mut next = from.clone();
         let mut spoiled = false;
+        let mut gone = Vec::new();
         let scanned = damage::scan_around(disk, Family::Log, &from, &mut |key, value| {
-            // What a damaged entry was is told by a reading of the whole log. What is behind it may go all the same: for
-            // each writer that says that what came before is not needed here either.
+            // What cannot be read stops nothing: what is behind it and may go says of its writer that all before may.
             let entry = layout::unseal(value).and_then(layout::log_entry);
             let Ok((dot, _)) = entry else {
                 spoiled = true;
@@ -146,14 +154,21 @@ impl Ledger {
             next.clear();
             next.extend_from_slice(key);
             next.push(0);
-            batch.delete(Family::Log, key);
-            batch.delete(Family::Dots, layout::dot_key(&dot));
+            gone.push((key.to_vec(), layout::dot_key(&dot)));
             trimmed.insert(dot.writer, dot.number);
             ControlFlow::Continue(())
         });
         match scanned {
             Err(error) if !error.is_local() => return Err(error.into()),
-            scanned => self.torn.saw(spoiled, scanned.unwrap_or_default()),
+            scanned => {
+                if self.torn.begins(spoiled, scanned.unwrap_or_default()) {
+                    return Ok(0);
+                }
+            }
+        }
+        for (place, dot) in gone {
+            batch.delete(Family::Log, place);
+            batch.delete(Family::Dots, dot);
         }
         committed.log_from = next;
         self.log_bytes = self.log_bytes.saturating_sub(bytes);

@@ -299,8 +299,11 @@ async fn a_damaged_block_of_rocksdb_harms_its_own_records_only() {
     );
 }
 
+/// What befalls a stored value.
+type Damage = fn(&Replica, Family, &[u8]);
+
 /// Something stored is altered, or lies in a block that cannot be read, or is gone.
-fn damages() -> [(&'static str, fn(&Replica, Family, &[u8])); 3] {
+fn damages() -> [(&'static str, Damage); 3] {
     [
         ("altered", |replica, family, key| {
             assert!(replica.disk.flip_bit(family, key, 77));

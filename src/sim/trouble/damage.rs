@@ -171,11 +171,16 @@ impl World {
                 // What an account has become decides what its addresses name, and the other way round.
                 let related = email
                     .iter()
-                    .flat_map(|view| view.accounts())
+                    .flat_map(crdt::EmailView::accounts)
                     .any(|account| id == Some(*RecordKey::from(account).as_bytes()));
                 if hit || names || related {
                     records.insert(*record);
-                    records.extend(email.iter().flat_map(|view| view.accounts()).map(RecordKey::from));
+                    records.extend(
+                        email
+                            .iter()
+                            .flat_map(crdt::EmailView::accounts)
+                            .map(RecordKey::from),
+                    );
                 }
             }
             Ok(())

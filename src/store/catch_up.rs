@@ -11,6 +11,7 @@ use crdt::{Cell, RecordKey};
 use gossip::{Dot, Tip, Vector, Writer, reconcile::Part};
 
 use super::{
+    damage,
     disk::{Batch, DiskError, DiskRead, Family},
     group::Group,
     layout::{self, Unsealed, meta},
@@ -344,7 +345,7 @@ impl Ledger {
         let kept = (self.aside.phase != Phase::Idle).then(|| self.aside.number.to_be_bytes());
         let behind = self.aside.number.wrapping_add(1).to_be_bytes();
         for from in [&[][..], &behind] {
-            let scanned = disk.scan(Family::Side, from, &mut |key, _| {
+            let scanned = damage::scan_around(disk, Family::Side, from, &mut |key, _| {
                 if seen == REMOVE_ENTRIES_MAX || kept.is_some_and(|kept| key.starts_with(&kept)) {
                     return ControlFlow::Break(());
                 }

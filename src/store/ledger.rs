@@ -25,6 +25,7 @@ use super::{
     scrub::{Scrub, ScrubReport},
     space::Space,
     sums::{DigestKey, Sums},
+    trim::TornLog,
     txn::{Staged, TransactError, Txn},
     unsettled::{self, Unsettled},
 };
@@ -196,6 +197,7 @@ pub struct Ledger {
     pub(super) sums: Sums,
     pub(super) aside: Aside,
     pub(super) scrub: Scrub,
+    pub(super) torn: TornLog,
     /// `None`: the log keeps everything.
     pub(super) merge_entries_max: usize,
     pub(super) log_bytes_max: Option<u64>,
@@ -307,6 +309,7 @@ impl Ledger {
             sums,
             aside,
             scrub: Scrub::default(),
+            torn: TornLog::default(),
             merge_entries_max: keeping.merge_entries_max,
             log_bytes_max: (keeping.log == KeepLog::Unstable).then_some(keeping.log_bytes_max),
             log_bytes: found.log_bytes,
@@ -472,7 +475,7 @@ impl Ledger {
                     if anew {
                         self.scrub = Scrub::default();
                     }
-                    committed.scrubbed = self.read_again(&mut group, bytes, &mut batch)?;
+                    self.read_again(&mut group, bytes, &mut batch, &mut committed)?;
                 }
             }
         }
@@ -679,7 +682,7 @@ impl Ledger {
     fn sweep(&mut self, disk: &dyn DiskRead, now_ms: u64, batch: &mut Batch) -> Result<(), ReadError> {
         let mut seen = 0;
         let mut next = Vec::new();
-        disk.scan(Family::Cells, &self.sweep_from, &mut |key, value| {
+        damage::scan_around(disk, Family::Cells, &self.sweep_from, &mut |key, value| {
             if seen == SWEEP_CELLS_MAX {
                 next = key.to_vec();
                 return ControlFlow::Break(());

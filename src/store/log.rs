@@ -8,7 +8,9 @@ use crdt::{RecordKey, Transaction};
 use gossip::{Dot, Envelope, Tip, Vector, quic::LogChunk};
 
 use super::{
+    damage,
     disk::{DiskRead, Family},
+    group,
     layout::{self, meta},
     records::{self, ReadError},
 };
@@ -38,18 +40,22 @@ pub(crate) fn read(
     let mut transactions: Vec<Arc<[u8]>> = Vec::new();
     let mut bytes = 0;
     let mut next = None;
-    records::try_scan_from(disk, Family::Log, &layout::number_key(from), |key, value| {
-        let (dot, transaction) = layout::log_entry(layout::unseal(value)?)?;
+    // Of a block that cannot be read they lack nothing, once what was in it is let go.
+    damage::scan_around(disk, Family::Log, &layout::number_key(from), &mut |key, value| {
+        let entry = layout::unseal(value).and_then(layout::log_entry);
+        let Ok((dot, transaction)) = entry else {
+            return ControlFlow::Continue(());
+        };
         if beyond.covers(&dot) || !synced.covers(&dot) {
-            return Ok(ControlFlow::Continue(()));
+            return ControlFlow::Continue(());
         }
         if !transactions.is_empty() && bytes + transaction.len() > bytes_max {
-            next = Some(layout::number(key)?);
-            return Ok(ControlFlow::Break(()));
+            next = layout::number(key).ok();
+            return ControlFlow::Break(());
         }
         bytes += transaction.len();
         transactions.push(transaction.into());
-        Ok(ControlFlow::Continue(()))
+        ControlFlow::Continue(())
     })?;
     Ok(LogChunk::Transactions { transactions, next })
 }
@@ -61,33 +67,39 @@ pub(super) fn records_beyond(
     beyond: &Vector,
     mut visit: impl FnMut(u64, RecordKey) -> ControlFlow<()>,
 ) -> Result<bool, ReadError> {
-    let mut scan = || {
-        let mut all = true;
-        let from = match first_missing(disk, beyond)? {
-            Start::At(place) => place,
-            Start::Nothing => return Ok(true),
-            Start::Trimmed => return Ok(false),
-        };
-        records::try_scan_from(disk, Family::Log, &layout::number_key(from), |key, value| {
-            let (dot, transaction) = layout::log_entry(layout::unseal(value)?)?;
-            if !beyond.covers(&dot) {
-                let place = layout::number(key)?;
-                // A body that cannot be read changed nothing here.
-                for part in body(transaction).into_iter().flat_map(|body| body.records) {
-                    if visit(place, part.key).is_break() {
-                        all = false;
-                        return Ok(ControlFlow::Break(()));
-                    }
-                }
-            }
-            Ok(ControlFlow::Continue(()))
-        })?;
-        Ok(all)
+    let from = match first_missing(disk, beyond)? {
+        Start::At(place) => place,
+        Start::Nothing => return Ok(true),
+        Start::Trimmed => return Ok(false),
     };
-    match scan() {
-        Err(ReadError::Corrupt(_)) => Ok(false),
-        Err(ReadError::Disk(error)) if error.is_local() => Ok(false),
-        told => told,
+    let mut missing: u64 = 0;
+    for (writer, Tip { number, .. }) in records::read_vector(disk, meta::VECTOR)?.iter() {
+        if !beyond.covers(&Dot { writer, number }) {
+            missing += number - beyond.get(&writer).map_or(0, |tip| tip.number).min(number);
+        }
+    }
+    let mut enough = false;
+    let scanned = damage::scan_around(disk, Family::Log, &layout::number_key(from), &mut |key, value| {
+        let entry = layout::unseal(value).and_then(layout::log_entry);
+        let (Ok((dot, transaction)), Ok(place)) = (entry, layout::number(key)) else {
+            return ControlFlow::Continue(());
+        };
+        if beyond.covers(&dot) {
+            return ControlFlow::Continue(());
+        }
+        missing = missing.saturating_sub(1);
+        // A body that cannot be read changed nothing here.
+        for part in body(transaction).into_iter().flat_map(|body| body.records) {
+            if visit(place, part.key).is_break() {
+                enough = true;
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    });
+    match scanned {
+        Err(error) if !error.is_local() => Err(error.into()),
+        scanned => Ok(scanned.is_ok() && missing == 0 && !enough),
     }
 }
 
@@ -140,12 +152,13 @@ fn first_missing(disk: &dyn DiskRead, beyond: &Vector) -> Result<Start, ReadErro
         let number = beyond.get(&writer).map_or(0, |tip| tip.number).saturating_add(1);
         // A writer that they have folded and we have not has no entry there, and is covered whole.
         if !covered {
-            let Some(place) = disk.get(Family::Dots, &layout::dot_key(&Dot { writer, number }))? else {
+            let place = group::get(disk, Family::Dots, &layout::dot_key(&Dot { writer, number }))?;
+            let place = place.and_then(|bytes| layout::unseal(&bytes).and_then(layout::number).ok());
+            let Some(place) = place else {
                 // It should be there, and is not: no more can be given from here than if it were trimmed.
                 trimmed = true;
                 return Ok(ControlFlow::Break(()));
             };
-            let place = layout::unseal(&place).and_then(layout::number)?;
             first = Some(first.map_or(place, |first| first.min(place)));
         }
         Ok(ControlFlow::Continue(()))

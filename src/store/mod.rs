@@ -19,6 +19,7 @@ mod damage;
 mod directory;
 pub mod disk;
 mod group;
+mod holes;
 mod layout;
 mod ledger;
 mod log;

@@ -12,6 +12,7 @@ use crdt::{
 use gossip::{Floor, ReplicaId, Vector};
 
 use super::{
+    damage,
     disk::{DiskError, DiskRead, Family},
     layout::{self, Unsealed, meta},
 };
@@ -201,22 +202,17 @@ pub(super) fn read_index(
     Ok(emails)
 }
 
-/// The cells of one kind and key, from the disk.
+/// The cells of one kind and key, from the disk. A damaged cell is worth no more than none.
 pub(super) fn read_cells(disk: &dyn DiskRead, kind: CellKind, key: &[u8]) -> Result<Vec<Cell>, ReadError> {
+    let prefix = layout::cell_prefix(kind, key);
     let mut cells = Vec::new();
-    try_scan(
-        disk,
-        Family::Cells,
-        &layout::cell_prefix(kind, key),
-        |_, value| {
-            cells.push(decode_cell(value)?);
-            Ok(if cells.len() < CELL_SLOTS_MAX {
-                ControlFlow::Continue(())
-            } else {
-                ControlFlow::Break(())
-            })
-        },
-    )?;
+    damage::scan_around(disk, Family::Cells, &prefix, &mut |key, value| {
+        if !key.starts_with(&prefix) || cells.len() == CELL_SLOTS_MAX {
+            return ControlFlow::Break(());
+        }
+        cells.extend(decode_cell(value));
+        ControlFlow::Continue(())
+    })?;
     Ok(cells)
 }
 

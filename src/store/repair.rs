@@ -19,6 +19,7 @@ use gossip::{Vector, reconcile::Key};
 
 use super::{
     cut::RecordState,
+    damage,
     disk::{DiskRead, Family},
     group::{self, Group},
     layout, log,
@@ -294,7 +295,13 @@ impl Group<'_> {
                 self.doubt(key)?;
             }
         }
-        let covered = |place: &u64| vouched && places.as_ref().is_some_and(|beyond| !beyond.contains(place));
+        let covered = |place: &u64| {
+            let beyond = places.as_ref().filter(|_| vouched);
+            beyond.is_some_and(|beyond| match *place {
+                HIDDEN => beyond.is_empty(),
+                place => !beyond.contains(&place),
+            })
+        };
         self.retry_quarantine(key, covered)?;
         if vouched && places.is_none() && self.load(key)?.quarantined {
             // Perhaps the state brought all of it. A later cut tells, if the log still reaches back to that.
@@ -316,13 +323,24 @@ impl Group<'_> {
         settled: impl Fn(&u64) -> bool,
     ) -> Result<(), ReadError> {
         let mut parts: BTreeMap<u64, (Vec<u8>, bool)> = BTreeMap::new();
-        records::try_scan(self.disk, Family::Quarantine, key.as_bytes(), |stored, bytes| {
-            let place = layout::number(stored.get(16..).unwrap_or_default())?;
-            // A damaged one can only be settled.
-            let part = layout::unseal(bytes).unwrap_or_default().to_vec();
-            parts.insert(place, (part, true));
-            Ok(ControlFlow::Continue(()))
-        })?;
+        let gaps = damage::scan_around(
+            self.disk,
+            Family::Quarantine,
+            key.as_bytes(),
+            &mut |stored, bytes| {
+                let place = stored.strip_prefix(key.as_bytes()).map(layout::number);
+                let Some(Ok(place)) = place else {
+                    return ControlFlow::Break(());
+                };
+                // A damaged one can only be settled.
+                let part = layout::unseal(bytes).unwrap_or_default().to_vec();
+                parts.insert(place, (part, true));
+                ControlFlow::Continue(())
+            },
+        )?;
+        if gaps > 0 && self.load(key)?.quarantined {
+            parts.insert(HIDDEN, (Vec::new(), true));
+        }
         let arrived = self.quarantine.range((key, 0)..=(key, u64::MAX));
         parts.extend(arrived.map(|((_, place), part)| (*place, (part.clone(), false))));
         let mut left = false;
@@ -392,10 +410,13 @@ enum Here {
 /// brings them.
 const NAMELESS: u64 = 0;
 
+/// The place of no transaction: what a block of the quarantine that cannot be read may hide of a record that is in it.
+const HIDDEN: u64 = u64::MAX;
+
 /// Whether something that nobody here can name is missing from any record.
 pub(super) fn some_lack_unnamed(disk: &dyn DiskRead) -> Result<bool, ReadError> {
     let mut some = false;
-    let scanned = disk.scan(Family::Quarantine, &[], &mut |key, _| {
+    let scanned = damage::scan_around(disk, Family::Quarantine, &[], &mut |key, _| {
         let place = key.get(16..).and_then(|place| layout::number(place).ok());
         some = place == Some(NAMELESS);
         if some {

@@ -6,19 +6,20 @@
 //! that it is missing: the next look at a peer brings it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeSet, HashSet},
     ops::ControlFlow,
 };
 
 use crdt::{AccountId, EmailView, RecordKey, VaultId, View};
-use gossip::{Dot, Envelope, Writer, reconcile::PARTITIONS, transaction_hash};
+use gossip::{Dot, reconcile::PARTITIONS};
 
 use super::{
     damage,
     disk::{Batch, DiskRead, Family},
     group::{self, Group},
+    holes::LogPass,
     layout,
-    ledger::Ledger,
+    ledger::{Committed, Ledger},
     records::{self, ReadError},
     sums,
 };
@@ -47,12 +48,12 @@ pub struct ScrubReport {
 }
 
 impl ScrubReport {
-    fn mended(&mut self, finding: impl FnOnce() -> String) {
+    pub(super) fn mended(&mut self, finding: impl FnOnce() -> String) {
         self.mended += 1;
         self.note(finding);
     }
 
-    fn damaged(&mut self, finding: impl FnOnce() -> String) {
+    pub(super) fn damaged(&mut self, finding: impl FnOnce() -> String) {
         self.damaged += 1;
         self.note(finding);
     }
@@ -72,8 +73,7 @@ pub(super) struct Scrub {
     from: Vec<u8>,
     report: ScrubReport,
     named: Named,
-    /// The last transaction of each writer that was read in the log.
-    tips: BTreeMap<Writer, (u64, [u8; 8])>,
+    log: LogPass,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -132,9 +132,9 @@ fn short(id: &VaultId) -> u64 {
 }
 
 /// What one step read, and what it made of it.
-struct Step<'s> {
-    report: &'s mut ScrubReport,
-    bytes_left: u64,
+pub(super) struct Step<'s> {
+    pub(super) report: &'s mut ScrubReport,
+    pub(super) bytes_left: u64,
 }
 
 impl Step<'_> {
@@ -147,19 +147,21 @@ impl Step<'_> {
 }
 
 impl Ledger {
-    /// Reads about so many bytes again. Alone in its group: what it looks at is as the disk has it.
+    /// Reads about so many bytes again; the report of a pass is in `committed`. Alone in its group: what it looks at is as
+    /// the disk has it.
     pub(super) fn read_again(
         &mut self,
         group: &mut Group<'_>,
         bytes: u64,
         batch: &mut Batch,
-    ) -> Result<Option<ScrubReport>, ReadError> {
+        committed: &mut Committed,
+    ) -> Result<(), ReadError> {
         let disk = group.disk;
         let mut scrub = std::mem::take(&mut self.scrub);
         if scrub.stage == Stage::Records && scrub.from.is_empty() {
             scrub.report = ScrubReport::default();
             scrub.named = Named::default();
-            scrub.tips.clear();
+            scrub.log = LogPass::default();
         }
         let mut step = Step {
             report: &mut scrub.report,
@@ -171,7 +173,10 @@ impl Ledger {
             Stage::Index => index_again(disk, &from, &mut step, batch)?,
             Stage::Vault => vault_again(disk, &from, &mut step, &scrub.named, batch)?,
             Stage::Cells => cells_again(disk, &from, &mut step, batch)?,
-            Stage::Log => log_again(disk, &from, &mut step, &mut scrub.tips, batch)?,
+            Stage::Log => {
+                let over = self.log_again(disk, &mut scrub.log, &mut step, batch, committed)?;
+                (!over).then(Vec::new)
+            }
             Stage::Dots => dots_again(disk, &from, &mut step, batch)?,
             Stage::Sums => {
                 let first = from
@@ -195,20 +200,19 @@ impl Ledger {
                 (partition < PARTITIONS).then(|| next.to_be_bytes().to_vec())
             }
         };
-        let mut done = None;
         match next {
             Some(from) => scrub.from = from,
             None => match scrub.stage.next() {
                 Some(stage) => scrub.stage = stage,
                 None => {
                     scrub.report.complete = true;
-                    done = Some(std::mem::take(&mut scrub.report));
+                    committed.scrubbed = Some(std::mem::take(&mut scrub.report));
                     scrub = Scrub::default();
                 }
             },
         }
         self.scrub = scrub;
-        Ok(done)
+        Ok(())
     }
 
     /// Names of records that a group wrote: they are named also if this pass came by before.
@@ -220,7 +224,7 @@ impl Ledger {
 }
 
 /// Where the next step goes on; `None` at the end of the family.
-type Next = Option<Vec<u8>>;
+pub(super) type Next = Option<Vec<u8>>;
 
 /// Records by their keys in any family: one whose document is gone is found by what was made from it.
 fn records_again(
@@ -420,37 +424,6 @@ fn cells_again(
     })
 }
 
-fn log_again(
-    disk: &dyn DiskRead,
-    from: &[u8],
-    step: &mut Step<'_>,
-    tips: &mut BTreeMap<Writer, (u64, [u8; 8])>,
-    batch: &mut Batch,
-) -> Result<Next, ReadError> {
-    walk(disk, Family::Log, from, step, |key, value, report| {
-        let entry = layout::unseal(value).and_then(layout::log_entry).ok();
-        let decoded = entry.and_then(|(dot, bytes)| {
-            let envelope = Envelope::decode(bytes).ok()?;
-            (envelope.dot == dot).then(|| (envelope, transaction_hash(bytes)))
-        });
-        let Some((envelope, hash)) = decoded else {
-            report.damaged(|| format!("the log at place {}", layout::number(key).unwrap_or_default()));
-            return Ok(());
-        };
-        let dot = envelope.dot;
-        let before = tips.insert(dot.writer, (dot.number, hash));
-        if before.is_some_and(|(number, hash)| number + 1 == dot.number && envelope.predecessor != hash) {
-            report.damaged(|| format!("the log: {} {} does not follow", dot.writer, dot.number));
-        }
-        let leads_here = group::get(disk, Family::Dots, &layout::dot_key(&dot))?;
-        if leads_here.as_deref().map(layout::unseal) != Some(Ok(key)) {
-            batch.put(Family::Dots, layout::dot_key(&dot), layout::seal(key));
-            report.mended(|| format!("the place of {} {}", dot.writer, dot.number));
-        }
-        Ok(())
-    })
-}
-
 fn dots_again(
     disk: &dyn DiskRead,
     from: &[u8],
@@ -458,22 +431,19 @@ fn dots_again(
     batch: &mut Batch,
 ) -> Result<Next, ReadError> {
     walk(disk, Family::Dots, from, step, |key, value, report| {
-        let entry = match layout::unseal(value) {
-            Ok(place) => disk.get(Family::Log, place),
-            Err(_) => Ok(None),
-        };
-        let leads = match entry {
-            Ok(None) => false,
-            Ok(Some(bytes)) => {
-                layout::unseal(&bytes)
-                    .and_then(layout::log_entry)
-                    // A damaged entry may be this one.
-                    .is_ok_and(|(dot, _): (Dot, _)| layout::dot_key(&dot) == key)
-                    || layout::unseal(&bytes).is_err()
+        // What cannot be read in the log was let go by the reading of it before.
+        let mut leads = false;
+        if let Ok(place) = layout::unseal(value) {
+            match disk.get(Family::Log, place) {
+                Ok(entry) => {
+                    let entry = entry.as_deref().map(layout::unseal);
+                    let entry = entry.and_then(|entry| entry.and_then(layout::log_entry).ok());
+                    leads = entry.is_some_and(|(dot, _): (Dot, _)| layout::dot_key(&dot) == key);
+                }
+                Err(error) if error.is_local() => batch.delete(Family::Log, place),
+                Err(error) => return Err(error.into()),
             }
-            Err(error) if error.is_local() => true,
-            Err(error) => return Err(error.into()),
-        };
+        }
         if !leads {
             batch.delete(Family::Dots, key);
             report.mended(|| "a place in the log where nothing is".to_owned());
@@ -483,7 +453,7 @@ fn dots_again(
 }
 
 /// Visits a stretch of a family, around what cannot be read.
-fn walk(
+pub(super) fn walk(
     disk: &dyn DiskRead,
     family: Family,
     from: &[u8],

@@ -5,15 +5,42 @@ use std::{collections::BTreeMap, ops::ControlFlow};
 use gossip::{Dot, Floor, ReplicaId, Tip, Vector, Writer};
 
 use super::{
+    damage,
     disk::{Batch, DiskRead, Family},
+    holes::LogPass,
     layout::{self, meta},
     ledger::{Committed, Ledger},
     records::ReadError,
     repair,
+    scrub::{ScrubReport, Step},
 };
 
 /// Log entries trimmed in one batch.
 const TRIM_ENTRIES_MAX: usize = 4096;
+
+/// Bytes of a torn log that are read in one batch.
+const READ_BYTES: u64 = 1 << 20;
+
+/// A log in which something cannot be read is read through from its front, and that is let go.
+#[derive(Default)]
+pub(super) struct TornLog {
+    reading: Option<LogPass>,
+    /// Blocks that cannot be read, and for which the log was read through, or is. They stay; nothing in them is needed.
+    gaps: usize,
+}
+
+impl TornLog {
+    /// Whether the log is to be read through before any more of it goes: afterwards nobody could tell what it was that
+    /// cannot be read.
+    fn begins(&mut self, spoiled: bool, gaps: usize) -> bool {
+        let begins = self.reading.is_none() && (spoiled || gaps > self.gaps);
+        if begins {
+            self.reading = Some(LogPass::default());
+        }
+        self.gaps = gaps;
+        begins
+    }
+}
 
 impl Ledger {
     /// Removes from the front of the log what everyone has, as far as it goes, and folds what `stable` has folded.
@@ -31,12 +58,43 @@ impl Ledger {
         if self.trim_held.is_some() {
             return Ok(());
         }
-        let seen = self.trim_while(disk, batch, committed, |dot, _| stable.covers(dot))?;
-        committed.trim_on = (seen == TRIM_ENTRIES_MAX).then(|| stable.clone());
+        self.read_torn_log(disk, batch, committed)?;
+        let seen = if self.torn.reading.is_some() {
+            0
+        } else {
+            self.trim_while(disk, batch, committed, |dot, _| stable.covers(dot))?
+        };
+        let more = seen == TRIM_ENTRIES_MAX || self.torn.reading.is_some();
+        committed.trim_on = more.then(|| stable.clone());
         for (replica, floor) in stable.floors() {
             self.fold(replica, floor, batch);
         }
         committed.trimmed = Some(self.trimmed.clone());
+        Ok(())
+    }
+
+    /// Goes on reading a log in which something cannot be read, until all of that is let go.
+    fn read_torn_log(
+        &mut self,
+        disk: &dyn DiskRead,
+        batch: &mut Batch,
+        committed: &mut Committed,
+    ) -> Result<(), ReadError> {
+        // What was trimmed in this group is still seen.
+        if !committed.log_from.is_empty() {
+            return Ok(());
+        }
+        let Some(mut pass) = self.torn.reading.take() else {
+            return Ok(());
+        };
+        let mut report = ScrubReport::default();
+        let mut step = Step {
+            report: &mut report,
+            bytes_left: READ_BYTES,
+        };
+        if !self.log_again(disk, &mut pass, &mut step, batch, committed)? {
+            self.torn.reading = Some(pass);
+        }
         Ok(())
     }
 
@@ -79,11 +137,14 @@ impl Ledger {
         let (mut seen, mut bytes) = (0, 0);
         let from = std::mem::take(&mut committed.log_from);
         let mut next = from.clone();
-        let scanned = disk.scan(Family::Log, &from, &mut |key, value| {
-            // A damaged entry stays, and what is behind it: trimming can wait, a group cannot.
+        let mut spoiled = false;
+        let mut gone = Vec::new();
+        let scanned = damage::scan_around(disk, Family::Log, &from, &mut |key, value| {
+            // What cannot be read stops nothing: what is behind it and may go says of its writer that all before may.
             let entry = layout::unseal(value).and_then(layout::log_entry);
             let Ok((dot, _)) = entry else {
-                return ControlFlow::Break(());
+                spoiled = true;
+                return ControlFlow::Continue(());
             };
             if seen == TRIM_ENTRIES_MAX || !goes(&dot, value.len() as u64) {
                 return ControlFlow::Break(());
@@ -93,14 +154,21 @@ impl Ledger {
             next.clear();
             next.extend_from_slice(key);
             next.push(0);
-            batch.delete(Family::Log, key);
-            batch.delete(Family::Dots, layout::dot_key(&dot));
+            gone.push((key.to_vec(), layout::dot_key(&dot)));
             trimmed.insert(dot.writer, dot.number);
             ControlFlow::Continue(())
         });
         match scanned {
             Err(error) if !error.is_local() => return Err(error.into()),
-            _ => {}
+            scanned => {
+                if self.torn.begins(spoiled, scanned.unwrap_or_default()) {
+                    return Ok(0);
+                }
+            }
+        }
+        for (place, dot) in gone {
+            batch.delete(Family::Log, place);
+            batch.delete(Family::Dots, dot);
         }
         committed.log_from = next;
         self.log_bytes = self.log_bytes.saturating_sub(bytes);

@@ -11,6 +11,7 @@ use std::{
 use crdt::{AccountId, AccountView, CellKind, Document, RecordKey, RecordKind, Staging};
 
 use super::{
+    damage,
     disk::{DiskError, DiskRead, Family},
     group::Group,
     layout::{self, meta},
@@ -111,9 +112,9 @@ pub fn stretch(
     records_max: usize,
 ) -> Result<Stretch, ReadError> {
     let snapshot = Snapshot::new(disk);
-    let mut keys = Vec::new();
+    let mut keys = BTreeSet::new();
     let mut next = None;
-    disk.scan(Family::Views, from, &mut |key, _| {
+    let gaps = damage::scan_around(disk, Family::Views, from, &mut |key, _| {
         if keys.len() == records_max {
             next = Some(key.to_vec());
             return ControlFlow::Break(());
@@ -121,6 +122,16 @@ pub fn stretch(
         keys.extend(<[u8; 16]>::try_from(key).map(RecordKey::from_bytes));
         ControlFlow::Continue(())
     })?;
+    if gaps > 0 {
+        // The block stays unreadable when what was in it has been written again; the documents name those records too.
+        damage::scan_around(disk, Family::Documents, from, &mut |key, _| {
+            if next.as_deref().is_some_and(|next| key >= next) {
+                return ControlFlow::Break(());
+            }
+            keys.extend(<[u8; 16]>::try_from(key).map(RecordKey::from_bytes));
+            ControlFlow::Continue(())
+        })?;
+    }
     let mut unsettled = Unsettled::default();
     for key in keys {
         unsettled.contested.extend(contested(&snapshot, key)?);
@@ -195,11 +206,15 @@ impl Remains {
             },
             ..Remains::default()
         };
-        disk.scan(Family::Log, &[], &mut |key, _| {
+        // What a block that cannot be read hides is as old as it may be.
+        let gaps = damage::scan_around(disk, Family::Log, &[], &mut |key, _| {
             remains.log_from = Some(layout::number(key).unwrap_or(0));
             ControlFlow::Break(())
         })?;
-        disk.scan(Family::Quarantine, &[], &mut |key, _| {
+        if gaps > 0 {
+            remains.log_from = Some(0);
+        }
+        let gaps = damage::scan_around(disk, Family::Quarantine, &[], &mut |key, _| {
             if !key.starts_with(RecordKey::CLUSTER.as_bytes()) {
                 let place = key.get(16..).and_then(|place| layout::number(place).ok());
                 let first = remains.quarantined_from.unwrap_or(u64::MAX);
@@ -207,13 +222,21 @@ impl Remains {
             }
             ControlFlow::Continue(())
         })?;
+        if gaps > 0 {
+            remains.quarantined_from = Some(0);
+        }
         for family in Family::ALL.into_iter().filter(|family| family.name() == SIDE) {
-            disk.scan(family, &[], &mut |_, _| {
+            let gaps = damage::scan_around(disk, family, &[], &mut |_, _| {
                 remains.catching_up = true;
                 ControlFlow::Break(())
             })?;
+            remains.catching_up |= gaps > 0;
         }
-        disk.scan_prefix(Family::Cells, &[CellKind::STAGING.0], &mut |_, value| {
+        let staging = [CellKind::STAGING.0];
+        let gaps = damage::scan_around(disk, Family::Cells, &staging, &mut |key, value| {
+            if !key.starts_with(&staging) {
+                return ControlFlow::Break(());
+            }
             let (begun_ms, account) = match records::decode_cell(value) {
                 Ok(cell) => {
                     let staging = Staging::decode(&cell.value).ok();
@@ -226,6 +249,9 @@ impl Remains {
             *first = begun_ms.min(*first);
             ControlFlow::Continue(())
         })?;
+        if gaps > 0 {
+            remains.stagings.insert(None, 0);
+        }
         Ok(remains)
     }
 

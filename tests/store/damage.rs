@@ -298,3 +298,321 @@ async fn a_damaged_block_of_rocksdb_harms_its_own_records_only() {
         peer.store.digest().expect("a digest")
     );
 }
+
+/// What befalls a stored value.
+type Damage = fn(&Replica, Family, &[u8]);
+
+/// Something stored is altered, or lies in a block that cannot be read, or is gone.
+fn damages() -> [(&'static str, Damage); 3] {
+    [
+        ("altered", |replica, family, key| {
+            assert!(replica.disk.flip_bit(family, key, 77));
+        }),
+        ("unreadable", |replica, family, key| {
+            replica.disk.make_unreadable(family, [key.to_vec()]);
+        }),
+        ("gone", |replica, family, key| {
+            replica.disk.tamper(family, key, None);
+        }),
+    ]
+}
+
+/// One that wrote five transactions, and one that has them in its log.
+async fn five(time: &Time) -> (Replica, Replica) {
+    let passwords = passwords();
+    let writer = Replica::new(1, time, &passwords, KeepLog::Unstable);
+    let reader = Replica::new(2, time, &passwords, KeepLog::Unstable);
+    for name in ["ada", "bob", "cy", "dee", "eve"] {
+        writer
+            .sign_up(&format!("{name}@example.org"))
+            .await
+            .expect("a sign-up");
+    }
+    reader.pull(&writer).await;
+    (writer, reader)
+}
+
+#[tokio::test]
+async fn a_log_is_trimmed_around_what_cannot_be_read_and_lets_that_go() {
+    let time = Time::new();
+    for (how, damage) in damages() {
+        for hit in [0, 2, 4] {
+            let (_, reader) = five(&time).await;
+            let keys = reader.disk.keys(Family::Log);
+            damage(&reader, Family::Log, &keys[hit]);
+            reader.store.trim(reader.store.state().vector.clone());
+            for _ in 0..4 {
+                reader.settled().await;
+            }
+            let context = format!("entry {hit} is {how}");
+            let _ = reader.store.scrub_now().await.expect("a pass over everything");
+            reader.assert_sound();
+            let state = reader.store.state();
+            assert_eq!(state.trimmed.total(), 5, "{context}");
+            assert!(reader.disk.keys(Family::Log).is_empty(), "{context}");
+            assert!(reader.disk.keys(Family::Dots).is_empty(), "{context}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn trimming_alone_lets_go_what_cannot_be_read() {
+    let time = Time::new();
+    for (how, damage) in damages() {
+        let (_, reader) = five(&time).await;
+        let keys = reader.disk.keys(Family::Log);
+        damage(&reader, Family::Log, &keys[1]);
+        reader.store.trim(reader.store.state().vector.clone());
+        // It finds it, reads the log, and lets all of it go: a batch each.
+        for _ in 0..4 {
+            reader.settled().await;
+        }
+        assert!(reader.disk.keys(Family::Log).is_empty(), "{how}");
+        assert_eq!(reader.store.counters().failed_batches, 0, "{how}");
+    }
+}
+
+#[tokio::test]
+async fn a_log_entry_that_cannot_be_read_is_let_go_before_it_is_stable() {
+    use gossip::quic::LogChunk;
+    let time = Time::new();
+    for (how, damage) in damages() {
+        let (writer, reader) = five(&time).await;
+        let behind = Replica::new(3, &time, &passwords(), KeepLog::Unstable);
+        behind.store.apply(
+            writer
+                .log_beyond(&behind.store.state().vector)
+                .into_iter()
+                .take(3),
+        );
+        behind.settled().await;
+        let keys = reader.disk.keys(Family::Log);
+        damage(&reader, Family::Log, &keys[1]);
+        let report = reader.store.scrub_now().await.expect("a pass over everything");
+        assert!(report.damaged > 0, "{how}: {report:?}");
+        reader.assert_sound();
+        assert_eq!(reader.store.state().trimmed.total(), 2, "{how}");
+
+        assert_eq!(
+            behind.pull(&reader).await,
+            2,
+            "{how}: whoever has it gets the rest"
+        );
+        behind.assert_same(&writer);
+        let newcomer = Replica::new(4, &time, &passwords(), KeepLog::Unstable);
+        let answer = reader
+            .store
+            .read_log(&newcomer.store.state().vector, None, usize::MAX)
+            .expect("an answer");
+        assert!(matches!(answer, LogChunk::Trimmed), "{how}");
+        newcomer.pull(&writer).await;
+        newcomer.assert_same(&reader);
+        let again = reader.store.scrub_now().await.expect("a pass over everything");
+        assert_eq!(again.damaged, 0, "{how}: {again:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_look_tells_once_a_damaged_log_is_let_go() {
+    let time = Time::new();
+    for (how, damage) in damages() {
+        let (writer, reader) = five(&time).await;
+        let before = writer.store.state().vector.clone();
+        writer.sign_up("flo@example.org").await.expect("a sign-up");
+        writer.sign_up("gus@example.org").await.expect("a sign-up");
+        reader.pull(&writer).await;
+        let touched = || {
+            let mut touched = None;
+            reader
+                .store
+                .with_cut(Purpose::Look, &mut |cut| {
+                    touched = cut.touched_beyond(&before).expect("an answer");
+                })
+                .expect("a cut");
+            touched.map(|touched| touched.len())
+        };
+        assert_eq!(touched(), Some(4), "two accounts with an address each");
+        let keys = reader.disk.keys(Family::Log);
+        damage(&reader, Family::Log, &keys[2]);
+        assert_eq!(touched(), Some(4), "{how}: it is before that");
+        damage(&reader, Family::Log, &keys[5]);
+        assert_eq!(touched(), None, "{how}: what it touched cannot be told");
+        let _ = reader.store.scrub_now().await.expect("a pass over everything");
+        assert_eq!(touched(), None, "{how}: nor ever will be");
+        let stable = reader.store.state().vector.clone();
+        for replica in [&reader, &writer] {
+            replica.store.trim(stable.clone());
+            replica.settled().await;
+        }
+        assert!(reader.disk.keys(Family::Log).is_empty(), "{how}");
+        let last = writer.sign_up("hal@example.org").await.expect("a sign-up").1;
+        reader.pull(&writer).await;
+        assert!(reader.store.state().vector.covers(&last), "{how}");
+    }
+}
+
+#[tokio::test]
+async fn an_unreadable_block_of_views_hides_what_is_in_it_from_the_settler_and_nothing_else() {
+    let (time, passwords) = (Time::new(), passwords());
+    let one = Replica::new(1, &time, &passwords, KeepLog::Everything);
+    let two = Replica::new(2, &time, &passwords, KeepLog::Everything);
+    one.sign_up("ada@example.org").await.expect("a sign-up");
+    time.pass(10);
+    two.sign_up("ada@example.org").await.expect("a sign-up");
+    let (gone, _) = two.sign_up("gone@example.org").await.expect("a sign-up");
+    let _ = two.identity.cancel_account(gone).await.expect("written");
+    two.sign_up("eve@example.org").await.expect("a sign-up");
+    one.pull(&two).await;
+    let whole = one.store.unsettled(&[], 100).expect("a scan").unsettled;
+    assert_eq!(
+        (whole.contested.len(), whole.cancelled.as_slice()),
+        (1, &[gone][..])
+    );
+    for key in one.disk.keys(Family::Views) {
+        let damaged = one.disk.copy();
+        damaged.make_unreadable(Family::Views, [key.clone()]);
+        let replica = Replica::on(damaged, 3, &time, &passwords, KeepLog::Everything);
+        let found = replica.store.unsettled(&[], 100).expect("a scan").unsettled;
+        let contested = whole
+            .contested
+            .iter()
+            .filter(|found| found.key.as_bytes()[..] != key[..]);
+        let cancelled = whole
+            .cancelled
+            .iter()
+            .filter(|id| crdt::RecordKey::from(**id).as_bytes()[..] != key[..]);
+        assert!(
+            contested.eq(&found.contested) || found.contested.is_empty(),
+            "{found:?}"
+        );
+        assert!(cancelled.eq(&found.cancelled), "{found:?}");
+        let _ = replica.store.scrub_now().await.expect("a pass over everything");
+        let found = replica.store.unsettled(&[], 100).expect("a scan").unsettled;
+        assert_eq!(found, whole, "healed, it is found");
+    }
+}
+
+#[tokio::test]
+async fn what_a_damaged_block_hides_is_an_obstacle_and_not_an_error() {
+    use persona::store::Obstacle;
+    let time = Time::new();
+    let (_, reader) = five(&time).await;
+    reader.store.trim(reader.store.state().vector.clone());
+    reader.settled().await;
+    let account = crdt::AccountId::from_bytes([5; 15]);
+    let obstacle = || {
+        let remains = reader.store.remains().expect("readable");
+        remains.obstacle(account, remains.next_place, time.now())
+    };
+    assert_eq!(obstacle(), None);
+    let number = 7_u64.to_be_bytes();
+    for (family, key, expected) in [
+        (Family::Log, number.to_vec(), Obstacle::Log),
+        (
+            Family::Quarantine,
+            [&b"a"[..], &[1; 15], &number].concat(),
+            Obstacle::Quarantine,
+        ),
+        (
+            Family::Cells,
+            [&[3, 1, 1][..], &number].concat(),
+            Obstacle::Staging,
+        ),
+        (Family::Side, number.to_vec(), Obstacle::CatchUp),
+    ] {
+        reader.disk.tamper(family, &key, Some(vec![0; 9]));
+        reader.disk.make_unreadable(family, [key.clone()]);
+        assert_eq!(obstacle(), Some(expected), "{}", family.name());
+        reader.disk.tamper(family, &key, None);
+    }
+    assert_eq!(obstacle(), None);
+}
+
+#[tokio::test]
+async fn a_cell_that_cannot_be_read_is_worth_no_more_than_none() {
+    let (time, passwords) = (Time::new(), passwords());
+    for (how, damage) in damages() {
+        let replica = Replica::new(1, &time, &passwords, KeepLog::Everything);
+        replica.sign_up("ada@example.org").await.expect("a sign-up");
+        let failed = replica
+            .identity
+            .sign_in(
+                &address("ada@example.org"),
+                crate::replica::password("wrong horse"),
+            )
+            .await;
+        assert!(!matches!(failed, Ok(persona::identity::Outcome::Done { .. })));
+        let cells = replica.disk.keys(Family::Cells);
+        assert!(!cells.is_empty(), "the try was counted");
+        cells.iter().for_each(|key| damage(&replica, Family::Cells, key));
+        assert!(replica.signs_in("ada@example.org").await, "{how}");
+        assert_eq!(replica.store.counters().failed_batches, 0, "{how}");
+    }
+}
+
+/// What a member hands over late takes the receipts of a cancelled account back: also where they cannot be read.
+#[tokio::test]
+async fn a_receipt_that_cannot_be_read_fails_no_batch() {
+    use crdt::{Cell, CellKind, ERASED_SCOPE, Erased, MemberId};
+    use persona::store::{TransactError, Txn};
+    let (time, passwords) = (Time::new(), passwords());
+    for (how, damage) in damages() {
+        let one = Replica::new(1, &time, &passwords, KeepLog::Everything);
+        let two = Replica::new(2, &time, &passwords, KeepLog::Everything);
+        let (ada, _) = one.sign_up("ada@example.org").await.expect("a sign-up");
+        two.pull(&one).await;
+        let _ = one.identity.cancel_account(ada).await.expect("written");
+        let _ = two.identity.sign_out_everywhere(ada).await.expect("written");
+        let receipt = move |txn: &mut Txn<'_>| -> Result<(), TransactError> {
+            let erased = Erased {
+                member: MemberId::from_bytes([1; 8]),
+                at_ms: txn.now_ms(),
+                scope: ERASED_SCOPE,
+            };
+            txn.put_cell(Cell {
+                kind: CellKind::ERASED,
+                key: ada.as_bytes().to_vec(),
+                slot: txn.slot(),
+                stamp: txn.stamp(),
+                value: erased.encode(),
+                expires_ms: u64::MAX,
+            });
+            Ok(())
+        };
+        let _ = one.store.transact(receipt).await.expect("written");
+        let receipt = one.disk.keys(Family::Cells);
+        let receipt = receipt
+            .iter()
+            .find(|key| key[0] == CellKind::ERASED.0)
+            .expect("a receipt");
+        damage(&one, Family::Cells, receipt);
+        assert_eq!(one.pull(&two).await, 1, "{how}");
+        assert_eq!(one.store.counters().failed_batches, 0, "{how}");
+        assert!(
+            one.store.state().vector.covers_vector(&two.store.state().vector),
+            "{how}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_quarantine_that_cannot_be_read_fails_no_batch_and_a_state_ends_it() {
+    let (time, passwords) = (Time::new(), passwords());
+    let writer = Replica::new(1, &time, &passwords, KeepLog::Everything);
+    let (ada, _) = writer.sign_up("ada@example.org").await.expect("a sign-up");
+    for (how, damage) in damages() {
+        let reader = Replica::new(2, &time, &passwords, KeepLog::Everything);
+        let sound = writer.log_beyond(&reader.store.state().vector);
+        let mut body = Transaction::decode(&sound[0].envelope.body).expect("a transaction");
+        let part = body.records.iter_mut().find(|part| part.key == ada.into());
+        let change = &mut part.expect("the account's part").changes[0];
+        *change.last_mut().expect("bytes") ^= 0xff;
+        reader.store.apply([with_body(&sound[0], body.encode())]);
+        reader.settled().await;
+        assert_eq!(reader.store.counters().quarantined, 1, "{how}");
+        let parts = reader.disk.keys(Family::Quarantine);
+        damage(&reader, Family::Quarantine, &parts[0]);
+        let _ = reader.store.scrub_now().await.expect("a pass over everything");
+        assert_eq!(reader.store.counters().failed_batches, 0, "{how}");
+    }
+}

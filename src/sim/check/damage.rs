@@ -24,11 +24,6 @@ pub(crate) struct Damage {
 /// A look that began before something was healed is over within this.
 const HEALED_FOR: Duration = Duration::from_secs(30);
 
-/// What of an audit speaks of the log. A damaged log is not healed, it is trimmed.
-pub(super) fn is_of_log(finding: &str) -> bool {
-    finding.starts_with("log") || finding.starts_with("dots")
-}
-
 impl World {
     /// Looks whether a damaged disk is whole again.
     pub(crate) fn check_healed(&mut self, at: usize) -> bool {
@@ -37,13 +32,10 @@ impl World {
         };
         self.tally.look(Checker::Damage);
         let scrubbed = self.processes[at].scrubbed > damage.scrubbed + 1;
-        let log = damage.families.contains(&Family::Log) || damage.families.contains(&Family::Dots);
         let audited = read_disk(&self.processes[at].disk, |disk| {
             audit(disk, Some(DigestKey::default()))
         });
-        let whole = audited.is_ok_and(|audit| {
-            audit.quarantined == 0 && audit.findings.iter().all(|finding| log && is_of_log(finding))
-        });
+        let whole = audited.is_ok_and(|audit| audit.quarantined == 0 && audit.findings.is_empty());
         if !scrubbed || !whole {
             return false;
         }
@@ -53,9 +45,6 @@ impl World {
             .tell(self.now, || format!("{name}: what was damaged is whole again"));
         if let Some(damage) = self.checks.damaged.remove(&at) {
             self.checks.healed.push((self.now, damage.records));
-        }
-        if log {
-            self.checks.torn_logs.insert(at);
         }
         true
     }

@@ -28,6 +28,10 @@ const STARTS_MAX: u64 = 12;
 impl World {
     /// Do all that run hold the same transactions, with nothing under way?
     pub(crate) fn level(&mut self) -> bool {
+        let damaged: Vec<usize> = self.checks.damaged.keys().copied().collect();
+        for at in damaged {
+            self.replace_if_torn(at);
+        }
         if !self.joined() {
             return false;
         }
@@ -47,16 +51,14 @@ impl World {
     /// Is everything that was damaged by hand whole again?
     fn is_healed(&mut self) -> bool {
         let damaged: Vec<usize> = self.checks.damaged.keys().copied().collect();
-        damaged
-            .into_iter()
-            .all(|at| self.check_healed(at) || self.replace_if_torn(at))
+        damaged.into_iter().all(|at| self.check_healed(at))
     }
 
-    /// Has everyone forgotten whom it has to forget? Where nothing keeps it from that.
+    /// Has everyone forgotten whom it has to forget?
     pub(crate) fn forgotten(&mut self) -> bool {
         !self.options.trims
             || (0..self.processes.len())
-                .filter(|at| !self.processes[*at].retired && !self.checks.torn_logs.contains(at))
+                .filter(|at| !self.processes[*at].retired)
                 .all(|at| self.unforgotten(at) == 0)
     }
 

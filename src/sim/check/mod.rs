@@ -190,8 +190,6 @@ pub(crate) struct Checks {
     pub(crate) damaged: BTreeMap<usize, Damage>,
     /// What was healed lately, and when: a look that began before still finds it.
     healed: Vec<(Duration, BTreeSet<RecordKey>)>,
-    /// Disks whose log was damaged: until it is trimmed, it stays so.
-    torn_logs: BTreeSet<usize>,
 }
 
 impl Checks {
@@ -209,7 +207,6 @@ impl Checks {
             None => self.tracks.push(track),
         }
         self.damaged.remove(&at);
-        self.torn_logs.remove(&at);
         self.settling.set_back(at);
         self.erasing.set_back(at);
         self.forget_what_is_gone();

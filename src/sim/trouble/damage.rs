@@ -171,11 +171,16 @@ impl World {
                 // What an account has become decides what its addresses name, and the other way round.
                 let related = email
                     .iter()
-                    .flat_map(|view| view.accounts())
+                    .flat_map(crdt::EmailView::accounts)
                     .any(|account| id == Some(*RecordKey::from(account).as_bytes()));
                 if hit || names || related {
                     records.insert(*record);
-                    records.extend(email.iter().flat_map(|view| view.accounts()).map(RecordKey::from));
+                    records.extend(
+                        email
+                            .iter()
+                            .flat_map(crdt::EmailView::accounts)
+                            .map(RecordKey::from),
+                    );
                 }
             }
             Ok(())
@@ -184,8 +189,8 @@ impl World {
     }
 
     /// A block that cannot be read stays so, where nobody writes what is in it again: its operator puts in another disk,
-    /// once others have all that is on this one.
-    pub(crate) fn replace_if_torn(&mut self, at: usize) -> bool {
+    /// once others have all that is on this one. What it hides may keep this replica from being as others are until then.
+    pub(crate) fn replace_if_torn(&mut self, at: usize) {
         let torn = self.processes[at].disk.unreadable();
         let waited = self
             .checks
@@ -193,7 +198,7 @@ impl World {
             .get(&at)
             .is_some_and(|damage| self.processes[at].scrubbed > damage.scrubbed + SCRUBS_BEFORE);
         if torn.is_empty() || !waited || !self.drained(at) {
-            return false;
+            return;
         }
         for family in torn {
             self.tally.count(family_torn(family), 1);
@@ -204,7 +209,6 @@ impl World {
         self.processes[at].disk = MemoryDisk::new();
         self.checks.disk_replaced(at, Track::default());
         self.start(at);
-        false
     }
 
     /// What a replica knows of itself was damaged: where it does not start, its operator empties the directory.

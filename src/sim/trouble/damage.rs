@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use crdt::{RecordKey, VaultId};
+use crdt::{EmailView, RecordKey, VaultId};
 use gossip::reconcile;
 
 use super::{Kind, Remedy};
@@ -171,11 +171,11 @@ impl World {
                 // What an account has become decides what its addresses name, and the other way round.
                 let related = email
                     .iter()
-                    .flat_map(|view| view.accounts())
+                    .flat_map(EmailView::accounts)
                     .any(|account| id == Some(*RecordKey::from(account).as_bytes()));
                 if hit || names || related {
                     records.insert(*record);
-                    records.extend(email.iter().flat_map(|view| view.accounts()).map(RecordKey::from));
+                    records.extend(email.iter().flat_map(EmailView::accounts).map(RecordKey::from));
                 }
             }
             Ok(())

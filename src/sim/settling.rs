@@ -24,6 +24,8 @@ const READY_MAX: usize = 16;
 const REWRITE_EVERY: Duration = Duration::from_secs(3);
 /// Between two scans, in worlds whose disks forget.
 const SCAN_EVERY: Duration = Duration::from_secs(12);
+/// Between two times that what has ended, or was given up, goes from a disk: oftener than in earnest, because storms are short.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
 /// Bytes read again in one step, in worlds whose disks forget.
 const SCRUB_BYTES: u64 = 64 * 1024;
 
@@ -70,6 +72,13 @@ impl World {
         let forgets = self.options.troubles.contains_key(&Kind::BitFlip);
         if forgets && self.now.as_secs().is_multiple_of(SCAN_EVERY.as_secs()) {
             self.scan(at);
+        }
+        if self.now.as_secs().is_multiple_of(SWEEP_EVERY.as_secs())
+            && let Some(running) = &mut self.processes[at].running
+            && running.ledger.is_some()
+        {
+            running.queue.push_back(Task::Sweep);
+            self.commit_soon(at);
         }
         if forgets
             && let Some(running) = &mut self.processes[at].running

@@ -279,7 +279,7 @@ impl Ledger {
                 self.clock.observe(group.latest(record)?, now_ms);
             } else if let Ok(cell) = Cell::decode(payload) {
                 self.clock.observe(cell.stamp, now_ms);
-                group.merge_cell(cell, now_ms)?;
+                group.hear_cell(cell, now_ms)?;
             }
             batch.delete(Family::Side, key);
         }

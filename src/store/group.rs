@@ -26,7 +26,7 @@ use crate::planted::{self, Bug};
 pub(super) struct Group<'d> {
     pub(super) disk: &'d dyn DiskRead,
     /// Whose disk it is.
-    replica: ReplicaId,
+    pub(super) replica: ReplicaId,
     pub(super) records: RefCell<BTreeMap<RecordKey, Loaded>>,
     arrived: BTreeMap<VaultId, VaultValue>,
     pub(super) cells: BTreeMap<Vec<u8>, Cell>,

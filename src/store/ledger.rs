@@ -664,7 +664,7 @@ impl Ledger {
         group.arrive(transaction.vault);
         group.recall(transaction.records.iter().map(|part| part.key), &values)?;
         for cell in transaction.cells {
-            group.merge_cell(cell, now_ms)?;
+            group.hear_cell(cell, now_ms)?;
         }
         Ok(self.clock.observe(transaction.hlc, now_ms))
     }

@@ -5,10 +5,13 @@
 //! they come with, all receipts of the account go from here, and the account is told as one to be forgotten (also the scan
 //! after a crash finds it again). The receipts that are given for it from then on come later: each waits until everyone,
 //! this replica too, has had what came.
+//!
+//! Nor does a receipt of this replica's own hold that comes from elsewhere and is not here: a disk gave it that was put back to
+//! an earlier time since, or a copy of this one. Kept, it would end the erasure of what lies on this one.
 
 use std::collections::BTreeSet;
 
-use crdt::{AccountId, CellKind, RecordKey, VaultId, View};
+use crdt::{AccountId, Cell, CellKind, RecordKey, VaultId, View};
 
 use super::{
     group::Group,
@@ -63,6 +66,22 @@ impl Group<'_> {
                 self.cells.remove(&key);
                 self.gone_cells.insert(key);
             }
+            self.recalled.insert(account);
+        }
+        Ok(())
+    }
+    /// Merges a cell from elsewhere.
+    pub(super) fn hear_cell(&mut self, cell: Cell, now_ms: u64) -> Result<(), ReadError> {
+        if cell.kind != CellKind::ERASED || cell.slot != self.replica.0 {
+            return self.merge_cell(cell, now_ms);
+        }
+        let Ok(account) = <[u8; 15]>::try_from(&cell.key[..]).map(AccountId::from_bytes) else {
+            return Ok(());
+        };
+        let receipts = self.cells(CellKind::ERASED, &cell.key)?;
+        let is_here = receipts.iter().any(|receipt| receipt.slot == cell.slot);
+        // Where it is not cancelled yet, the erasure begins once it is.
+        if !is_here && cell.is_live(now_ms) && self.cancelled(account)? {
             self.recalled.insert(account);
         }
         Ok(())

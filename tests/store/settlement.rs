@@ -550,6 +550,55 @@ async fn what_a_member_that_was_put_out_hands_over_late_is_forgotten_too() {
 }
 
 #[tokio::test]
+async fn a_disk_that_was_put_back_takes_no_receipt_of_its_later_self_for_its_own() {
+    let mut world = World::new(["accra", "lima"], HOUR).await;
+    let lima = world.sites.pop().expect("a site");
+    let mut accra = world.sites.pop().expect("a site");
+    let (account, _) = accra.replica.sign_up("ada@example.org").await.expect("written");
+    let backup = accra.replica.disk.copy();
+    let cancelled = accra.replica.identity.cancel_account(account).await;
+    assert!(matches!(cancelled, Ok(Outcome::Done { .. })));
+    // Accra forgets her, and gives its receipt; Lima keeps its log.
+    let settled = accra.replica.store.state().vector.clone();
+    lima.replica.pull(&accra.replica).await;
+    accra.told.settled(settled.clone());
+    accra.replica.store.trim(settled);
+    accra.replica.settled().await;
+    accra.steps().await;
+    assert_eq!(accra.waits_for(account), None);
+    assert_eq!(accra.traces("ada@example.org"), Vec::<&str>::new());
+    let receipt = accra.replica.log_beyond(&lima.replica.store.state().vector);
+    lima.replica.store.apply(receipt);
+    lima.replica.settled().await;
+
+    accra.replica.store.close();
+    accra.replica.disk.restore(&backup);
+    accra = accra.restart();
+    accra.replica.pull(&lima.replica).await;
+    assert_eq!(
+        accra.waits_for(account),
+        Some(WaitsFor::Settled.to_string()),
+        "her address lies in the log again"
+    );
+    // Nor is what it waits for lost with the process.
+    let accra = accra.restart();
+    accra.steps().await;
+    assert_eq!(accra.waits_for(account), Some(WaitsFor::Settled.to_string()));
+    assert_eq!(accra.traces("ada@example.org"), ["log"]);
+    world.sites = vec![accra, lima];
+    world.time.pass(HOUR.as_millis() as u64);
+    world.heal().await;
+    world.settle().await;
+    world.heal().await;
+    for site in &world.sites {
+        assert_eq!(site.waits_for(account), None);
+        assert_eq!(site.told.counts(), (0, 0));
+        assert_eq!(site.traces("ada@example.org"), Vec::<&str>::new());
+    }
+    world.assert_sound();
+}
+
+#[tokio::test]
 async fn an_address_that_goes_on_with_another_owner_begins_no_erasure_again() {
     let world = World::new(["accra", "lima"], HOUR).await;
     let [accra, lima] = &world.sites[..] else {

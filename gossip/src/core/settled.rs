@@ -6,7 +6,8 @@
 //! back after its ack writes as if it had never acknowledged; nobody can know that.)
 //!
 //! Pairs of a stable vector and of what those acks covered are taken one at a time, and stay as they are until settled:
-//! so it goes on under a steady load.
+//! so it goes on under a steady load. But what lay on a disk that was lost or put back since, and nowhere else, never comes:
+//! a pair that waits for such is given up, and the next one is of the acks as they are then.
 //! Promise: what is told was stable at that moment, by the acks as they were then.
 
 use super::vector::Vector;
@@ -38,16 +39,21 @@ impl Gossip {
     pub(super) fn settle_settled(&mut self, stable: &Vector) {
         self.conclude(stable);
         if self.settling.pair.is_none() && !self.settling.told.covers_vector(stable) {
-            let mut acknowledged = Vector::new();
-            for theirs in self.counted_acks() {
-                acknowledged.merge_max(theirs);
-            }
             self.settling.pair = Some(Pair {
                 stable: stable.clone(),
-                acknowledged,
+                acknowledged: self.acknowledged(),
             });
             self.conclude(stable);
         }
+    }
+
+    /// All that any of the acks which count covers, by the acks as they are now.
+    fn acknowledged(&self) -> Vector {
+        let mut acknowledged = Vector::new();
+        for theirs in self.counted_acks() {
+            acknowledged.merge_max(theirs);
+        }
+        acknowledged
     }
 
     fn conclude(&mut self, stable: &Vector) {
@@ -59,7 +65,11 @@ impl Gossip {
             return;
         }
         if !self.committed.covers_vector(&pair.acknowledged) && !planted::is(Bug::SettlesWithoutAcks) {
-            self.settling.pair = Some(pair);
+            let mut held = self.acknowledged();
+            held.merge_max(&self.committed);
+            if held.covers_vector(&pair.acknowledged) {
+                self.settling.pair = Some(pair);
+            }
             return;
         }
         self.settling.told = pair.stable.clone();

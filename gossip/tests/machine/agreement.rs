@@ -115,6 +115,29 @@ fn an_ack_that_goes_down_or_is_not_believed_settles_nothing() {
 }
 
 #[test]
+fn what_was_lost_with_a_disk_is_not_waited_for() {
+    let mut own = Author::new(writer(1, 5));
+    own.write(b"ours", &[]);
+    let mut three = Author::new(writer(3, 1));
+    three.write(b"that nobody else has", &[]);
+    let mut machine = Machine::new(own.vector());
+    machine.meet(2, own.vector());
+    machine.meet(3, all(&[&own, &three]));
+    machine.meet(4, own.vector());
+    assert!(
+        settled(&machine.wait(1100)).is_empty(),
+        "what three wrote may still come"
+    );
+    // An old backup of three's disk is put back: it has ours, and what it wrote later is no more.
+    let back = Hello {
+        start: writer(3, 2),
+        ..hello(3, own.vector())
+    };
+    machine.say(3, Message::Hello(Box::new(back)));
+    assert_eq!(settled(&machine.wait(2100)), [own.vector()]);
+}
+
+#[test]
 fn what_waits_to_be_settled_waits_for_one_that_becomes_active_too() {
     let mut own = Author::new(writer(1, 5));
     own.write(b"ours", &[]);

@@ -6,11 +6,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crdt::{AccountId, VaultId, VaultValue};
+use crdt::{AccountId, CellKind, VaultId, VaultValue};
 use gossip::Dot;
 
 use super::{Checker, Checks, wrong};
-use crate::sim::{tally::Tally, world::World};
+use crate::{
+    sim::{
+        tally::Tally,
+        world::{World, read_records},
+    },
+    store::Records,
+};
 
 /// Shorter values are looked for nowhere: chance would find them.
 const BYTES_MIN: usize = 8;
@@ -46,6 +52,7 @@ impl Erasing {
         }
     }
 
+    /// A disk is another one: what the former said is nothing that this one says.
     pub(super) fn set_back(&mut self, at: usize) {
         self.receipts.remove(&at);
     }
@@ -78,6 +85,25 @@ impl World {
         let receipts = self.checks.erasing.receipts.entry(at).or_default();
         receipts.extend(accounts);
         self.search(at);
+    }
+
+    /// A start begins: its disk may hold receipts of its own that nobody was told of, or that came with a backup.
+    pub(super) fn find_receipts(&mut self, at: usize, slot: [u8; 8]) {
+        let cancelled = self.checks.tracks[at].cancelled.clone();
+        let found = read_records(&self.processes[at].disk, |records| {
+            let mut found = BTreeSet::new();
+            for account in cancelled {
+                let cells = records.cells(CellKind::ERASED, account.as_bytes())?;
+                if cells.iter().any(|cell| cell.slot == slot) {
+                    found.insert(account);
+                }
+            }
+            Ok(found)
+        });
+        if let Ok(found) = found {
+            self.checks.erasing.receipts.insert(at, found);
+            self.search(at);
+        }
     }
 
     /// Searches a disk for what nobody should find.

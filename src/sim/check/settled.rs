@@ -127,10 +127,14 @@ impl World {
         let told = self.checks.settling.told.get(&at).map(|told| &told.numbers);
         let lacks = self.checks.tracks[at].numbers.iter();
         let lacks = lacks.filter(|(writer, number)| told.is_none_or(|told| !sees(told, writer, **number)));
+        let running = self.processes[at].running.as_ref();
+        let stable = running.map(|running| running.gossip.stable());
+        let stable = stable.unwrap_or_default();
         let lacks: Vec<String> = lacks
             .map(|(writer, number)| {
                 let known = told.and_then(|told| told.get(writer));
-                format!("{writer}: {number}, settled {known:?}")
+                let stable = stable.get(writer).map(|tip| tip.number);
+                format!("{writer}: {number}, stable {stable:?}, settled {known:?}")
             })
             .collect();
         lacks.join(", ")

@@ -109,6 +109,7 @@ impl World {
             .checks
             .opened(&mut self.tally, at, ledger.start(), ledger.vector(), &disk);
         self.fail(found);
+        self.find_receipts(at, ledger.start().replica.0);
     }
 
     /// A replica was shown two contents of one dot.

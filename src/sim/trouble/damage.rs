@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use crdt::{RecordKey, VaultId};
+use crdt::{EmailView, RecordKey, VaultId};
 use gossip::reconcile;
 
 use super::{Kind, Remedy};
@@ -171,16 +171,11 @@ impl World {
                 // What an account has become decides what its addresses name, and the other way round.
                 let related = email
                     .iter()
-                    .flat_map(crdt::EmailView::accounts)
+                    .flat_map(EmailView::accounts)
                     .any(|account| id == Some(*RecordKey::from(account).as_bytes()));
                 if hit || names || related {
                     records.insert(*record);
-                    records.extend(
-                        email
-                            .iter()
-                            .flat_map(crdt::EmailView::accounts)
-                            .map(RecordKey::from),
-                    );
+                    records.extend(email.iter().flat_map(EmailView::accounts).map(RecordKey::from));
                 }
             }
             Ok(())

@@ -87,6 +87,22 @@ impl AckTable {
         self.build(member, start, state.counter, &state.moved)
     }
 
+    /// A member said itself, hash and all, what is on its disk. What was built of its statements and of relays should be
+    /// the same; an ack that lost count on the way would hold back what is stable for as long as the member runs.
+    pub(super) fn confirm(&mut self, member: &MemberId, start: Writer, counter: u64, vector: Vector) -> bool {
+        let Some(acked) = self.acks.get_mut(member) else {
+            return false;
+        };
+        if acked.start != start || counter < acked.counter || acked.vector == vector {
+            return false;
+        }
+        acked.counter = counter;
+        acked.vector = vector;
+        acked.moved.clear();
+        acked.whole = counter;
+        true
+    }
+
     fn relayed(&mut self, ack: &Ack) -> bool {
         if ack.base == 0 {
             let mut vector = Vector::new();

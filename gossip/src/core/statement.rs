@@ -43,8 +43,12 @@ impl Gossip {
             }
             return;
         }
+        let confirmed = state.hash.is_some().then(|| theirs.vector.clone());
         if self.takes_part(&member) {
             self.stable_dirty |= self.acks.state(member, start, state);
+            if let Some(vector) = confirmed {
+                self.stable_dirty |= self.acks.confirm(&member, start, state.counter, vector);
+            }
         }
         self.offsets
             .insert(member, clock::Offset::measure(self.now, state.wall_ms, rtt));

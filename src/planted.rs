@@ -29,6 +29,7 @@ pub(crate) enum Bug {
     /// A record's digest is not written when the record changes after another transaction of its group.
     ForgetsDigest,
     /// Losers go once every member has what they lost to, whatever is still on its way.
+    #[cfg(feature = "lab")]
     CollapsesOnAcks,
     /// A copy that is taken up again goes on with what came of another cut.
     MixesCuts,

@@ -11,7 +11,7 @@
 use std::collections::BTreeSet;
 
 use super::vector::MemberId;
-use super::{ConnectionId, Event, Gossip, ISOLATED_AFTER, Peer, PeerState, wire};
+use super::{ConnectionId, Event, Gossip, ISOLATED_AFTER, Peer, PeerState, Theirs, wire};
 
 /// What a member last said that it can.
 #[derive(Clone, Debug, Default)]
@@ -70,22 +70,22 @@ impl Gossip {
         self.stable_dirty = true;
     }
 
+    /// The members that are connected and have said hello, with what they say of themselves.
+    pub(super) fn saying(&self) -> impl Iterator<Item = (&MemberId, &Theirs)> {
+        self.chosen
+            .iter()
+            .filter_map(|(member, id)| Some((member, self.connections.get(id)?.theirs.as_ref()?)))
+    }
+
     /// Who was out has no ack here, and says no new hello when it is in again: what it said since its last one is its
     /// whole ack. Without it nothing that it states from now on could be built on.
     fn believe_connected(&mut self) {
-        let mut said = Vec::new();
-        for (member, id) in &self.chosen {
-            let theirs = self
-                .connections
-                .get(id)
-                .and_then(|connection| connection.theirs.as_ref());
-            if let Some(theirs) = theirs
-                && self.takes_part(member)
-                && self.acks.start(member).is_none()
-            {
-                said.push((*member, theirs.start, theirs.counter, theirs.vector.clone()));
-            }
-        }
+        let unknown = self
+            .saying()
+            .filter(|(member, _)| self.takes_part(member) && self.acks.start(member).is_none());
+        let said: Vec<_> = unknown
+            .map(|(member, theirs)| (*member, theirs.start, theirs.counter, theirs.vector.clone()))
+            .collect();
         for (member, start, counter, vector) in said {
             self.learn_start(member, start);
             if self.known_starts.get(&member) == Some(&start) {

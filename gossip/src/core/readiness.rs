@@ -55,16 +55,11 @@ impl Gossip {
         }
         self.unready_since = self.now.at;
         self.level_with.clear();
-        for (member, id) in &self.chosen {
-            let theirs = self
-                .connections
-                .get(id)
-                .and_then(|connection| connection.theirs.as_ref());
-            if let Some(theirs) = theirs
-                && self.state_of(member) == Some(PeerState::Active)
-            {
-                self.targets.insert(*member, theirs.vector.clone());
-            }
-        }
+        let active: Vec<_> = self
+            .saying()
+            .filter(|(member, _)| self.state_of(member) == Some(PeerState::Active))
+            .map(|(member, theirs)| (*member, theirs.vector.clone()))
+            .collect();
+        self.targets.extend(active);
     }
 }

@@ -202,6 +202,36 @@ fn one_that_is_in_again_is_believed_at_once_and_in_all_that_it_said_meanwhile() 
     assert_eq!(machine.gossip.sites_with(&dot), 2);
 }
 
+/// A relay that said less than it should, for whatever reason, must not hold back what is stable for ever.
+#[test]
+fn what_a_member_says_itself_mends_an_ack_that_lost_count() {
+    let mut own = Author::new(writer(1, 5));
+    own.write(b"ours", &[]);
+    let mut machine = Machine::new(own.vector());
+    machine.meet(2, own.vector());
+    machine.meet(3, own.vector());
+    machine.meet(4, Vector::new());
+    let short = Ack {
+        member: member(4),
+        start: writer(4, 1),
+        counter: 5,
+        base: 1,
+        vector: Moved::default(),
+    };
+    machine.say(2, Message::Acks(vec![short]));
+    machine.say(4, state(3, vec![(own.writer, own.tip)]));
+    let held = machine.gossip.stable().get(&own.writer);
+    assert_eq!(held, None, "it is taken for older than what was relayed");
+    let whole = State {
+        counter: 6,
+        hash: Some(own.vector().hash()),
+        wall_ms: WALL,
+        ..State::default()
+    };
+    machine.say(4, Message::State(whole));
+    assert_eq!(machine.gossip.stable().get(&own.writer), Some(own.tip));
+}
+
 #[test]
 fn who_counts_for_what() {
     // (state, on how many sites our transaction is, stable, connected sites, pushed to, still connected)

@@ -24,8 +24,8 @@ use super::{
         files::{self, FilesSink, FilesSource},
         rocks::{self, RocksDisk},
     },
+    found::Found,
     layout::STORE_FORMAT,
-    ledger::Found,
     snapshot,
 };
 

@@ -18,6 +18,7 @@ mod cut;
 mod damage;
 mod directory;
 pub mod disk;
+mod found;
 mod group;
 mod holes;
 mod layout;

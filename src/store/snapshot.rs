@@ -15,8 +15,9 @@ use serde::{Deserialize, Serialize};
 use super::{
     Store, catch_up,
     disk::{Batch, Covered, Disk, DiskError, DiskRead, Family},
+    found::Found,
     layout::{self, meta},
-    ledger::{Found, Ledger, LedgerError},
+    ledger::{Ledger, LedgerError},
 };
 
 /// Checkpoints kept at once: each keeps deleted files on the disk, and its reader takes a share of it.

@@ -285,7 +285,8 @@ impl Disk for RocksDisk {
     fn compact(&self) -> Result<(), DiskError> {
         let _one = self.compacting.lock().unwrap_or_else(PoisonError::into_inner);
         let upto = self.with_db(|db| Ok(db.latest_sequence_number()))?;
-        // A compaction keeps what an open snapshot still sees.
+        // A compaction keeps what an open snapshot still sees, and RocksDB tells nobody when one is released: so it is asked,
+        // now and then, up to a limit.
         let begun = Instant::now();
         while self.with_db(|db| sees_before(db, upto))? {
             if begun.elapsed() > READERS_WAIT {

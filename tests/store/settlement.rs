@@ -175,41 +175,30 @@ impl World {
 }
 
 async fn register(at: &Site, id: MemberId, name: &str) {
-    let name = name.to_owned();
-    at.replica
-        .store
-        .transact(move |txn| -> Result<(), TransactError> {
-            let at = txn.stamp();
-            for field in [
-                MemberField::Name(name.clone()),
-                MemberField::Site(name),
-                MemberField::State(MemberState::Active),
-            ] {
-                txn.write_cluster(ClusterWrite::Member { id, at, field });
-            }
-            Ok(())
-        })
-        .await
-        .expect("written");
+    write_member(at, id, name, None).await;
 }
 
 /// A member that was put out before anybody here heard of it.
 async fn put_out(at: &Site, name: &str) {
-    let (by, id, name) = (at.member, MemberId::from_bytes([9; 8]), name.to_owned());
+    let evicted = MemberField::Evicted {
+        by: at.member,
+        compromised: false,
+        words: String::new(),
+    };
+    write_member(at, MemberId::from_bytes([9; 8]), name, Some(evicted)).await;
+}
+
+async fn write_member(at: &Site, id: MemberId, name: &str, more: Option<MemberField>) {
+    let active = [
+        MemberField::Name(name.to_owned()),
+        MemberField::Site(name.to_owned()),
+        MemberField::State(MemberState::Active),
+    ];
     at.replica
         .store
         .transact(move |txn| -> Result<(), TransactError> {
             let at = txn.stamp();
-            for field in [
-                MemberField::Name(name.clone()),
-                MemberField::Site(name),
-                MemberField::State(MemberState::Active),
-                MemberField::Evicted {
-                    by,
-                    compromised: false,
-                    words: String::new(),
-                },
-            ] {
+            for field in active.into_iter().chain(more) {
                 txn.write_cluster(ClusterWrite::Member { id, at, field });
             }
             Ok(())

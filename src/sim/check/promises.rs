@@ -29,8 +29,8 @@ pub(crate) enum Meaning {
     Cancelled(AccountId),
     /// Sessions that have not seen this are over.
     Epoch { account: AccountId, epoch: Epoch },
-    /// The address was proven then: what the record says now is of that proof or a later one; or the account that has
-    /// it by that proof was reset since, so that it may have lost to one whose proof counts.
+    /// The address was proven then: what the record says now is of that proof or a later one; or an account that had
+    /// it by such a proof was reset since, so that it may have lost to one whose earlier proof still counts.
     Proven {
         email: EmailId,
         at: Hlc,
@@ -213,7 +213,10 @@ impl Checks {
                 );
             }
             for meaning in self.promises.meant.get(dot).into_iter().flatten() {
-                match meaning.holds(records) {
+                match meaning.holds(records).and_then(|holds| {
+                    // Only who is not in force any more is asked for who came after.
+                    Ok(holds || self.promises.lost_by_a_reset(meaning, records)?)
+                }) {
                     Ok(true) => {}
                     Ok(false) => {
                         return wrong(
@@ -234,6 +237,30 @@ impl Checks {
     }
 }
 
+impl Promises {
+    /// Whether a proof took the place of this one, of the same address and not earlier, whose account was reset since:
+    /// a concurrent claim of an earlier proof, still verified, then comes before both.
+    fn lost_by_a_reset(&self, meaning: &Meaning, records: &Snapshot<'_>) -> Result<bool, ReadError> {
+        let Meaning::Proven { email, at, .. } = meaning else {
+            return Ok(false);
+        };
+        for later in self.meant.values().flatten() {
+            if let Meaning::Proven {
+                email: of,
+                at: then,
+                by: Some((account, resets)),
+            } = later
+                && of == email
+                && then >= at
+                && records.standing(*account)?.resets > *resets
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
 impl Meaning {
     fn holds(&self, records: &Snapshot<'_>) -> Result<bool, ReadError> {
         let account = |id| records.account(id);
@@ -241,20 +268,14 @@ impl Meaning {
             Meaning::Exists(id) => account(*id)?.is_some_and(|view| view.created.is_some()),
             Meaning::Cancelled(id) => account(*id)?.is_some_and(|view| view.cancelled),
             Meaning::Epoch { account: id, epoch } => account(*id)?.is_some_and(|view| view.epoch >= *epoch),
-            Meaning::Proven { email, at, by } => {
-                let kept = records.email(*email)?.is_some_and(|view| {
-                    let claimed = view.claims.iter().any(|claim| claim.proof >= *at);
-                    let released = view.released.iter();
-                    claimed
-                        || released
-                            .map(|released| released.proof.max(released.at))
-                            .any(|end| end >= *at)
-                });
-                kept || match by {
-                    Some((account, resets)) => records.standing(*account)?.resets > *resets,
-                    None => false,
-                }
-            }
+            Meaning::Proven { email, at, .. } => records.email(*email)?.is_some_and(|view| {
+                let claimed = view.claims.iter().any(|claim| claim.proof >= *at);
+                let released = view.released.iter();
+                claimed
+                    || released
+                        .map(|released| released.proof.max(released.at))
+                        .any(|end| end >= *at)
+            }),
             Meaning::Released { email, account, at } => records.email(*email)?.is_some_and(|view| {
                 !view
                     .claims

@@ -124,7 +124,7 @@ impl World {
 }
 
 impl Checks {
-    /// What was written by replicas whose clones had started a later writer: the first of each writer.
+    /// What was written by replicas whose clones had started a later writer: the last of each writer.
     pub(crate) fn beside_clone(&self) -> impl Iterator<Item = Dot> {
         let dot = |(writer, number): (&Writer, &u64)| Dot {
             writer: *writer,
@@ -173,7 +173,7 @@ impl Checks {
             start.replica == dot.writer.replica && start.epoch > dot.writer.epoch && *by != at
         };
         if self.starts.iter().any(is_outdone) {
-            self.beside_clone.entry(dot.writer).or_insert(dot.number);
+            self.beside_clone.insert(dot.writer, dot.number);
         }
         self.advance(at, dot)?;
         let envelope = match Envelope::decode(bytes) {

@@ -55,7 +55,7 @@ impl World {
 
     /// Who was put out takes no part, and gives nobody a copy: with the last disk of the others an operator would have to
     /// begin anew.
-    fn alone_knows_who_is_out(&self, at: usize) -> bool {
+    pub(super) fn alone_knows_who_is_out(&self, at: usize) -> bool {
         let knows = |other: &usize| {
             let process = &self.processes[*other];
             process.state == Some(PeerState::Active)

@@ -81,7 +81,7 @@ impl World {
         if !running.draining {
             return;
         }
-        if self.drained(at) && !self.is_damaged() {
+        if self.drained(at) && !self.is_damaged() && !self.alone_knows_who_is_out(at) {
             self.check_drained(at);
             self.tally.fault(Kind::Drain);
             self.tell(|| format!("process {at} has drained; its disk is destroyed"));

@@ -198,7 +198,7 @@ fn everything_comes_and_the_giver_learns_of_it() {
 
 #[test]
 fn a_manifest_longer_than_a_frame_comes_in_pieces() {
-    let source = held(7, contents(1, &[1; 10_000]));
+    let source = held(7, contents(1, &[1; 16_000]));
     assert!(source.manifest.encode().len() > 2 * PIECE_BYTES_MAX);
     let kept = Kept::default();
     assert_eq!(copy(&source, &kept, usize::MAX), Ok(true));

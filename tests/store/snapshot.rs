@@ -43,6 +43,18 @@ fn take_copy(from: &Replica, to: &Replica) -> Result<(), InstallError> {
     to.store.install_snapshot()
 }
 
+/// What `meta` says that the log takes.
+fn log_bytes(replica: &Replica) -> Option<Vec<u8>> {
+    let mut found = None;
+    let scanned = replica.store.scan_everything(|family, key, value| {
+        if family == Family::Meta && key == b"log-bytes" {
+            found = Some(value.to_vec());
+        }
+    });
+    scanned.expect("a scan");
+    found
+}
+
 #[tokio::test]
 async fn an_empty_replica_begins_with_a_copy_and_goes_on_by_the_log() {
     let (time, passwords) = (Time::new(), passwords());
@@ -69,6 +81,11 @@ async fn an_empty_replica_begins_with_a_copy_and_goes_on_by_the_log() {
     assert!(state.start.epoch > before.epoch, "epochs go on");
     assert_eq!(state.own_starts[0], before);
     assert_eq!(state.trimmed, giver.store.state().trimmed);
+    assert_eq!(
+        log_bytes(&taker),
+        log_bytes(&giver),
+        "its log was not read to tell"
+    );
     taker.assert_same(&giver);
     taker.assert_sound();
     assert!(taker.signs_in("ada@example.org").await && taker.signs_in("cy@example.org").await);

@@ -17,6 +17,9 @@ use proptest::prelude::*;
 struct Held {
     manifest: Manifest,
     contents: Vec<Vec<u8>>,
+    /// Where they were kept.
+    hashes: Vec<[u8; 32]>,
+    read: Mutex<u64>,
     done: Mutex<bool>,
 }
 
@@ -25,9 +28,15 @@ impl Source for Held {
         &self.manifest
     }
 
-    fn read(&self, file: usize, offset: u64, bytes_max: usize) -> Result<Vec<u8>, SnapshotError> {
-        let bytes = &self.contents[file][offset as usize..];
-        Ok(bytes[..bytes.len().min(bytes_max)].to_vec())
+    fn read(&self, file: usize, offset: u64, bytes: &mut [u8]) -> Result<(), SnapshotError> {
+        let held = self.contents[file][offset as usize..].get(..bytes.len());
+        bytes.copy_from_slice(held.ok_or_else(|| SnapshotError("too short".to_owned()))?);
+        *self.read.lock().unwrap() += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn hash(&self, file: usize) -> Option<[u8; 32]> {
+        self.hashes.get(file).copied()
     }
 
     fn done(&self) {
@@ -43,6 +52,7 @@ struct Kept(Arc<Mutex<Keeping>>);
 struct Keeping {
     manifest: Option<Manifest>,
     contents: Vec<Vec<u8>>,
+    whole: usize,
     written: u64,
     finished: bool,
 }
@@ -53,15 +63,10 @@ impl Sink for Kept {
         if kept.manifest.as_ref() != Some(manifest) {
             kept.manifest = Some(manifest.clone());
             kept.contents = vec![Vec::new(); manifest.files.len()];
+            kept.whole = 0;
         }
-        let whole = |(bytes, file): (&Vec<u8>, &File)| bytes.len() as u64 == file.bytes;
-        let place = kept
-            .contents
-            .iter()
-            .zip(&manifest.files)
-            .take_while(|pair| whole(*pair))
-            .count();
-        Ok((place, kept.contents.get(place).map_or(0, Vec::len) as u64))
+        let begun = kept.contents.get(kept.whole);
+        Ok((kept.whole, begun.map_or(0, Vec::len) as u64))
     }
 
     fn write(&mut self, file: usize, offset: u64, bytes: &[u8]) -> Result<(), SnapshotError> {
@@ -72,14 +77,21 @@ impl Sink for Kept {
         Ok(())
     }
 
+    fn complete(&mut self, file: usize, hash: &[u8; 32]) -> Result<(), SnapshotError> {
+        let mut kept = self.0.lock().unwrap();
+        assert_eq!(kept.whole, file);
+        let bytes = &mut kept.contents[file];
+        if blake3::hash(bytes) != *hash {
+            bytes.clear();
+            return Err(SnapshotError("not what was sent".to_owned()));
+        }
+        kept.whole += 1;
+        Ok(())
+    }
+
     fn finish(&mut self) -> Result<(), SnapshotError> {
         let mut kept = self.0.lock().unwrap();
-        let manifest = kept.manifest.clone().expect("it has begun");
-        for (bytes, file) in kept.contents.iter().zip(&manifest.files) {
-            if blake3::hash(bytes) != file.hash {
-                return Err(SnapshotError("not what the manifest says".to_owned()));
-            }
-        }
+        assert_eq!(kept.whole, kept.contents.len());
         kept.finished = true;
         Ok(())
     }
@@ -99,17 +111,19 @@ fn file(name: &str, bytes: &[u8]) -> File {
     File {
         name: name.to_owned(),
         bytes: bytes.len() as u64,
-        hash: *blake3::hash(bytes).as_bytes(),
     }
 }
 
 fn held(number: u64, contents: Vec<Vec<u8>>) -> Arc<Held> {
     let files = contents.iter().enumerate();
     let files = files.map(|(place, bytes)| file(&format!("{place}.sst"), bytes));
-    let manifest = Manifest::new(vector(number), Vector::new(), b"note".to_vec(), files.collect());
+    let nonce = [number as u8; 16];
+    let note = b"note".to_vec();
     Arc::new(Held {
-        manifest,
+        manifest: Manifest::new(nonce, vector(number), Vector::new(), note, files.collect()),
         contents,
+        hashes: Vec::new(),
+        read: Mutex::new(0),
         done: Mutex::new(false),
     })
 }
@@ -184,7 +198,7 @@ fn everything_comes_and_the_giver_learns_of_it() {
 
 #[test]
 fn a_manifest_longer_than_a_frame_comes_in_pieces() {
-    let source = held(7, contents(1, &[1; 5000]));
+    let source = held(7, contents(1, &[1; 16_000]));
     assert!(source.manifest.encode().len() > 2 * PIECE_BYTES_MAX);
     let kept = Kept::default();
     assert_eq!(copy(&source, &kept, usize::MAX), Ok(true));
@@ -196,14 +210,60 @@ fn broken_off_after_any_frame_it_goes_on_and_nothing_comes_twice() {
         7,
         contents(1, &[10, 2 * PIECE_BYTES_MAX + 5, 10, PIECE_BYTES_MAX]),
     );
-    for frames in 1..7 {
+    // The manifest, six pieces, four hashes, the end: also between the last piece of a file and its hash.
+    for frames in 1..12 {
         let kept = Kept::default();
         assert_eq!(copy(&source, &kept, frames), Ok(false));
         assert!(!*source.done.lock().unwrap());
         assert_eq!(copy(&source, &kept, usize::MAX), Ok(true));
-        assert_eq!(kept.0.lock().unwrap().written, source.manifest.bytes());
+        let kept = kept.0.lock().unwrap();
+        assert_eq!(kept.written, source.manifest.bytes());
+        assert_eq!(kept.contents, source.contents);
         *source.done.lock().unwrap() = false;
     }
+}
+
+#[test]
+fn each_file_is_read_once_and_what_lies_before_a_break_again_only_for_its_hash() {
+    let lengths = [5, 2 * PIECE_BYTES_MAX];
+    let source = held(7, contents(1, &lengths));
+    let read = || std::mem::take(&mut *source.read.lock().unwrap());
+    let bytes = source.manifest.bytes();
+    assert_eq!(copy(&source, &Kept::default(), usize::MAX), Ok(true));
+    assert_eq!(read(), bytes);
+
+    // The manifest, a file and its hash, a piece of the next.
+    let kept = Kept::default();
+    assert_eq!(copy(&source, &kept, 4), Ok(false));
+    read();
+    assert_eq!(copy(&source, &kept, usize::MAX), Ok(true));
+    assert_eq!(read(), lengths[1] as u64);
+}
+
+#[test]
+fn a_file_that_is_not_what_it_was_when_it_was_hashed_does_not_pass() {
+    let made = held(7, contents(1, &[10, PIECE_BYTES_MAX + 1]));
+    let hashes = made.contents.iter().map(|bytes| blake3::hash(bytes).into());
+    let mut damaged = made.contents.clone();
+    damaged[1][PIECE_BYTES_MAX] ^= 1;
+    let source = |contents: &[Vec<u8>]| Held {
+        manifest: made.manifest.clone(),
+        contents: contents.to_vec(),
+        hashes: hashes.clone().collect(),
+        read: Mutex::new(0),
+        done: Mutex::new(false),
+    };
+    let kept = Kept::default();
+    assert!(copy(&Arc::new(source(&damaged)), &kept, usize::MAX).is_err());
+    assert!(!kept.0.lock().unwrap().finished);
+    assert!(gossip::snapshot::copy(&source(&damaged), &mut kept.clone()).is_err());
+    // What was thrown away comes again.
+    assert_eq!(
+        gossip::snapshot::copy(&source(&made.contents), &mut kept.clone()),
+        Ok(())
+    );
+    let kept = kept.0.lock().unwrap();
+    assert!(kept.finished && kept.contents == made.contents);
 }
 
 #[test]
@@ -230,7 +290,7 @@ fn files_and_vector_are_never_of_two_checkpoints() {
 fn manifests_that_no_replica_makes_are_refused() {
     #[track_caller]
     fn check(files: Vec<File>, words: &str) {
-        let manifest = Manifest::new(vector(1), Vector::new(), Vec::new(), files);
+        let manifest = Manifest::new([1; 16], vector(1), Vector::new(), Vec::new(), files);
         let error = Manifest::decode(&manifest.encode()).expect_err(words).to_string();
         assert!(error.contains(words), "{error}");
     }
@@ -275,8 +335,8 @@ fn with_frame(place: usize, change: impl Fn(&mut Vec<u8>)) -> Result<(), Transfe
 
 #[test]
 fn a_giver_that_cheats_is_found_out() {
-    // Frames: the manifest, three pieces, the end.
-    for place in 0..4 {
+    // Frames: the manifest, two pieces, a hash, a piece, a hash, the end.
+    for place in 0..6 {
         let last = |frame: &mut Vec<u8>| *frame.last_mut().unwrap() ^= 1;
         assert!(with_frame(place, last).is_err(), "frame {place} altered");
         let shorter = |frame: &mut Vec<u8>| frame.truncate(frame.len() - 1);
@@ -289,7 +349,7 @@ fn a_giver_that_cheats_is_found_out() {
         );
         assert!(with_frame(place, Vec::clear).is_err(), "frame {place} empty");
     }
-    assert!(with_frame(4, |frame| frame.push(0)).is_err());
+    assert!(with_frame(6, |frame| frame.push(0)).is_err());
     assert_eq!(with_frame(9, Vec::clear), Ok(()));
 }
 
@@ -346,7 +406,7 @@ proptest! {
 
     /// Frames that are well formed, in any order, from either side.
     #[test]
-    fn frames_out_of_turn_harm_nobody(order in prop::collection::vec((any::<bool>(), 0..8_usize), 0..30)) {
+    fn frames_out_of_turn_harm_nobody(order in prop::collection::vec((any::<bool>(), 0..10_usize), 0..30)) {
         let source = held(7, contents(1, &[10, PIECE_BYTES_MAX + 1]));
         let frames: Vec<Vec<u8>> = {
             let mut giver = Giver::new(source.clone());

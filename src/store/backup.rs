@@ -21,7 +21,8 @@ use super::{
     directory::{Directory, DirectoryError},
     disk::{
         Disk, DiskError,
-        files::{self, FilesSink, FilesSource},
+        arriving::FilesSink,
+        files::FilesSource,
         rocks::{self, RocksDisk},
     },
     found::Found,
@@ -166,7 +167,8 @@ impl Store {
         let made_at_ms = self.shared.now_ms();
         let start = self.state().start;
         let copy = self.disk.checkpoint(&mut snapshot::covered)?;
-        files::copy(&*copy, &mut FilesSink::new(to.to_path_buf())).map_err(|error| write(&error))?;
+        gossip::snapshot::copy(&*copy, &mut FilesSink::new(to.to_path_buf()))
+            .map_err(|error| write(&error))?;
         let backup = Backup {
             made_at_ms,
             owner,

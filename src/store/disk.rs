@@ -5,10 +5,12 @@
 //! *synced so far* prefix and injectable faults). One conformance suite (`tests/disk_conformance.rs`) runs
 //! against both, so what the simulation learns about the model holds for the real thing.
 
+pub mod arriving;
 pub mod files;
 pub mod memory;
 pub mod rocks;
 mod swap;
+mod writing;
 
 use std::{io, ops::ControlFlow};
 

@@ -18,6 +18,7 @@ use super::{
     found::Found,
     layout::{self, meta},
     ledger::{Ledger, LedgerError},
+    sums,
 };
 
 /// Checkpoints kept at once: each keeps deleted files on the disk, and its reader takes a share of it.
@@ -87,6 +88,11 @@ struct Note {
     clock: u64,
     /// The next free place in its log.
     place: u64,
+    /// Bytes that its log takes.
+    log_bytes: u64,
+    /// What tells the key that its sums are made with, if they are made.
+    #[serde(default, with = "serde_bytes")]
+    sums: Option<Vec<u8>>,
 }
 
 /// Reads what a checkpoint covers from its own `meta`, before that is taken out of it.
@@ -106,6 +112,8 @@ pub(crate) fn covered(disk: &dyn DiskRead) -> Result<Covered, DiskError> {
         heads: found.follows.into_iter().collect(),
         clock: found.clock.to_u64(),
         place: found.next_place,
+        log_bytes: found.log_bytes,
+        sums: sums::fingerprint(disk).map_err(|error| refused(error.into()))?,
     };
     let mut bytes = Vec::new();
     ciborium::into_writer(&note, &mut bytes).map_err(|error| DiskError::Io(error.to_string()))?;
@@ -154,6 +162,10 @@ pub(super) fn own(
     let mut put = |key: Vec<u8>, payload: &[u8]| batch.put(Family::Meta, key, layout::seal(payload));
     put(meta::CLOCK.to_vec(), &layout::number_key(clock.last().to_u64()));
     put(meta::PLACE.to_vec(), &layout::number_key(note.place));
+    put(meta::LOG_BYTES.to_vec(), &layout::number_key(note.log_bytes));
+    if let Some(fingerprint) = &note.sums {
+        put(meta::SUMS.to_vec(), fingerprint);
+    }
     let heads = note.heads.into_iter().collect();
     put(meta::FOLLOWS.to_vec(), &layout::entries_payload(&heads));
     for (place, start) in (1_u32..).zip(own_starts) {
@@ -266,12 +278,12 @@ impl Source for Kept {
         &self.manifest
     }
 
-    fn read(&self, file: usize, offset: u64, bytes_max: usize) -> Result<Vec<u8>, SnapshotError> {
+    fn read(&self, file: usize, offset: u64, bytes: &mut [u8]) -> Result<(), SnapshotError> {
         let copy = self.copy.read().unwrap_or_else(PoisonError::into_inner);
         let read = copy
             .as_ref()
             .ok_or_else(|| SnapshotError("this checkpoint is no longer kept; ask again".to_owned()))?
-            .read(file, offset, bytes_max);
+            .read(file, offset, bytes);
         drop(copy);
         if read.is_err() {
             // Whoever asks next gets a new one.

@@ -61,19 +61,15 @@ impl Sums {
             key,
             sums: vec![0; PARTITIONS],
         };
-        let fingerprint = key.fingerprint();
-        let known = match disk.get(Family::Meta, meta::SUMS)? {
-            Some(bytes) => layout::unseal(&bytes)? == fingerprint,
-            None => false,
-        };
-        if !known {
+        let own = key.fingerprint();
+        if fingerprint(disk)?.is_none_or(|known| known != own) {
             sums.sums = all(disk, key)?;
             for (partition, sum) in sums.sums.iter().enumerate() {
                 if read(disk, partition).ok() != Some(*sum) {
                     put(batch, partition, *sum);
                 }
             }
-            batch.put(Family::Meta, meta::SUMS, layout::seal(&fingerprint));
+            batch.put(Family::Meta, meta::SUMS, layout::seal(&own));
             return Ok(sums);
         }
         for partition in 0..PARTITIONS {
@@ -145,6 +141,14 @@ impl Sums {
             put(batch, partition, counted);
         }
         Ok(wrong)
+    }
+}
+
+/// What tells the key that the stored sums are made with; none if they are not made.
+pub(super) fn fingerprint(disk: &dyn DiskRead) -> Result<Option<Vec<u8>>, ReadError> {
+    match disk.get(Family::Meta, meta::SUMS)? {
+        Some(bytes) => Ok(Some(layout::unseal(&bytes)?.to_vec())),
+        None => Ok(None),
     }
 }
 

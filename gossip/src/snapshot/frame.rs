@@ -26,16 +26,21 @@ pub(super) enum Head {
         #[serde(rename = "o")]
         offset: u64,
     },
-    /// Giver: a piece of a file, and the first 16 bytes of its BLAKE3.
+    /// Giver: a piece of a file.
     Piece {
         #[serde(rename = "f")]
         file: u64,
         #[serde(rename = "o")]
         offset: u64,
-        #[serde(rename = "h", with = "serde_bytes")]
-        hash: [u8; 16],
     },
-    /// Giver: that was the last piece.
+    /// Giver: that was all of a file, and this is its BLAKE3.
+    Hash {
+        #[serde(rename = "f")]
+        file: u64,
+        #[serde(rename = "h", with = "serde_bytes")]
+        hash: [u8; 32],
+    },
+    /// Giver: that was the last file.
     End,
     /// Taker: all is here, and every file is what it should be.
     Done,
@@ -46,6 +51,8 @@ pub(super) enum Head {
     },
 }
 
+/// What a head takes, but for a failure's.
+const HEAD_BYTES_ROUGHLY: usize = 64;
 /// What a failure's words may take.
 const WORDS_BYTES_MAX: usize = 300;
 
@@ -57,13 +64,31 @@ impl Head {
     }
 
     pub(super) fn frame(&self, raw: &[u8]) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(raw.len() + 64);
+        let mut bytes = self.begin_frame(raw.len());
+        bytes.extend_from_slice(raw);
+        bytes
+    }
+
+    /// A frame with so many raw bytes, which `fill` writes where they are to be.
+    pub(super) fn frame_with<E>(
+        &self,
+        raw_bytes: usize,
+        fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
+    ) -> Result<Vec<u8>, E> {
+        let mut bytes = self.begin_frame(raw_bytes);
+        let head_bytes = bytes.len();
+        bytes.resize(head_bytes + raw_bytes, 0);
+        fill(&mut bytes[head_bytes..])?;
+        Ok(bytes)
+    }
+
+    fn begin_frame(&self, raw_bytes: usize) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(raw_bytes + HEAD_BYTES_ROUGHLY);
         bytes.extend_from_slice(&[0; 2]);
         // Writing to memory cannot fail, and every field is representable.
         let _ = ciborium::into_writer(self, &mut bytes);
         let length = u16::try_from(bytes.len() - 2).unwrap_or(u16::MAX);
         bytes[..2].copy_from_slice(&length.to_le_bytes());
-        bytes.extend_from_slice(raw);
         bytes
     }
 
@@ -78,11 +103,4 @@ impl Head {
         let head = from_cbor(head).map_err(|error| TransferError::Malformed(error.to_string()))?;
         Ok((head, raw))
     }
-}
-
-/// What a piece's checksum is.
-pub(super) fn checksum(bytes: &[u8]) -> [u8; 16] {
-    let mut hash = [0; 16];
-    hash.copy_from_slice(&blake3::hash(bytes).as_bytes()[..16]);
-    hash
 }

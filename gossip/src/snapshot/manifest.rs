@@ -14,6 +14,9 @@ pub struct Manifest {
     /// so one id has one vector and one set of files.
     #[serde(with = "serde_bytes")]
     pub id: [u8; 16],
+    /// Drawn for this checkpoint: files of two checkpoints may have the same names and lengths.
+    #[serde(with = "serde_bytes")]
+    pub nonce: [u8; 16],
     /// What it covers.
     pub vector: Vector,
     /// What its log no longer holds.
@@ -32,9 +35,6 @@ pub struct File {
     pub name: String,
     /// Its length; never 0.
     pub bytes: u64,
-    /// BLAKE3 of its contents.
-    #[serde(with = "serde_bytes")]
-    pub hash: [u8; 32],
 }
 
 /// A manifest has at most so many bytes: room for the longest vectors and [`FILES_MAX`] files.
@@ -52,11 +52,18 @@ const BYTES_MAX: u64 = 1 << 50;
 pub struct ManifestError(pub String);
 
 impl Manifest {
-    /// Names a checkpoint of these files.
+    /// Names a checkpoint of these files. No other checkpoint has the nonce.
     #[must_use]
-    pub fn new(vector: Vector, trimmed: Vector, note: Vec<u8>, files: Vec<File>) -> Manifest {
+    pub fn new(
+        nonce: [u8; 16],
+        vector: Vector,
+        trimmed: Vector,
+        note: Vec<u8>,
+        files: Vec<File>,
+    ) -> Manifest {
         let mut manifest = Manifest {
             id: [0; 16],
+            nonce,
             vector,
             trimmed,
             note,
@@ -133,6 +140,7 @@ impl Manifest {
     fn hash(&self) -> [u8; 16] {
         let mut hasher = blake3::Hasher::new();
         hasher.update(b"persona snapshot 1");
+        hasher.update(&self.nonce);
         hasher.update(&self.vector.hash());
         hasher.update(&self.trimmed.hash());
         let number = |hasher: &mut blake3::Hasher, number: u64| {
@@ -145,7 +153,6 @@ impl Manifest {
             number(&mut hasher, file.name.len() as u64);
             hasher.update(file.name.as_bytes());
             number(&mut hasher, file.bytes);
-            hasher.update(&file.hash);
         }
         let mut id = [0; 16];
         id.copy_from_slice(&hasher.finalize().as_bytes()[..16]);

@@ -1,12 +1,14 @@
 //! The two ends of a transfer.
 //!
 //! The taker asks; the giver shows its manifest; the taker says from where it lacks anything; the giver sends piece
-//! after piece to the end; the taker checks all of it and says so. What is kept survives both ends' processes.
+//! after piece, and behind each file its hash; the taker checks all of it and says so. What is kept survives both ends'
+//! processes. Pieces have no checksum of their own: the connection has, and a file is checked before it counts.
 
 use std::sync::Arc;
 
-use super::frame::{Head, PIECE_BYTES_MAX, checksum};
+use super::frame::{Head, PIECE_BYTES_MAX};
 use super::manifest::{MANIFEST_BYTES_MAX, Manifest, ManifestError};
+use super::reading::{Reading, bounded};
 use super::{Sink, SnapshotError, Source};
 
 /// What to do next.
@@ -66,11 +68,13 @@ enum Giving {
     },
     /// Waits to hear where to go on.
     Shown,
-    /// Sends pieces, from here on.
-    Pieces {
+    /// Is to go on from here.
+    From {
         file: usize,
         offset: u64,
     },
+    /// Sends a file.
+    Pieces(Reading),
     /// All is sent; the far end checks it.
     Sent,
     Over,
@@ -107,10 +111,10 @@ impl Giver {
                 let file = usize::try_from(file).unwrap_or(usize::MAX);
                 let known = manifest.files.get(file);
                 let end = file == manifest.files.len() && offset == 0;
-                if !end && known.is_none_or(|known| offset >= known.bytes) {
+                if !end && known.is_none_or(|known| offset > known.bytes) {
                     return Err(TransferError::Malformed("a place that no file has".to_owned()));
                 }
-                self.stage = Giving::Pieces { file, offset };
+                self.stage = Giving::From { file, offset };
                 Ok(Vec::new())
             }
             (Head::Done, Giving::Sent) => {
@@ -140,28 +144,40 @@ impl Giver {
                 }
                 Ok(Some(Action::Send(frame)))
             }
-            Giving::Pieces { file, offset } => {
-                let Some(known) = self.source.manifest().files.get(*file) else {
+            Giving::From { file, offset } => {
+                if *file == self.source.manifest().files.len() {
                     self.stage = Giving::Sent;
                     return Ok(Some(Action::Send(Head::End.frame(&[]))));
-                };
-                let left = usize::try_from(known.bytes - *offset).unwrap_or(usize::MAX);
-                let length = left.min(PIECE_BYTES_MAX);
-                let piece = self.source.read(*file, *offset, length)?;
-                if piece.len() != length {
-                    let words = format!("{} is shorter than its manifest says", known.name);
-                    return Err(SnapshotError(words).into());
                 }
-                let head = Head::Piece {
-                    file: *file as u64,
-                    offset: *offset,
-                    hash: checksum(&piece),
-                };
-                *offset += length as u64;
-                if *offset == known.bytes {
-                    (*file, *offset) = (*file + 1, 0);
+                self.stage = Giving::Pieces(Reading::at(&*self.source, *file, *offset)?);
+                self.more()
+            }
+            Giving::Pieces(reading) => {
+                let (file, offset) = (reading.file(), reading.offset());
+                let bytes = self
+                    .source
+                    .manifest()
+                    .files
+                    .get(file)
+                    .map_or(0, |file| file.bytes);
+                let length = bounded(bytes.saturating_sub(offset), PIECE_BYTES_MAX);
+                if length > 0 {
+                    let head = Head::Piece {
+                        file: file as u64,
+                        offset,
+                    };
+                    let frame = head.frame_with(length, |raw| reading.next(&*self.source, raw))?;
+                    return Ok(Some(Action::Send(frame)));
                 }
-                Ok(Some(Action::Send(head.frame(&piece))))
+                let head = Head::Hash {
+                    file: file as u64,
+                    hash: reading.hash(),
+                };
+                self.stage = Giving::From {
+                    file: file + 1,
+                    offset: 0,
+                };
+                Ok(Some(Action::Send(head.frame(&[]))))
             }
             Giving::Silent | Giving::Shown | Giving::Sent | Giving::Over => Ok(None),
         }
@@ -262,7 +278,6 @@ impl Taker {
                 Head::Piece {
                     file: at,
                     offset: from,
-                    hash,
                 },
                 Taking::Pieces {
                     manifest,
@@ -285,16 +300,26 @@ impl Taker {
                         "a piece does not fit its file".to_owned(),
                     ));
                 }
-                if checksum(raw) != hash {
-                    return Err(TransferError::Malformed(
-                        "a piece does not match its checksum".to_owned(),
-                    ));
-                }
                 self.sink.write(*file, *offset, raw)?;
                 *offset = end;
-                if end == known.bytes {
-                    (*file, *offset) = (*file + 1, 0);
+                Ok(Vec::new())
+            }
+            (
+                Head::Hash { file: at, hash },
+                Taking::Pieces {
+                    manifest,
+                    file,
+                    offset,
+                },
+            ) => {
+                let known = manifest.files.get(*file);
+                if at != *file as u64 || known.is_none_or(|known| known.bytes != *offset) {
+                    return Err(TransferError::Malformed(
+                        "a hash of a file that is not whole".to_owned(),
+                    ));
                 }
+                self.sink.complete(*file, &hash)?;
+                (*file, *offset) = (*file + 1, 0);
                 Ok(Vec::new())
             }
             (Head::End, Taking::Pieces { manifest, file, .. }) if *file == manifest.files.len() => {

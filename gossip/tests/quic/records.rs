@@ -108,10 +108,11 @@ impl Checkpoint {
         let file = File {
             name: "log".to_owned(),
             bytes: bytes.len() as u64,
-            hash: *blake3::hash(&bytes).as_bytes(),
         };
+        let mut nonce = [0; 16];
+        nonce.copy_from_slice(&blake3::hash(&bytes).as_bytes()[..16]);
         Checkpoint {
-            manifest: Manifest::new(vector, Vector::new(), Vec::new(), vec![file]),
+            manifest: Manifest::new(nonce, vector, Vector::new(), Vec::new(), vec![file]),
             bytes,
         }
     }
@@ -122,9 +123,10 @@ impl Source for Checkpoint {
         &self.manifest
     }
 
-    fn read(&self, _file: usize, offset: u64, bytes_max: usize) -> Result<Vec<u8>, SnapshotError> {
+    fn read(&self, _file: usize, offset: u64, bytes: &mut [u8]) -> Result<(), SnapshotError> {
         let rest = &self.bytes[usize::try_from(offset).unwrap()..];
-        Ok(rest[..rest.len().min(bytes_max)].to_vec())
+        bytes.copy_from_slice(&rest[..bytes.len()]);
+        Ok(())
     }
 }
 
@@ -136,6 +138,7 @@ pub(crate) struct Incoming(Arc<Mutex<Kept>>);
 struct Kept {
     manifest: Option<Manifest>,
     bytes: Vec<u8>,
+    whole: bool,
     finished: bool,
 }
 
@@ -146,6 +149,7 @@ impl Incoming {
             manifest,
             bytes,
             finished,
+            ..
         } = std::mem::take(&mut *self.0.lock().unwrap());
         let (manifest, mut rest) = (manifest.filter(|_| finished)?, &bytes[..]);
         let mut transactions = Vec::new();
@@ -165,8 +169,7 @@ impl Sink for Incoming {
             *kept = Kept::default();
             kept.manifest = Some(manifest.clone());
         }
-        let whole = kept.bytes.len() as u64 == manifest.files[0].bytes;
-        Ok(if whole {
+        Ok(if kept.whole {
             (1, 0)
         } else {
             (0, kept.bytes.len() as u64)
@@ -178,10 +181,16 @@ impl Sink for Incoming {
         Ok(())
     }
 
+    fn complete(&mut self, _file: usize, hash: &[u8; 32]) -> Result<(), SnapshotError> {
+        let mut kept = self.0.lock().unwrap();
+        assert_eq!(blake3::hash(&kept.bytes), *hash);
+        kept.whole = true;
+        Ok(())
+    }
+
     fn finish(&mut self) -> Result<(), SnapshotError> {
         let mut kept = self.0.lock().unwrap();
-        let file = &kept.manifest.as_ref().unwrap().files[0];
-        assert_eq!(blake3::hash(&kept.bytes), file.hash);
+        assert!(kept.whole);
         kept.finished = true;
         Ok(())
     }

@@ -1,60 +1,39 @@
-//! A copy of a disk as files in a directory: while it comes, while it is kept for a peer, and as a backup.
+//! A copy of a disk as files in a directory: once it has come, while it is kept for a peer, and as a backup.
 //!
-//! `manifest` says what the copy consists of, `files/` holds it, and `checked` is there once every file was found to be
-//! what the manifest says, and was synced.
+//! `manifest` says what the copy consists of, `files/` holds it, and `checked` is there once every file had come, was
+//! found to be what was sent, and was synced: it holds their hashes. [`arriving`](super::arriving) is how it comes.
 
 use std::{
     fs::{self, File},
-    io::{self, Read, Write},
+    io,
     os::unix::fs::{DirBuilderExt, FileExt},
     path::{Path, PathBuf},
 };
 
-use gossip::snapshot::{self, Manifest, Sink, SnapshotError, Source};
+use gossip::snapshot::{self, Manifest, SnapshotError, Source};
 
 use super::DiskError;
-use crate::store::space::free_bytes;
 
-const MANIFEST: &str = "manifest";
-const FILES: &str = "files";
-const CHECKED: &str = "checked";
-
-/// Left free on the disk when a copy is taken.
-const FREE_BYTES_MIN: u64 = 16 << 20;
-/// Files are hashed in pieces of so many bytes.
-const HASHED_AT_ONCE: usize = 1 << 20;
-/// And copied.
-const COPIED_AT_ONCE: usize = 1 << 20;
+pub(super) const MANIFEST: &str = "manifest";
+pub(super) const FILES: &str = "files";
+pub(super) const PARTS: &str = "parts";
+pub(super) const CHECKED: &str = "checked";
 
 /// A copy that is not here, or not whole.
-fn failed(at: &Path, error: &dyn std::fmt::Display) -> SnapshotError {
+pub(super) fn failed(at: &Path, error: &dyn std::fmt::Display) -> SnapshotError {
     SnapshotError(format!("{}: {error}", at.display()))
 }
 
-/// Length and BLAKE3 of files, in the order of their names.
+/// Names and lengths of files, in the order of the names.
 pub fn describe(directory: &Path, mut names: Vec<String>) -> io::Result<Vec<snapshot::File>> {
     names.sort();
     names
         .into_iter()
         .map(|name| {
-            let path = directory.join(&name);
-            let bytes = fs::metadata(&path)?.len();
-            let hash = hash(&path)?;
-            Ok(snapshot::File { name, bytes, hash })
+            let bytes = fs::metadata(directory.join(&name))?.len();
+            Ok(snapshot::File { name, bytes })
         })
         .collect()
-}
-
-fn hash(path: &Path) -> io::Result<[u8; 32]> {
-    let mut file = File::open(path)?;
-    let mut hasher = blake3::Hasher::new();
-    let mut piece = vec![0; HASHED_AT_ONCE];
-    loop {
-        match file.read(&mut piece)? {
-            0 => return Ok(*hasher.finalize().as_bytes()),
-            length => hasher.update(&piece[..length]),
-        };
-    }
 }
 
 /// Makes a directory that only its owner reads.
@@ -79,6 +58,8 @@ pub(super) fn sync(directory: &Path) -> io::Result<()> {
 pub struct FilesSource {
     files: PathBuf,
     manifest: Manifest,
+    /// Where they were kept.
+    hashes: Option<Vec<[u8; 32]>>,
     /// Removed with this, if it is.
     passing: Option<PathBuf>,
 }
@@ -89,9 +70,15 @@ impl FilesSource {
         let manifest = arrived(directory)
             .map_err(|error| failed(directory, &error))?
             .ok_or_else(|| failed(directory, &"holds no whole copy"))?;
+        let checked = fs::read(directory.join(CHECKED)).map_err(|error| failed(directory, &error))?;
+        let (hashes, rest) = checked.as_chunks::<32>();
+        if hashes.len() != manifest.files.len() || !rest.is_empty() {
+            return Err(failed(directory, &"does not say what its files hash to"));
+        }
         Ok(FilesSource {
             files: directory.join(FILES),
             manifest,
+            hashes: Some(hashes.to_vec()),
             passing: None,
         })
     }
@@ -102,6 +89,7 @@ impl FilesSource {
             passing: Some(files.clone()),
             files,
             manifest,
+            hashes: None,
         }
     }
 }
@@ -121,170 +109,21 @@ impl Source for FilesSource {
         &self.manifest
     }
 
-    fn read(&self, file: usize, offset: u64, bytes_max: usize) -> Result<Vec<u8>, SnapshotError> {
+    fn read(&self, file: usize, offset: u64, bytes: &mut [u8]) -> Result<(), SnapshotError> {
         let known = self
             .manifest
             .files
             .get(file)
             .ok_or_else(|| SnapshotError("there is no such file in it".to_owned()))?;
-        let left = known.bytes.saturating_sub(offset).min(bytes_max as u64);
-        let mut piece = vec![0; left as usize];
+        // Opened each time: one that was removed meanwhile is not to be read any more.
         File::open(self.files.join(&known.name))
-            .and_then(|opened| opened.read_exact_at(&mut piece, offset))
-            .map_err(|error| failed(Path::new(&known.name), &error))?;
-        Ok(piece)
-    }
-}
-
-/// Takes a copy in.
-pub struct FilesSink {
-    directory: PathBuf,
-    manifest: Option<Manifest>,
-    /// The file that is being written.
-    open: Option<(usize, File)>,
-}
-
-impl FilesSink {
-    /// Keeps it in this directory, which is made if it is not there.
-    pub fn new(directory: PathBuf) -> FilesSink {
-        FilesSink {
-            directory,
-            manifest: None,
-            open: None,
-        }
+            .and_then(|opened| opened.read_exact_at(bytes, offset))
+            .map_err(|error| failed(Path::new(&known.name), &error))
     }
 
-    fn start_over(&self, encoded: &[u8]) -> io::Result<()> {
-        remove(&self.directory)?;
-        make_private(&self.directory.join(FILES))?;
-        let aside = self.directory.join("manifest.new");
-        let mut file = File::create(&aside)?;
-        file.write_all(encoded)?;
-        file.sync_all()?;
-        fs::rename(aside, self.directory.join(MANIFEST))?;
-        sync(&self.directory)
+    fn hash(&self, file: usize) -> Option<[u8; 32]> {
+        self.hashes.as_ref()?.get(file).copied()
     }
-
-    fn kept(&self, manifest: &Manifest) -> io::Result<(usize, u64)> {
-        for (place, file) in manifest.files.iter().enumerate() {
-            let bytes = match fs::metadata(self.directory.join(FILES).join(&file.name)) {
-                Ok(metadata) => metadata.len(),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
-                Err(error) => return Err(error),
-            };
-            if bytes < file.bytes {
-                return Ok((place, bytes));
-            }
-        }
-        Ok((manifest.files.len(), 0))
-    }
-
-    fn room(&self, manifest: &Manifest, kept: (usize, u64)) -> Result<(), SnapshotError> {
-        let come: u64 = manifest.files[..kept.0].iter().map(|file| file.bytes).sum();
-        let needed = (manifest.bytes() - come).saturating_sub(kept.1);
-        let free = free_bytes(&self.directory).unwrap_or(u64::MAX);
-        if free < needed.saturating_add(FREE_BYTES_MIN) {
-            return Err(SnapshotError(format!(
-                "no room for the copy: it takes {needed} bytes more, and {free} are free; free some, and it goes on by \
-                 itself"
-            )));
-        }
-        Ok(())
-    }
-
-    fn write_piece(&mut self, path: &Path, file: usize, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let opened = match &mut self.open {
-            Some((at, opened)) if *at == file => opened,
-            open => {
-                let opened = File::options()
-                    .write(true)
-                    .create(true)
-                    .truncate(false)
-                    .open(path)?;
-                &mut open.insert((file, opened)).1
-            }
-        };
-        opened.write_all_at(bytes, offset)
-    }
-
-    fn check(&self, manifest: &Manifest) -> Result<(), SnapshotError> {
-        let files = self.directory.join(FILES);
-        for file in &manifest.files {
-            let path = files.join(&file.name);
-            let io = |error: io::Error| failed(&path, &error);
-            let right =
-                fs::metadata(&path).map_err(io)?.len() == file.bytes && hash(&path).map_err(io)? == file.hash;
-            if !right {
-                // So that the next transfer brings it again.
-                fs::remove_file(&path).map_err(io)?;
-                return Err(SnapshotError(format!(
-                    "{} is not what the manifest says",
-                    file.name
-                )));
-            }
-            File::open(&path).and_then(|file| file.sync_all()).map_err(io)?;
-        }
-        sync(&files)
-            .and_then(|()| File::create(self.directory.join(CHECKED))?.sync_all())
-            .and_then(|()| sync(&self.directory))
-            .map_err(|error| failed(&self.directory, &error))
-    }
-}
-
-impl Sink for FilesSink {
-    fn begin(&mut self, manifest: &Manifest) -> Result<(usize, u64), SnapshotError> {
-        let encoded = manifest.encode();
-        let io = |error: io::Error| failed(&self.directory, &error);
-        let same = fs::read(self.directory.join(MANIFEST)).is_ok_and(|known| known == encoded);
-        if !same {
-            self.start_over(&encoded).map_err(io)?;
-        }
-        let kept = self.kept(manifest).map_err(io)?;
-        self.room(manifest, kept)?;
-        self.manifest = Some(manifest.clone());
-        Ok(kept)
-    }
-
-    fn write(&mut self, file: usize, offset: u64, bytes: &[u8]) -> Result<(), SnapshotError> {
-        let known = self
-            .manifest
-            .as_ref()
-            .and_then(|manifest| manifest.files.get(file))
-            .ok_or_else(|| SnapshotError("there is no such file in it".to_owned()))?;
-        let path = self.directory.join(FILES).join(&known.name);
-        self.write_piece(&path, file, offset, bytes)
-            .map_err(|error| failed(&path, &error))
-    }
-
-    fn finish(&mut self) -> Result<(), SnapshotError> {
-        self.open = None;
-        let manifest = self
-            .manifest
-            .take()
-            .ok_or_else(|| SnapshotError("it has not begun".to_owned()))?;
-        self.check(&manifest)
-    }
-}
-
-/// Copies all of it, going on where the sink was left.
-pub fn copy(from: &dyn Source, to: &mut dyn Sink) -> Result<(), SnapshotError> {
-    let manifest = from.manifest();
-    let (mut file, mut offset) = to.begin(manifest)?;
-    while let Some(known) = manifest.files.get(file) {
-        let piece = from.read(file, offset, COPIED_AT_ONCE)?;
-        if piece.is_empty() {
-            return Err(SnapshotError(format!(
-                "{} is shorter than its manifest says",
-                known.name
-            )));
-        }
-        to.write(file, offset, &piece)?;
-        offset += piece.len() as u64;
-        if offset >= known.bytes {
-            (file, offset) = (file + 1, 0);
-        }
-    }
-    to.finish()
 }
 
 /// The manifest of a copy that is in a directory whole.

@@ -17,7 +17,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use gossip::snapshot::{Manifest, Sink, SnapshotError, Source};
+use gossip::snapshot::{self, Manifest, Sink, SnapshotError, Source};
+use rand::RngExt;
 use rocksdb::{
     BlockBasedOptions, BottommostLevelCompaction, Cache, ColumnFamily, ColumnFamilyDescriptor,
     CompactOptions, DB, DBCompressionType, DBRecoveryMode, Direction, ErrorKind, IteratorMode, Options,
@@ -26,7 +27,8 @@ use rocksdb::{
 
 use super::{
     Batch, Covered, Describe, Disk, DiskError, DiskRead, Family, Visit,
-    files::{self, FilesSink, FilesSource},
+    arriving::FilesSink,
+    files::{self, FilesSource},
     swap::Places,
 };
 
@@ -89,6 +91,10 @@ impl RocksDisk {
 /// writing, since what it held is healed from a peer.
 fn open(path: &Path) -> Result<DB, DiskError> {
     drop(open_strictly(path)?);
+    open_to_run(path)
+}
+
+fn open_to_run(path: &Path) -> Result<DB, DiskError> {
     let (mut options, families) = described(&Family::ALL);
     options.set_paranoid_checks(false);
     DB::open_cf_descriptors(&options, path, families).map_err(disk_error)
@@ -229,8 +235,12 @@ impl Disk for RocksDisk {
         // Closed first: two instances of one directory would exclude each other.
         drop(guard.take());
         // Opening makes a store where there is none: only once the one that is to be here is here.
-        self.places.finish()?;
-        let opened = open(&self.places.store);
+        let installed = self.places.finish()?;
+        // A store that takes its place just now was opened strictly while it was staged.
+        let opened = match installed {
+            true => open_to_run(&self.places.store),
+            false => open(&self.places.store),
+        };
         // Opening writes, which a full disk does not let it; whoever only reads need not wait for room.
         let (db, result) = match opened {
             Ok(db) => (Some(db), Ok(())),
@@ -254,7 +264,8 @@ impl Disk for RocksDisk {
             .and_then(|covered| Ok((covered, files::describe(&path, data_files(&path)?)?)));
         match made {
             Ok((covered, files)) => {
-                let manifest = Manifest::new(covered.vector, covered.trimmed, covered.note, files);
+                let nonce = rand::rng().random();
+                let manifest = Manifest::new(nonce, covered.vector, covered.trimmed, covered.note, files);
                 Ok(Box::new(FilesSource::passing(path, manifest)))
             }
             Err(error) => {
@@ -372,24 +383,31 @@ fn sees_before(db: &DB, sequence: u64) -> Result<bool, DiskError> {
     Ok((1..sequence).contains(&oldest))
 }
 
-/// Reads what a checkpoint covers, and takes out of it what does not travel.
+/// Reads what a checkpoint covers, and takes out of it what does not travel. An empty family may stay: dropping one costs as
+/// much as opening half of them.
 fn strip(path: &Path, describe: &mut Describe<'_>) -> Result<Covered, DiskError> {
     let mut db = open_aside(path, &Family::ALL)?;
     let covered = describe(&Snapshot {
         db: &db,
         snapshot: db.snapshot(),
     })?;
-    for family in Family::ALL.into_iter().filter(|family| !family.travels()) {
+    // Opening has put into tables whatever was in the write-ahead log.
+    let tables = db.live_files().map_err(disk_error)?;
+    let has_table = |family: &Family| {
+        tables
+            .iter()
+            .any(|table| table.column_family_name == family.name())
+    };
+    let (dropped, kept): (Vec<Family>, Vec<Family>) = Family::ALL
+        .into_iter()
+        .partition(|family| !family.travels() && has_table(family));
+    for family in dropped {
         db.drop_cf(family.name()).map_err(disk_error)?;
     }
     drop(db);
     // Opening once more writes a new index of all files, without any trace of what was dropped, and removes the
     // dropped files and the replayed write-ahead log.
-    let travelling: Vec<Family> = Family::ALL
-        .into_iter()
-        .filter(|family| family.travels())
-        .collect();
-    drop(open_aside(path, &travelling)?);
+    drop(open_aside(path, &kept)?);
     Ok(covered)
 }
 
@@ -442,13 +460,14 @@ pub(in crate::store) fn restore(
     places.clear()?;
     places.finish()?;
     let mut sink = FilesSink::new(places.incoming.clone());
-    files::copy(copy, &mut sink).map_err(|error| DiskError::Io(error.to_string()))?;
+    snapshot::copy(copy, &mut sink).map_err(|error| DiskError::Io(error.to_string()))?;
     stage(&places, copy.manifest(), own)?;
     if path.exists() {
         places.keep_as(aside)?;
     }
     places.decide()?;
-    Ok(places.finish()?)
+    places.finish()?;
+    Ok(())
 }
 
 /// The right to fill or to empty `store.incoming`.
@@ -472,6 +491,7 @@ impl Drop for Turn {
 /// Takes a copy in, as the only one.
 struct Incoming {
     sink: FilesSink,
+    /// Given back last: until then the sink may still write.
     _turn: Turn,
 }
 
@@ -482,6 +502,10 @@ impl Sink for Incoming {
 
     fn write(&mut self, file: usize, offset: u64, bytes: &[u8]) -> Result<(), SnapshotError> {
         self.sink.write(file, offset, bytes)
+    }
+
+    fn complete(&mut self, file: usize, hash: &[u8; 32]) -> Result<(), SnapshotError> {
+        self.sink.complete(file, hash)
     }
 
     fn finish(&mut self) -> Result<(), SnapshotError> {

@@ -61,9 +61,11 @@ impl Places {
         self.sync_parent()
     }
 
-    /// Carries out what was decided, if anything was; to be called before the store is opened, by whoever opens it.
-    pub(super) fn finish(&self) -> io::Result<()> {
-        if self.new.exists() {
+    /// Carries out what was decided, if anything was; to be called before the store is opened, by whoever opens it. True
+    /// if the store is another one now.
+    pub(super) fn finish(&self) -> io::Result<bool> {
+        let decided = self.new.exists();
+        if decided {
             if self.store.exists() {
                 let to = match fs::read_to_string(&self.keep) {
                     Ok(name) => self.store.with_file_name(name),
@@ -85,14 +87,13 @@ impl Places {
             _ => {}
         }
         if self.store.exists() {
-            remove(&self.old)
+            remove(&self.old)?;
         } else if self.old.exists() {
             // Nothing here leaves it so; but whatever did, this is the store.
             fs::rename(&self.old, &self.store)?;
-            self.sync_parent()
-        } else {
-            Ok(())
+            self.sync_parent()?;
         }
+        Ok(decided)
     }
 
     /// Whether there is a store, by any of the names under which one is found again.

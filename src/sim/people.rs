@@ -645,7 +645,12 @@ impl World {
                     .count("refusals of who was too early", u64::from(why == Refusal::NotYet));
             }
             Outcome::Failed(TransactError::Full) => self.tally.count("writes refused by a full disk", 1),
-            Outcome::Failed(_) => self.tally.count("writes that failed", 1),
+            Outcome::Failed(_) => {
+                self.tally.count("writes that failed", 1);
+                if matches!(self.people.pending.get(&id), Some(Deed::Evict { .. })) {
+                    self.checks.evictions.may_have_been_said();
+                }
+            }
         }
         if !matches!(outcome, Outcome::Done(Some(_))) {
             self.people.pending.remove(&id);

@@ -13,8 +13,9 @@ use super::vector::{Dot, MemberId, Vector, Writer};
 use super::wire::{Hello, Moved, RefuseCode};
 use super::{ConnectionId, Event, Gossip, PeerState, Theirs, clock};
 
-/// So often a process takes an epoch after one that it is told of.
-const LATER_STARTS_MAX: u32 = 1;
+/// So often a process takes an epoch after one that it is told of. More than once, because who was cut off tells of an
+/// earlier one than others do; and not for ever, because two processes that run as one member would outdo each other.
+const LATER_STARTS_MAX: u32 = 3;
 
 /// Of two connections that else are equal, one that was silent this long goes.
 const STALE_AFTER: Duration = Duration::from_millis(1500);

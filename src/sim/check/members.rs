@@ -37,6 +37,11 @@ impl Evictions {
             None => self.unknown = true,
         }
     }
+
+    /// The disk failed under it: it may be there all the same.
+    pub(crate) fn may_have_been_said(&mut self) {
+        self.unknown = true;
+    }
 }
 
 impl World {

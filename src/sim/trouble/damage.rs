@@ -77,7 +77,15 @@ impl World {
         };
         self.tally.fault(Kind::BitFlip);
         self.tally.count(family_counted(family), 1);
-        self.tell(|| format!("{family:?} {:02x?} of process {at} {what}", hit[0]));
+        self.tell(|| {
+            let told: Vec<String> = records.iter().map(ToString::to_string).collect();
+            let keys = hit.len();
+            format!(
+                "{family:?} {:02x?} of process {at} {what} ({keys} keys; records {})",
+                hit[0],
+                told.join(" ")
+            )
+        });
         self.was_damaged(at, family, records);
         if family == Family::Meta {
             // That is read at a start.
@@ -151,9 +159,14 @@ impl World {
         };
         let value: Option<[u8; 16]> = key.try_into().ok().filter(|_| family == Family::Vault);
         let sum: Option<[u8; 2]> = key.try_into().ok().filter(|_| family == Family::Sums);
-        let known = self.checks.records_of_disk(at);
-        let _ = read_records(&self.processes[at].disk, |disk| {
-            for record in known {
+        // What came by states is in no transaction that was seen here.
+        let disk = &self.processes[at].disk;
+        let stored = [Family::Documents, Family::Views].map(|family| disk.keys(family));
+        let stored = stored.iter().flatten().filter_map(|key| key[..].try_into().ok());
+        let seen = self.checks.records_of_disk(at).iter().copied();
+        let known: BTreeSet<RecordKey> = stored.map(RecordKey::from_bytes).chain(seen).collect();
+        let _ = read_records(disk, |disk| {
+            for record in &known {
                 let hit = id == Some(*record.as_bytes())
                     || sum.is_some_and(|sum| {
                         usize::from(u16::from_be_bytes(sum)) == reconcile::partition(record.as_bytes())

@@ -1,15 +1,19 @@
 //! Disks: failed batches, backups put back, copies that run beside the original, disks that are lost, full or slow.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
+use crdt::{MemberId, MemberState};
 use gossip::PeerState;
 
 use super::{Kind, Remedy};
 use crate::{
     sim::{check::Track, process::Process, world::World},
-    store::disk::{
-        Disk,
-        memory::{Fault, MemoryDisk},
+    store::{
+        Records, Snapshot,
+        disk::{
+            Disk,
+            memory::{Fault, MemoryDisk},
+        },
     },
 };
 
@@ -42,7 +46,7 @@ impl World {
         }
         let which = self.troubles.rng.below(self.troubles.backups.len());
         let (at, backup, track) = self.troubles.backups.swap_remove(which);
-        if self.processes[at].retired || self.is_damaged() {
+        if self.processes[at].retired || self.is_damaged() || self.alone_knows_who_is_out(at) {
             return;
         }
         self.kill(at);
@@ -53,19 +57,22 @@ impl World {
         self.remedy_later(50, 3000, Remedy::Start(at));
     }
 
-    /// Who was put out takes no part, and gives nobody a copy: with the last disk of the others an operator would have to
-    /// begin anew.
+    /// Who was put out takes no part, and gives nobody a copy: with the last disk of the others that knows of it an
+    /// operator would have to begin anew.
     pub(super) fn alone_knows_who_is_out(&self, at: usize) -> bool {
-        let knows = |other: &usize| {
-            let process = &self.processes[*other];
-            process.state == Some(PeerState::Active)
-                && !process.retired
-                && !self.checks.tracks[*other].numbers.is_empty()
+        let out = |at: usize| -> BTreeSet<MemberId> {
+            let view = self.on_disk(at, |disk| Snapshot::new(disk).cluster());
+            let members = view.map(|view| view.members).unwrap_or_default();
+            let is_out = |state| matches!(state, MemberState::Left | MemberState::Evicted);
+            let out = members.into_values().filter(|member| is_out(member.state));
+            out.map(|member| member.id).collect()
         };
-        self.troubles.put_out
-            && !(0..self.processes.len())
-                .filter(|other| *other != at)
-                .any(|other| knows(&other))
+        let known = out(at);
+        let knows = |other: usize| {
+            let process = &self.processes[other];
+            process.state == Some(PeerState::Active) && !process.retired && known.is_subset(&out(other))
+        };
+        !known.is_empty() && !(0..self.processes.len()).any(|other| other != at && knows(other))
     }
 
     pub(super) fn wipe_one(&mut self) {

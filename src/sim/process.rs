@@ -270,7 +270,9 @@ impl World {
             && let Some(ledger) = &mut running.ledger
         {
             let group = next_group(ledger, &mut running.queue);
-            let _ = ledger.commit(self.wall_ms(at), running.space, group);
+            let now_ms = self.wall_ms(at);
+            self.checks.batch_made(now_ms);
+            let _ = ledger.commit(now_ms, running.space, group);
             self.tally.count("batches that landed in a crash", 1);
         }
         let process = &mut self.processes[at];
@@ -499,6 +501,7 @@ impl World {
             return;
         }
         let now_ms = self.wall_ms(at);
+        self.checks.batch_made(now_ms);
         gossip::planted::write_as_newer(self.processes[at].newer);
         let Some(running) = &mut self.processes[at].running else {
             return;

@@ -265,18 +265,26 @@ impl World {
         let Some(mut running) = self.processes[at].running.take() else {
             return;
         };
+        let mut landed = None;
         if running.committing
             && lands
             && let Some(ledger) = &mut running.ledger
         {
             let group = next_group(ledger, &mut running.queue);
-            let _ = ledger.commit(self.wall_ms(at), running.space, group);
+            let now_ms = self.wall_ms(at);
+            self.checks.batch_made(now_ms);
+            if ledger.commit(now_ms, running.space, group).0.is_ok() {
+                landed = Some(ledger.vector().clone());
+            }
             self.tally.count("batches that landed in a crash", 1);
         }
         let process = &mut self.processes[at];
         process.disk.crash();
         process.life += 1;
         self.story.tell(self.now, || format!("{} ends", process.name));
+        if let Some(vector) = landed {
+            self.landed(at, &vector);
+        }
         for connection in self.network.links_of(at) {
             for (other, connection) in self.unlink(connection).into_iter().flatten() {
                 if other != at {
@@ -499,6 +507,7 @@ impl World {
             return;
         }
         let now_ms = self.wall_ms(at);
+        self.checks.batch_made(now_ms);
         gossip::planted::write_as_newer(self.processes[at].newer);
         let Some(running) = &mut self.processes[at].running else {
             return;

@@ -250,6 +250,8 @@ impl<'d> Group<'d> {
                 .get(Family::Cells, &key)?
                 .and_then(|value| records::decode_cell(&value).ok()),
         };
+        // One past its expiry is gone, though no sweep has come by yet: it does not live on in what takes its place.
+        let known = known.filter(|known| known.is_live(now_ms));
         let merged = match known {
             Some(known) => known.merge(cell),
             None => cell,

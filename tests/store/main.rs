@@ -5,6 +5,7 @@
 )]
 
 mod catch_up;
+mod cells;
 mod damage;
 mod faults;
 mod repair;

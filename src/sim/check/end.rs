@@ -5,6 +5,7 @@ use gossip::{Gossip, Limits, VECTOR_ENTRIES_MAX};
 
 use super::{Checker, Checks, Found, wrong};
 use crate::{
+    identity::sign_in::TRIES_KEEP_MS,
     sim::{
         tally::Tally,
         trouble::Kind,
@@ -107,8 +108,13 @@ impl World {
             self.fail(found);
             return;
         }
-        // What a flipped bit takes of the cells nobody brings back.
-        let cells_too = !self.options.troubles.contains_key(&Kind::BitFlip);
+        // What a flipped bit takes of the cells nobody brings back. And they end by each replica's own clock: where two were
+        // further apart than failed tries are kept, what still counts for one had expired for the other.
+        let bits_flip = self.options.troubles.contains_key(&Kind::BitFlip);
+        let cells_too = !bits_flip && !self.checks.tries_may_have_expired();
+        if cells_too {
+            self.tally.count("ends at which failed tries were compared", 1);
+        }
         let mut first: Option<(String, [u8; 32])> = None;
         let mut first_tries = None;
         for at in 0..self.processes.len() {
@@ -200,6 +206,12 @@ impl World {
 }
 
 impl Checks {
+    /// Whether some replica's clock was past the end of failed tries that some replica, by its clock, counted.
+    fn tries_may_have_expired(&self) -> bool {
+        self.clocks
+            .is_some_and(|(least, greatest)| greatest - least >= TRIES_KEEP_MS)
+    }
+
     /// What is held in memory stays within its limits.
     pub(super) fn buffers(tally: &mut Tally, name: &str, gossip: &Gossip) -> Found {
         tally.look(Checker::Bounds);
@@ -226,7 +238,7 @@ fn has_quarantine(disk: &MemoryDisk) -> bool {
     some || read.is_err()
 }
 
-/// A hash over the failed tries that a replica has counted: they expire long after every world has ended.
+/// A hash over the failed tries that a replica has counted.
 fn tries(disk: &MemoryDisk) -> [u8; 32] {
     hash_of(disk, &[Family::Cells], |key| {
         key.first() == Some(&CellKind::TRIES.0)

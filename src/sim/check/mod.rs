@@ -190,6 +190,8 @@ pub(crate) struct Checks {
     pub(crate) damaged: BTreeMap<usize, Damage>,
     /// What was healed lately, and when: a look that began before still finds it.
     healed: Vec<(Duration, BTreeSet<RecordKey>)>,
+    /// The least and the greatest time at which any replica made a batch, by its own clock, in milliseconds.
+    clocks: Option<(u64, u64)>,
 }
 
 impl Checks {
@@ -198,6 +200,12 @@ impl Checks {
             tracks: vec![Track::default(); processes],
             ..Checks::default()
         }
+    }
+
+    /// A replica makes a batch, at this time by its own clock: what has expired by then is gone from its disk.
+    pub(crate) fn batch_made(&mut self, wall_ms: u64) {
+        let (least, greatest) = self.clocks.unwrap_or((wall_ms, wall_ms));
+        self.clocks = Some((least.min(wall_ms), greatest.max(wall_ms)));
     }
 
     /// A process's disk is another one now: an older copy, a copy of another's, or empty.

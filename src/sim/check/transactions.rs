@@ -112,6 +112,13 @@ impl World {
         self.find_receipts(at, ledger.start().replica.0);
     }
 
+    /// A batch landed in a crash: what is in it is known from now on, for its log may be damaged before it is opened.
+    pub(crate) fn landed(&mut self, at: usize, vector: &Vector) {
+        let disk = self.processes[at].disk.clone();
+        let found = self.checks.find_landed(&mut self.tally, at, vector, &disk);
+        self.fail(found);
+    }
+
     /// A replica was shown two contents of one dot.
     pub(crate) fn forked(&mut self, at: usize, dot: Dot) {
         let name = &self.processes[at].name;
@@ -266,7 +273,6 @@ impl Checks {
                 format!("the start {start} was made before, by process {other}"),
             );
         }
-        let mut beyond = Vector::new();
         for (writer, number) in &self.tracks[at].numbers {
             let dot = Dot {
                 writer: *writer,
@@ -278,6 +284,14 @@ impl Checks {
                     format!("{dot} was synced, and is gone from the disk"),
                 );
             }
+        }
+        self.find_landed(tally, at, vector, disk)
+    }
+
+    /// What is in the log of a disk, and nobody was told of.
+    fn find_landed(&mut self, tally: &mut Tally, at: usize, vector: &Vector, disk: &MemoryDisk) -> Found {
+        let mut beyond = Vector::new();
+        for (writer, number) in &self.tracks[at].numbers {
             let tip = Tip {
                 number: *number,
                 hash: [0; 8],
@@ -304,7 +318,7 @@ impl Checks {
             dots.push(dot);
         }
         if !dots.is_empty() {
-            tally.count("transactions found on opening", dots.len() as u64);
+            tally.count("transactions found that nobody was told of", dots.len() as u64);
             self.records_changed(tally, at, disk, &dots, None)?;
         }
         Ok(())

@@ -31,6 +31,11 @@ impl World {
         !self.checks.damaged.is_empty()
     }
 
+    /// Another disk than this one is, so that this one may hold what heals it.
+    pub(super) fn is_another_damaged(&self, at: usize) -> bool {
+        self.checks.damaged.keys().any(|damaged| *damaged != at)
+    }
+
     pub(super) fn damage_one(&mut self) {
         let Some(at) = self.one_to_damage() else {
             self.tally.count("damage that would have been for good", 1);

@@ -90,7 +90,8 @@ impl World {
         if self.processes[at].idle() && self.drained(at) {
             match state {
                 Some(PeerState::Leaving) => self.write_member(at, at, MemberState::Left),
-                Some(PeerState::Left) if !self.is_damaged() => {
+                // One that takes no part is healed by nobody, so damage of its own does not hold it.
+                Some(PeerState::Left) if !self.is_another_damaged(at) => {
                     self.check_drained(at);
                     self.kill(at);
                     self.tell(|| format!("process {at} has left"));

@@ -16,7 +16,7 @@ use super::{
     network::{Carried, Class},
     world::{World, read_disk},
 };
-use crate::store::{NotKept, Repair, StoreCut, Task, disk::memory::MemoryDisk};
+use crate::store::{DigestKey, NotKept, Repair, StoreCut, Task, disk::memory::MemoryDisk};
 
 /// One conversation.
 pub(crate) struct Talk {
@@ -126,8 +126,8 @@ impl<M> End<M> {
         let parts_for = self.parts_for;
         read_disk(disk, |disk| {
             let cut = match parts_for {
-                Purpose::CatchUp => StoreCut::to_catch_up(disk),
-                Purpose::Look | Purpose::Repair => StoreCut::new(disk),
+                Purpose::CatchUp => StoreCut::to_catch_up(disk, DigestKey::default()),
+                Purpose::Look | Purpose::Repair => StoreCut::new(disk, DigestKey::default()),
             };
             Ok(step(machine, &cut?).ok())
         })

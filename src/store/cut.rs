@@ -19,12 +19,13 @@ use super::{
     layout::{self, Unsealed, meta},
     log,
     records::{self, ReadError},
-    sums,
+    sums::{self, DigestKey},
 };
 
 /// A [`Cut`] over one snapshot of a disk.
 pub struct StoreCut<'d> {
     disk: &'d dyn DiskRead,
+    key: DigestKey,
     vector: Vector,
     /// Set when the disk is wanted back: the conversation ends at its next question.
     ended: Option<&'d AtomicBool>,
@@ -33,25 +34,26 @@ pub struct StoreCut<'d> {
 impl<'d> StoreCut<'d> {
     /// The moment of a snapshot. There is none while a catch-up is being merged: records then hold more than the
     /// vector covers.
-    pub fn new(disk: &'d dyn DiskRead) -> Result<StoreCut<'d>, ReadError> {
+    pub fn new(disk: &'d dyn DiskRead, key: DigestKey) -> Result<StoreCut<'d>, ReadError> {
         if catch_up::under_way(disk)? {
             return Err(ReadError::CatchingUp);
         }
-        StoreCut::pin(disk)
+        StoreCut::pin(disk, key)
     }
 
     /// The moment at which a catch-up is asked for: also where an earlier one could be merged in part only. The records
     /// then hold more than the vector covers, and only another catch-up ends that.
-    pub fn to_catch_up(disk: &'d dyn DiskRead) -> Result<StoreCut<'d>, ReadError> {
+    pub fn to_catch_up(disk: &'d dyn DiskRead, key: DigestKey) -> Result<StoreCut<'d>, ReadError> {
         if catch_up::merging(disk)? {
             return Err(ReadError::CatchingUp);
         }
-        StoreCut::pin(disk)
+        StoreCut::pin(disk, key)
     }
 
-    fn pin(disk: &'d dyn DiskRead) -> Result<StoreCut<'d>, ReadError> {
+    fn pin(disk: &'d dyn DiskRead, key: DigestKey) -> Result<StoreCut<'d>, ReadError> {
         Ok(StoreCut {
             disk,
+            key,
             vector: records::read_vector(disk, meta::VECTOR)?,
             ended: None,
         })
@@ -88,7 +90,13 @@ impl Cut for StoreCut<'_> {
     }
 
     fn elements(&self, partition: usize, visit: &mut dyn FnMut(Key, StateDigest)) -> Result<(), CutError> {
-        sums::elements(self.disk()?, partition, visit).map_err(|error| CutError(error.to_string()))
+        sums::elements(self.disk()?, partition, visit)
+            .map(|_| ())
+            .map_err(|error| CutError(error.to_string()))
+    }
+
+    fn is_whole(&self, partition: usize) -> Result<bool, CutError> {
+        sums::is_whole(self.disk()?, self.key, partition).map_err(refused)
     }
 
     fn touched_beyond(&self, other: &Vector) -> Result<Option<BTreeSet<Key>>, CutError> {

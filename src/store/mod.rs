@@ -460,8 +460,8 @@ impl Store {
         let ended = &self.shared.cuts_ended;
         self.read(|snapshot| {
             let cut = match purpose {
-                Purpose::CatchUp => StoreCut::to_catch_up(snapshot.disk()),
-                Purpose::Look | Purpose::Repair => StoreCut::new(snapshot.disk()),
+                Purpose::CatchUp => StoreCut::to_catch_up(snapshot.disk(), self.keeping.digest_key),
+                Purpose::Look | Purpose::Repair => StoreCut::new(snapshot.disk(), self.keeping.digest_key),
             }?;
             talk(&cut.until(ended));
             Ok(())

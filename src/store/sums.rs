@@ -161,28 +161,46 @@ pub(super) fn read(disk: &dyn DiskRead, partition: usize) -> Result<u128, ReadEr
     Ok(u128::from_be_bytes(sum.map_err(|_| layout::Unsealed::Shape)?))
 }
 
-/// Visits the digests of a partition that can be read.
+/// Whether the digests of a partition that can be read are all that its sum is of.
+pub(super) fn is_whole(disk: &dyn DiskRead, key: DigestKey, partition: usize) -> Result<bool, ReadError> {
+    let stored = match read(disk, partition) {
+        Err(ReadError::Disk(error)) if !error.is_local() => return Err(error.into()),
+        stored => stored.ok(),
+    };
+    let mut sum = 0_u128;
+    let passed_over = elements(disk, partition, &mut |record, digest| {
+        sum = sum.wrapping_add(key.element(&record, &digest));
+    })?;
+    // A batch that could not read an old digest has added up the rest: then the sum knows nothing of the lost.
+    Ok(passed_over == 0 && stored == Some(sum))
+}
+
+/// Visits the digests of a partition that can be read. Says how many places it passed over.
 pub(super) fn elements(
     disk: &dyn DiskRead,
     partition: usize,
     visit: &mut dyn FnMut(Key, StateDigest),
-) -> Result<(), DiskError> {
+) -> Result<usize, DiskError> {
+    let mut passed_over = 0;
     for kind in KINDS {
         let first = first_key(kind, partition);
-        damage::scan_around(disk, Family::Digests, &first, &mut |key, bytes| {
+        let mut spoiled = 0;
+        passed_over += damage::scan_around(disk, Family::Digests, &first, &mut |key, bytes| {
             let Ok(key) = Key::try_from(key) else {
                 return ControlFlow::Continue(());
             };
             if key[0] != kind || reconcile::partition(&key) != partition {
                 return ControlFlow::Break(());
             }
-            if let Some(digest) = read_digest(bytes) {
-                visit(key, digest);
+            match read_digest(bytes) {
+                Some(digest) => visit(key, digest),
+                None => spoiled += 1,
             }
             ControlFlow::Continue(())
         })?;
+        passed_over += spoiled;
     }
-    Ok(())
+    Ok(passed_over)
 }
 
 /// A stored digest.

@@ -12,8 +12,8 @@ use super::iblt::{Coder, Item, SYMBOL_BYTES_MAX};
 use super::narrow::{self, GROUPS, Groups, Partitions};
 use super::states::{Incoming, Outgoing};
 use super::{
-    Action, Cut, DIFFERENCES_MAX, ELEMENTS_MAX, Key, Part, Purpose, ReconcileError, SLICE_ELEMENTS_MAX, Salt,
-    Sums,
+    Action, Cut, CutError, DIFFERENCES_MAX, ELEMENTS_MAX, Key, Part, Purpose, ReconcileError,
+    SLICE_ELEMENTS_MAX, Salt, Sums,
 };
 use crate::Vector;
 
@@ -138,7 +138,7 @@ impl Answerer {
             }
             (Phase::Coding { talk, mut coding }, Frame::Next(_)) if coding.candidates.is_empty() => {
                 self.meter.round_trips += 1;
-                coding.next_slice(cut, &talk.salt)?;
+                coding.next_slice(cut, &talk)?;
                 self.phase = Phase::Coding { talk, coding };
                 Ok(Vec::new())
             }
@@ -297,7 +297,7 @@ impl Answerer {
             sent_before: 0,
             candidates: Vec::new(),
         });
-        coding.next_slice(cut, &talk.salt)?;
+        coding.next_slice(cut, &talk)?;
         self.phase = Phase::Coding { talk, coding };
         Ok(Vec::new())
     }
@@ -438,7 +438,8 @@ impl Answerer {
 
 impl Coding {
     /// Takes as many partitions together as memory allows.
-    fn next_slice(&mut self, cut: &dyn Cut, salt: &Salt) -> Result<(), ReconcileError> {
+    fn next_slice(&mut self, cut: &dyn Cut, talk: &Talk) -> Result<(), ReconcileError> {
+        let (purpose, salt) = (talk.purpose, &talk.salt);
         if self.rest.len() == 0 {
             return malformed("no slice is left");
         }
@@ -448,6 +449,10 @@ impl Coding {
             && let Some(partition) = self.rest.next()
         {
             slice.partitions.insert(partition);
+            if purpose == Purpose::CatchUp && !cut.is_whole(partition)? {
+                let lost = "digests are lost here; until they are made again, ask another member";
+                return Err(CutError(lost.to_owned()).into());
+            }
             cut.elements(partition, &mut |key, digest| {
                 slice.coder.insert(Item::new(&key, &digest), salt);
             })?;

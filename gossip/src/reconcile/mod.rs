@@ -74,6 +74,11 @@ pub trait Cut {
     fn sums(&self) -> Result<Sums, CutError>;
     /// Calls `visit` with each element of a partition, in any order.
     fn elements(&self, partition: usize, visit: &mut dyn FnMut(Key, StateDigest)) -> Result<(), CutError>;
+    /// Whether the elements of a partition are all there, as its sum tells. Where one is lost a look finds divergence; but
+    /// who catches up by the rest would take itself to have what it was never told of.
+    fn is_whole(&self, _partition: usize) -> Result<bool, CutError> {
+        Ok(true)
+    }
     /// The keys whose digest may have moved by transactions that this cut covers and `other` does not. `None`: the
     /// log does not reach so far back, and nobody can tell.
     fn touched_beyond(&self, other: &Vector) -> Result<Option<BTreeSet<Key>>, CutError>;

@@ -63,7 +63,12 @@ impl World {
         let out = |at: usize| -> BTreeSet<MemberId> {
             let view = self.on_disk(at, |disk| Snapshot::new(disk).cluster());
             let members = view.map(|view| view.members).unwrap_or_default();
-            let is_out = |state| matches!(state, MemberState::Left | MemberState::Evicted);
+            let is_out = |state| {
+                matches!(
+                    state,
+                    MemberState::Leaving | MemberState::Left | MemberState::Evicted
+                )
+            };
             let out = members.into_values().filter(|member| is_out(member.state));
             out.map(|member| member.id).collect()
         };

@@ -9,7 +9,7 @@
 use std::fmt;
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ParsedPublicKey};
-use p256::ecdsa::Signature;
+use p256::{ecdsa::Signature, elliptic_curve::sec1::ToSec1Point};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -191,12 +191,7 @@ impl P256Key {
     /// The point with these coordinates, big-endian.
     pub fn from_coordinates(x: &[u8; 32], y: &[u8; 32]) -> Result<P256Key, KeyError> {
         // SEC 1 §2.3.3: an uncompressed point is 4, x, y; infinity cannot be said so.
-        let mut bytes = [4; 65];
-        let (_, coordinates) = bytes.split_at_mut(1);
-        for (to, from) in coordinates.iter_mut().zip(x.iter().chain(y)) {
-            *to = *from;
-        }
-        P256Key::from_sec1(&bytes)
+        P256Key::from_sec1(&[&[4], x.as_slice(), y.as_slice()].concat())
     }
 
     /// The point in the uncompressed form of SEC 1 §2.3.3: how the cluster record keeps it.
@@ -235,10 +230,13 @@ impl P256Key {
 pub const SEC1_BYTES: usize = 65;
 
 fn uncompressed(point: &p256::PublicKey) -> [u8; SEC1_BYTES] {
-    p256::Sec1Point::from(point)
-        .as_bytes()
-        .try_into()
-        .unwrap_or([0; SEC1_BYTES])
+    let mut bytes = [0; SEC1_BYTES];
+    // A public key is never infinity, so this has the length that it always has.
+    let point = point.to_sec1_point(false);
+    for (to, from) in bytes.iter_mut().zip(point.as_bytes()) {
+        *to = *from;
+    }
+    bytes
 }
 
 impl PartialEq for P256Key {

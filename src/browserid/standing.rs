@@ -50,6 +50,10 @@ mod tests {
     use super::*;
 
     #[track_caller]
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "a table's lines read better without references"
+    )]
     fn check(done_ms: u64, epoch_ms: u64, issued_ms: u64, expected: Result<(), Reason>) {
         let standing = Standing::Held {
             verified: true,

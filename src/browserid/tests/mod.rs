@@ -1,4 +1,8 @@
 //! The protocol, tried as a whole: what is taken, and each thing that is refused.
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "a table's lines read better without references"
+)]
 
 mod issuers;
 mod keys;

@@ -8,7 +8,9 @@
 //! | `gossip/` | who has which transactions, and how peers come to agree: a pure core, and a QUIC driver |
 //! | [`store`] | every record on this replica's disk: commit logic, committer, RocksDB |
 //! | [`identity`] | what people do: accounts, addresses, passwords. Knows no HTTP and no disk |
+//! | [`browserid`] | the protocol: certificates, assertions, who may speak for an address. Pure |
 //! | [`replication`] | where `crdt`'s store and `gossip` meet, and nowhere else |
+//! | [`session`] | who is signed in, as a signed cookie: pure |
 //! | [`settlement`] | what is decided once nothing concurrent is on its way: losers go, the cancelled is forgotten |
 //! | [`members`] | who belongs to the cluster, and by which key |
 //! | [`site`] | one data center in one process: starts everything, drains, stops |
@@ -21,12 +23,14 @@
 //! The binary (`src/main.rs`, `src/cli/`) is a thin command line over this library.
 
 pub mod admin;
+pub mod browserid;
 pub mod config;
 pub mod identity;
 pub mod members;
 mod planted;
 mod prometheus;
 pub mod replication;
+pub mod session;
 pub mod settlement;
 #[cfg(feature = "lab")]
 pub mod sim;

@@ -38,7 +38,8 @@ pub(super) struct Delivery {
     begun: Instant,
     /// Holds no more than the outbox does: each is a file there.
     posted: mpsc::UnboundedReceiver<MailId>,
-    draining: watch::Receiver<bool>,
+    /// Set by a drain: until when what is under way may end.
+    draining: watch::Receiver<Option<Instant>>,
     tries: JoinSet<Outcome>,
     tried: HashMap<task::Id, MailId>,
     chores: JoinSet<()>,
@@ -56,7 +57,7 @@ impl Delivery {
         pace: Pace,
         found: &[Found],
         posted: mpsc::UnboundedReceiver<MailId>,
-        draining: watch::Receiver<bool>,
+        draining: watch::Receiver<Option<Instant>>,
     ) -> Delivery {
         let mut schedule = Schedule::new(pace);
         let wall = SystemTime::now();
@@ -86,26 +87,37 @@ impl Delivery {
         sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let draining = *self.draining.borrow();
-            if draining && self.tries.is_empty() && self.chores.is_empty() {
+            let over = draining.is_some_and(|limit| Instant::now() >= limit);
+            if over || (draining.is_some() && self.tries.is_empty() && self.chores.is_empty()) {
                 break;
             }
-            let deadline = (!draining).then(|| self.act()).flatten();
+            let deadline = match draining {
+                Some(limit) => Some(limit),
+                None => self.act().map(|deadline| self.begun + deadline),
+            };
             self.show();
             tokio::select! {
                 Some(id) = self.posted.recv() => self.schedule.add(self.begun.elapsed(), id, Duration::ZERO),
                 Some(done) = self.tries.join_next_with_id(), if !self.tries.is_empty() => self.learn(done),
                 Some(_) = self.chores.join_next(), if !self.chores.is_empty() => {}
-                () = until(deadline.map(|deadline| self.begun + deadline)) => {}
+                () = until(deadline) => {}
                 _ = looks.tick() => self.chore(|ground| async move { ground.transport.rest(false).await }),
                 _ = sweeps.tick() => {
                     let age_max = self.pace.age_max;
                     self.chore(move |ground| async move { ground.sweep(age_max).await });
                 }
                 Ok(()) = self.draining.changed() => {}
-                // Whoever posts and drains is gone.
-                else => break,
             }
         }
+        if !self.tries.is_empty() {
+            let mails = self.tries.len();
+            tracing::warn!(
+                mails,
+                "mails under way did not end in time; they are tried again after the next start"
+            );
+        }
+        self.tries.shutdown().await;
+        self.chores.shutdown().await;
         self.ground.transport.rest(true).await;
     }
 

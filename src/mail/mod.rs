@@ -40,7 +40,7 @@ use std::{
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     task::{JoinHandle, spawn_blocking},
-    time::timeout,
+    time::Instant,
 };
 
 use self::{
@@ -122,7 +122,7 @@ pub struct Mailer {
     outbox: Arc<Outbox>,
     posting: Arc<Semaphore>,
     posted: mpsc::UnboundedSender<MailId>,
-    draining: watch::Sender<bool>,
+    draining: watch::Sender<Option<Instant>>,
     delivery: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -141,7 +141,7 @@ impl Mailer {
             transport,
         });
         let (posted, received) = mpsc::unbounded_channel();
-        let (draining, drains) = watch::channel(false);
+        let (draining, drains) = watch::channel(None);
         let delivery = Delivery::new(ground, settings.pace, &found, received, drains);
         Ok(Mailer {
             writer,
@@ -186,16 +186,15 @@ impl Mailer {
     /// Begins no mail more, and finishes those under way within the limit. What is posted from now on waits on disk
     /// for the next start.
     pub async fn drain(&self, limit: Duration) {
-        self.draining.send_replace(true);
+        self.draining.send_replace(Some(Instant::now() + limit));
         let delivery = self
             .delivery
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        let Some(mut delivery) = delivery else { return };
-        if timeout(limit, &mut delivery).await.is_err() {
-            delivery.abort();
-            tracing::warn!("mails under way did not end in time; they are tried again after the next start");
+        let Some(delivery) = delivery else { return };
+        if let Err(error) = delivery.await {
+            tracing::error!(%error, "sending mails ended in an unforeseen way");
         }
         match *self.outbox.count().borrow() {
             0 => {}

@@ -109,6 +109,7 @@ async fn what_was_posted_before_a_kill_arrives_once_after_it() {
     assert_eq!(arrived.keys().cloned().collect::<Vec<_>>(), ids);
     assert!(arrived.values().all(|times| *times == 1));
     assert!(server.rest().iter().all(|event| event["event"] != "mail"));
+    mailer.drain(Duration::from_secs(30)).await;
     drop(mailer);
 
     // And not once more after the next start.

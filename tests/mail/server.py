@@ -25,9 +25,11 @@ class Html(html.parser.HTMLParser):
     def __init__(self):
         super().__init__()
         self.tags, self.hrefs, self.fetched, self.shown = set(), [], [], []
+        self.inside = None
 
     def handle_starttag(self, tag, attrs):
         self.tags.add(tag)
+        self.inside = tag
         for name, value in attrs:
             if name == "href":
                 self.hrefs.append(value)
@@ -35,7 +37,8 @@ class Html(html.parser.HTMLParser):
                 self.fetched.append(value)
 
     def handle_data(self, data):
-        self.shown.append(data)
+        if self.inside != "style":
+            self.shown.append(data)
 
 
 def parsed(raw):

@@ -1,6 +1,8 @@
 //! The mail server beside us, and a mailer for it.
 
 use std::{
+    cell::RefCell,
+    collections::BTreeMap,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -32,6 +34,8 @@ pub struct Server {
     pub port: u16,
     pub tls: TlsMode,
     events: Receiver<Value>,
+    /// How often each thing was seen to happen.
+    counts: RefCell<BTreeMap<String, usize>>,
     certificate: PathBuf,
     _directory: tempfile::TempDir,
 }
@@ -77,6 +81,7 @@ impl Server {
             port: u16::try_from(first["port"].as_u64().expect("a port")).expect("a port"),
             tls,
             events,
+            counts: RefCell::default(),
             certificate,
             _directory: directory,
         }
@@ -90,15 +95,29 @@ impl Server {
                 .events
                 .recv_timeout(PATIENCE)
                 .unwrap_or_else(|error| panic!("{event}: {error}"));
+            self.counted(&next);
             if next["event"] == event {
                 return next;
             }
         }
     }
 
+    /// How often this happened, in all that was asked for or passed over.
+    pub fn count(&self, event: &str) -> usize {
+        self.counts.borrow().get(event).copied().unwrap_or_default()
+    }
+
+    fn counted(&self, event: &Value) {
+        let name = event["event"].as_str().expect("a name").to_owned();
+        *self.counts.borrow_mut().entry(name).or_default() += 1;
+    }
+
     /// What happened so far, and was not asked for.
     pub fn rest(&self) -> Vec<Value> {
-        self.events.try_iter().collect()
+        self.events
+            .try_iter()
+            .inspect(|event| self.counted(event))
+            .collect()
     }
 
     /// How to reach it.

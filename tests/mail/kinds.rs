@@ -27,7 +27,7 @@ fn every_kind() -> Vec<(Message, &'static str)> {
     kinds
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn every_kind_of_mail_arrives_with_both_parts_and_only_our_links() {
     let server = Server::start(TlsMode::Starttls);
     let directory = tempfile::tempdir().expect("a directory");
@@ -138,7 +138,7 @@ fn check(event: &Value, message: &Message, page: &str) {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_with_tls_from_the_first_byte_takes_it_too() {
     let server = Server::start(TlsMode::Implicit);
     let directory = tempfile::tempdir().expect("a directory");
@@ -148,7 +148,7 @@ async fn a_server_with_tls_from_the_first_byte_takes_it_too() {
     all_gone(&mailer).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn every_sign_that_an_address_may_have_gets_through() {
     let server = Server::start(TlsMode::None);
     let directory = tempfile::tempdir().expect("a directory");

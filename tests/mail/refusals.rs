@@ -94,7 +94,7 @@ async fn what_is_put_off_or_broken_off_arrives_later_and_what_is_refused_is_drop
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_never_answered_comes_again_under_the_same_name() {
     let server = Server::start(TlsMode::None);
     let directory = tempfile::tempdir().expect("a directory");

@@ -21,18 +21,18 @@ use persona::{
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-pub const PUBLIC_URL: &str = "https://persona.example";
-pub const TOKEN: &str = "t0kent0kent0kent0kent0kent0kent0kent0kent0kent0k";
-pub const CODE: &str = "C0DEc0de";
+pub(crate) const PUBLIC_URL: &str = "https://persona.example";
+pub(crate) const TOKEN: &str = "t0kent0kent0kent0kent0kent0kent0kent0kent0kent0k";
+pub(crate) const CODE: &str = "C0DEc0de";
 /// For whatever the server is to say. It says it at once; only a machine that stands still takes this long.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Debian's, for which Debian has `python3-aiosmtpd`; see `deploy/test.sh`.
 const PYTHON: &str = "/usr/bin/python3";
 
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
-    pub port: u16,
-    pub tls: TlsMode,
+    pub(crate) port: u16,
+    pub(crate) tls: TlsMode,
     events: Receiver<Value>,
     /// How often each thing was seen to happen.
     counts: RefCell<BTreeMap<String, usize>>,
@@ -42,7 +42,7 @@ pub struct Server {
 
 impl Server {
     /// One with TLS of this kind; it wants a password if it has TLS.
-    pub fn start(tls: TlsMode) -> Server {
+    pub(crate) fn start(tls: TlsMode) -> Server {
         let directory = tempfile::tempdir().expect("a directory");
         let certificate = directory.path().join("certificate.pem");
         let key = directory.path().join("key.pem");
@@ -89,7 +89,7 @@ impl Server {
 
     /// The next time that this happens. What happens before it is passed over.
     #[track_caller]
-    pub fn next(&self, event: &str) -> Value {
+    pub(crate) fn next(&self, event: &str) -> Value {
         loop {
             let next = self
                 .events
@@ -103,7 +103,7 @@ impl Server {
     }
 
     /// How often this happened, in all that was asked for or passed over.
-    pub fn count(&self, event: &str) -> usize {
+    pub(crate) fn count(&self, event: &str) -> usize {
         self.counts.borrow().get(event).copied().unwrap_or_default()
     }
 
@@ -113,7 +113,7 @@ impl Server {
     }
 
     /// What happened so far, and was not asked for.
-    pub fn rest(&self) -> Vec<Value> {
+    pub(crate) fn rest(&self) -> Vec<Value> {
         self.events
             .try_iter()
             .inspect(|event| self.counted(event))
@@ -121,7 +121,7 @@ impl Server {
     }
 
     /// How to reach it.
-    pub fn settings(&self) -> SmtpSettings {
+    pub(crate) fn settings(&self) -> SmtpSettings {
         SmtpSettings {
             host: "localhost".to_owned(),
             port: self.port,
@@ -143,7 +143,7 @@ impl Drop for Server {
 }
 
 /// Quick, for nobody waits for a machine of his own.
-pub fn settings(directory: &Path, smtp: SmtpSettings) -> MailSettings {
+pub(crate) fn settings(directory: &Path, smtp: SmtpSettings) -> MailSettings {
     MailSettings {
         directory: directory.to_owned(),
         public_url: PUBLIC_URL.parse().expect("a URL"),
@@ -167,15 +167,15 @@ pub fn settings(directory: &Path, smtp: SmtpSettings) -> MailSettings {
     }
 }
 
-pub fn mailer(directory: &Path, smtp: SmtpSettings) -> Mailer {
+pub(crate) fn mailer(directory: &Path, smtp: SmtpSettings) -> Mailer {
     Mailer::new(settings(directory, smtp)).expect("a mailer")
 }
 
-pub fn address(text: &str) -> Address {
+pub(crate) fn address(text: &str) -> Address {
     Address::parse(text).expect("an address")
 }
 
-pub fn proof(purpose: Purpose) -> Message {
+pub(crate) fn proof(purpose: Purpose) -> Message {
     Message::Proof {
         purpose,
         challenge: Challenge {
@@ -186,7 +186,7 @@ pub fn proof(purpose: Purpose) -> Message {
     }
 }
 
-pub fn mail(to: &str) -> Mail {
+pub(crate) fn mail(to: &str) -> Mail {
     Mail {
         to: address(to),
         message: proof(Purpose::NewAccount),
@@ -194,7 +194,7 @@ pub fn mail(to: &str) -> Mail {
 }
 
 /// A header of a mail that the server received.
-pub fn header<'a>(event: &'a Value, name: &str) -> Option<&'a str> {
+pub(crate) fn header<'a>(event: &'a Value, name: &str) -> Option<&'a str> {
     event["mail"]["headers"].as_array()?.iter().find(|header| {
         header[0]
             .as_str()

@@ -2,6 +2,8 @@
 # Installs what the tests need and runs them all. Arguments go to `cargo test`, to run some of them.
 set -eu
 . "$(dirname "$0")/needs.sh"
+# The mail server that the tests of mail talk to.
+need python3-aiosmtpd
 
 echo "== Building the tests"
 # shellcheck disable=SC2086 # A list of words.

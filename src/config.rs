@@ -1,5 +1,7 @@
 //! A site's configuration file, parsed once; a mistake names file, field and what it should be.
 
+mod mail;
+
 use std::{
     fs, io,
     net::SocketAddr,
@@ -11,7 +13,11 @@ use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use crdt::MemberId;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-use crate::store::{DigestKey, KeepLog, Keeping};
+pub use self::mail::{Correspondent, MailConfig, MailConfigError, TransportConfig};
+use crate::{
+    public_url::PublicUrl,
+    store::{DigestKey, KeepLog, Keeping},
+};
 
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +37,14 @@ pub enum ConfigError {
         path: PathBuf,
         /// Line, field, expectation.
         message: String,
+    },
+    /// Mail cannot be sent so.
+    #[error("{}: {source}", path.display())]
+    Mail {
+        /// The file.
+        path: PathBuf,
+        /// Which field, and what it should be.
+        source: MailConfigError,
     },
     /// The fields do not fit together.
     #[error("{}: field `{field}`: {expected}", path.display())]
@@ -65,6 +79,9 @@ pub struct SiteConfig {
     pub listen: SocketAddr,
     /// PEM file with this member's self-signed certificate and its private key.
     pub identity: PathBuf,
+    /// Under which people reach the service, the same at every site: `https://persona.example`. Mail needs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_url: Option<PublicUrl>,
     /// TCP address for Prometheus.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<SocketAddr>,
@@ -97,6 +114,9 @@ pub struct SiteConfig {
     /// How what was cancelled is forgotten.
     #[serde(default)]
     pub erasure: ErasureConfig,
+    /// How mail is sent; without it, none is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mail: Option<MailConfig>,
     /// Every member of the cluster, this one included, where they are not invited but listed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<MemberConfig>,
@@ -486,6 +506,15 @@ impl SiteConfig {
                 );
             }
         }
+        if let Some(mail) = &self.mail {
+            mail.check().map_err(|source| ConfigError::Mail {
+                path: path.to_path_buf(),
+                source,
+            })?;
+            if self.public_url.is_none() {
+                return wrong("public_url", "mail needs it for its links: `https://HOST`".into());
+            }
+        }
         let passwords = &self.passwords;
         let default = PasswordConfig::default();
         let weaker = passwords.memory_kib < default.memory_kib || passwords.iterations < default.iterations;
@@ -670,6 +699,16 @@ public_key = "AAEC"
             "[[members]]",
             "[durability]\nanswer = \"sites:0\"\n[[members]]",
             &["answer", "\"sites:N\""],
+        );
+        check(
+            "[[members]]",
+            "[mail]\nfrom = \"a@b.example\"\nhost = \"smtp.example\"\n[[members]]",
+            &["`public_url`"],
+        );
+        check(
+            "[[members]]",
+            "[mail]\nfrom = \"a@b.example\"\n[[members]]",
+            &["`mail.host`"],
         );
         check(
             "[[members]]",

@@ -14,6 +14,8 @@
 //! | [`settlement`] | what is decided once nothing concurrent is on its way: losers go, the cancelled is forgotten |
 //! | [`members`] | who belongs to the cluster, and by which key |
 //! | [`site`] | one data center in one process: starts everything, drains, stops |
+//! | [`mail`] | what people are written: words, outbox, SMTP. Knows no HTTP and no record |
+//! | [`public_url`] | the one address under which people reach the service |
 //! | [`admin`] | the operator's API on a Unix socket |
 //! | [`config`] | a site's configuration file |
 //! | `prometheus` | the status, as gauges |
@@ -26,9 +28,11 @@ pub mod admin;
 pub mod browserid;
 pub mod config;
 pub mod identity;
+pub mod mail;
 pub mod members;
 mod planted;
 mod prometheus;
+pub mod public_url;
 pub mod replication;
 pub mod session;
 pub mod settlement;

@@ -103,6 +103,8 @@ impl Plan {
             },
             backup: BackupConfig::default(),
             erasure: ErasureConfig::default(),
+            public_url: None,
+            mail: None,
             members: members.clone(),
             lab: LabConfig::default(),
         };

@@ -12,7 +12,7 @@ use gossip::{
 };
 
 use super::{
-    check::Numbers,
+    check::{Damage, Numbers},
     network::{Carried, Class},
     world::{World, read_disk},
 };
@@ -45,13 +45,19 @@ struct End<M> {
     machine: M,
     /// What the parts that come to this end are for.
     parts_for: Purpose,
-    /// The disk as it was, and what was on it.
-    pinned: Option<(MemoryDisk, Numbers)>,
+    pinned: Option<Pinned>,
     /// Parts that are not kept yet.
     keeping: usize,
     /// Frames that wait for that.
     frames: VecDeque<Vec<u8>>,
     verdict: Option<Verdict>,
+}
+
+/// A disk as it was, what was on it, and what of that was damaged.
+struct Pinned {
+    disk: MemoryDisk,
+    numbers: Numbers,
+    damage: Option<Damage>,
 }
 
 /// What became of parts: the talk, the end, and whether it was kept.
@@ -118,10 +124,13 @@ impl<M> End<M> {
         if self.pinned.is_none() {
             // Not while nobody knows what is on its disk.
             world.processes[self.at].start()?;
-            let numbers = world.checks.tracks[self.at].numbers.clone();
-            self.pinned = Some((world.processes[self.at].disk.copy(), numbers));
+            self.pinned = Some(Pinned {
+                disk: world.processes[self.at].disk.copy(),
+                numbers: world.checks.tracks[self.at].numbers.clone(),
+                damage: world.checks.damaged.get(&self.at).cloned(),
+            });
         }
-        let (disk, _) = self.pinned.as_ref()?;
+        let disk = &self.pinned.as_ref()?.disk;
         let machine = &mut self.machine;
         let parts_for = self.parts_for;
         read_disk(disk, |disk| {
@@ -280,8 +289,11 @@ impl World {
                         Side::Answerer => talk.answerer.keeping += 1,
                     }
                 }
-                if complete && let Some((_, numbers)) = &talk.answerer.pinned {
-                    self.processes[at].coming = Some(numbers.clone());
+                if complete && let Some(pinned) = &talk.answerer.pinned {
+                    self.processes[at].coming = Some(pinned.numbers.clone());
+                    if let Some(damage) = &pinned.damage {
+                        self.takes_damage(at, damage);
+                    }
                 }
             }
         }

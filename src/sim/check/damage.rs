@@ -49,6 +49,16 @@ impl World {
         true
     }
 
+    /// What is damaged at the source of a catch-up is missing at who catches up too, until a look brings it.
+    pub(crate) fn takes_damage(&mut self, at: usize, from: &Damage) {
+        let scrubbed = self.processes[at].scrubbed;
+        let damage = self.checks.damaged.entry(at).or_default();
+        damage.records.extend(from.records.iter().copied());
+        damage.families.extend(from.families.iter().copied());
+        damage.scrubbed = scrubbed;
+        self.tally.count("catch-ups from a damaged disk", 1);
+    }
+
     /// Whether a record may differ between two replicas.
     pub(crate) fn may_differ(&self, between: [usize; 2], key: &RecordKey) -> bool {
         let damaged = between.iter().filter_map(|at| self.checks.damaged.get(at));

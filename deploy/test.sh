@@ -4,6 +4,8 @@ set -eu
 . "$(dirname "$0")/needs.sh"
 # The mail server that the tests of mail talk to.
 need python3-aiosmtpd
+# The forward proxy that the tests of outbound requests go through.
+need squid
 
 echo "== Building the tests"
 # shellcheck disable=SC2086 # A list of words.

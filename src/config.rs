@@ -1,6 +1,7 @@
 //! A site's configuration file, parsed once; a mistake names file, field and what it should be.
 
 mod mail;
+mod outbound;
 
 use std::{
     fs, io,
@@ -13,7 +14,10 @@ use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use crdt::MemberId;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-pub use self::mail::{Correspondent, MailConfig, MailConfigError, TransportConfig};
+pub use self::{
+    mail::{Correspondent, MailConfig, MailConfigError, TransportConfig},
+    outbound::{IdpConfig, OutboundConfig, OutboundConfigError},
+};
 use crate::{
     public_url::PublicUrl,
     store::{DigestKey, KeepLog, Keeping},
@@ -45,6 +49,14 @@ pub enum ConfigError {
         path: PathBuf,
         /// Which field, and what it should be.
         source: MailConfigError,
+    },
+    /// Hosts cannot be asked so.
+    #[error("{}: {source}", path.display())]
+    Outbound {
+        /// The file.
+        path: PathBuf,
+        /// Which field, and what it should be.
+        source: OutboundConfigError,
     },
     /// The fields do not fit together.
     #[error("{}: field `{field}`: {expected}", path.display())]
@@ -117,6 +129,12 @@ pub struct SiteConfig {
     /// How mail is sent; without it, none is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mail: Option<MailConfig>,
+    /// How strangers' hosts are asked.
+    #[serde(default)]
+    pub outbound: OutboundConfig,
+    /// Domains that certify their own users.
+    #[serde(default)]
+    pub idp: IdpConfig,
     /// Every member of the cluster, this one included, where they are not invited but listed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<MemberConfig>,
@@ -515,6 +533,10 @@ impl SiteConfig {
                 return wrong("public_url", "mail needs it for its links: `https://HOST`".into());
             }
         }
+        self.idp.check().map_err(|source| ConfigError::Outbound {
+            path: path.to_path_buf(),
+            source,
+        })?;
         let passwords = &self.passwords;
         let default = PasswordConfig::default();
         let weaker = passwords.memory_kib < default.memory_kib || passwords.iterations < default.iterations;

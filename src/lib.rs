@@ -15,6 +15,8 @@
 //! | [`members`] | who belongs to the cluster, and by which key |
 //! | [`site`] | one data center in one process: starts everything, drains, stops |
 //! | [`mail`] | what people are written: words, outbox, SMTP. Knows no HTTP and no record |
+//! | [`outbound`] | requests to hosts that strangers name, kept from reaching anything of ours |
+//! | [`idp`] | which domains certify their own users, and what that means for an address |
 //! | [`public_url`] | the one address under which people reach the service |
 //! | [`admin`] | the operator's API on a Unix socket |
 //! | [`config`] | a site's configuration file |
@@ -28,8 +30,10 @@ pub mod admin;
 pub mod browserid;
 pub mod config;
 pub mod identity;
+pub mod idp;
 pub mod mail;
 pub mod members;
+pub mod outbound;
 mod planted;
 mod prometheus;
 pub mod public_url;

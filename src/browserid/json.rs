@@ -78,6 +78,16 @@ impl Object {
         }
     }
 
+    /// Whether a member says yes, as the original took it: any value but `false`, `null`, 0 and `""`.
+    pub fn says_yes(&self, name: &'static str) -> bool {
+        match self.0.get(name) {
+            None | Some(Value::Null | Value::Bool(false)) => false,
+            Some(Value::Number(number)) => number.as_f64() != Some(0.0),
+            Some(Value::String(text)) => !text.is_empty(),
+            Some(Value::Bool(true) | Value::Array(_) | Value::Object(_)) => true,
+        }
+    }
+
     /// A whole number that is not negative.
     pub fn number(&self, name: &'static str) -> Result<u64, JsonError> {
         let value = self.0.get(name).ok_or(JsonError::Missing(name))?;

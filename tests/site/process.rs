@@ -105,6 +105,8 @@ impl Plan {
             erasure: ErasureConfig::default(),
             public_url: None,
             mail: None,
+            outbound: Default::default(),
+            idp: Default::default(),
             members: members.clone(),
             lab: LabConfig::default(),
         };

@@ -197,12 +197,12 @@ impl Discovery {
             counter!("persona_idp_too_busy_total").increment(1);
             return None;
         }
-        let landing = Landing {
-            inner: Arc::clone(&self.0),
-            domain: domain.clone(),
-        };
+        let inner = Arc::clone(&self.0);
+        let asked = domain.clone();
         // A task of its own: it goes on for the others if the first who asked gives up.
         let task = tokio::spawn(async move {
+            // Made in here: a runtime that is ending drops a new task at once, while we hold the lock.
+            let landing = Landing { inner, domain: asked };
             let (outcome, fresh_for) = landing.inner.walk(&landing.domain).await;
             landing.inner.remember(&landing.domain, &outcome, fresh_for);
             outcome
@@ -297,7 +297,7 @@ impl Inner {
 
     fn remember(&self, domain: &Domain, outcome: &Outcome, fresh_for: Duration) {
         counter!("persona_idp_asked_total", "outcome" => outcome.label()).increment(1);
-        if outcome.is_our_trouble() {
+        if outcome.live().is_none() {
             return;
         }
         let now = Instant::now();
@@ -308,21 +308,18 @@ impl Inner {
 }
 
 impl Outcome {
-    /// What it means for addresses of the domain.
-    pub fn live(&self) -> Live {
+    /// What it means for addresses of the domain. `None`: nothing, because the domain was not asked. Nothing may rest on
+    /// that: whoever waits is told to come back later (503).
+    pub fn live(&self) -> Option<Live> {
         match self {
-            Outcome::Primary(_) => Live::Primary,
-            Outcome::Ourselves | Outcome::Disabled => Live::Declined,
-            Outcome::None(_) => Live::Absent,
+            Outcome::Primary(_) => Some(Live::Primary),
+            Outcome::Ourselves | Outcome::Disabled => Some(Live::Declined),
+            Outcome::None(NoPrimary { why, .. }) => match why {
+                Trouble::Busy => None,
+                Trouble::NoAnswer(error) if error.is_our_trouble() => None,
+                _ => Some(Live::Absent),
+            },
         }
-    }
-
-    /// Whether it says nothing about the domain: it was not asked, or our way out is closed.
-    pub fn is_our_trouble(&self) -> bool {
-        let Outcome::None(NoPrimary { why, .. }) = self else {
-            return false;
-        };
-        matches!(why, Trouble::Busy | Trouble::NoAnswer(OutboundError::NoProxy))
     }
 
     fn label(&self) -> &'static str {

@@ -127,6 +127,9 @@ pub enum OutboundError {
     /// The body is compressed, though we asked for it as it is.
     #[error("its answer is compressed")]
     Compressed,
+    /// Too many others were asked until the deadline: ours to mend. The host was not asked.
+    #[error("too busy to ask")]
+    Busy,
     /// The deadline passed.
     #[error("it did not answer in time")]
     TooLate,
@@ -195,8 +198,16 @@ impl Outbound {
         path: &str,
         deadline: Instant,
     ) -> Result<OutboundAnswer, OutboundError> {
-        let answer = timeout_at(deadline, self.get_at_leisure(host, path)).await;
-        let answer = answer.unwrap_or(Err(OutboundError::TooLate));
+        let answer = match timeout_at(deadline, self.slots.acquire()).await {
+            Ok(Ok(_slot)) => {
+                self.show_under_way();
+                let answer = timeout_at(deadline, self.get_at_leisure(host, path)).await;
+                answer.unwrap_or(Err(OutboundError::TooLate))
+            }
+            // Nobody closes it.
+            Ok(Err(_)) | Err(_) => Err(OutboundError::Busy),
+        };
+        self.show_under_way();
         match &answer {
             Ok(_) => counter!("persona_outbound_answered_total").increment(1),
             Err(error) => {
@@ -211,8 +222,6 @@ impl Outbound {
         if !is_public_name(host) {
             return Err(OutboundError::NotAName);
         }
-        let _slot = self.slots.acquire().await.map_err(|_| OutboundError::TooLate)?;
-        gauge!("persona_outbound_under_way").set((REQUESTS_MAX - self.slots.available_permits()) as f64);
         match &self.way {
             Way::Direct(resolver) => {
                 let stream = self.dial(resolver.as_ref(), host).await?;
@@ -225,6 +234,11 @@ impl Outbound {
                 self.secure(TokioIo::new(tunnel), host, path).await
             }
         }
+    }
+
+    fn show_under_way(&self) {
+        let under_way = REQUESTS_MAX.saturating_sub(self.slots.available_permits());
+        gauge!("persona_outbound_under_way").set(under_way as f64);
     }
 
     async fn dial(&self, resolver: &dyn Resolve, host: &str) -> Result<TcpStream, OutboundError> {
@@ -279,6 +293,11 @@ impl Outbound {
 }
 
 impl OutboundError {
+    /// Whether it says nothing about the host: the request did not get out of our house.
+    pub fn is_our_trouble(self) -> bool {
+        matches!(self, OutboundError::Busy | OutboundError::NoProxy)
+    }
+
     /// For metrics: few values, and none holds a name.
     fn label(self) -> &'static str {
         match self {
@@ -293,6 +312,7 @@ impl OutboundError {
             OutboundError::Http => "http",
             OutboundError::TooLarge => "too_large",
             OutboundError::Compressed => "compressed",
+            OutboundError::Busy => "busy",
             OutboundError::TooLate => "too_late",
         }
     }

@@ -123,7 +123,7 @@ fn what_is_no_support_document_is_refused_in_words() {
     );
     check(
         &whole(JSON, br#"{"disabled":true,"disabled":false}"#),
-        "its support document is not strict JSON: a name is repeated at line 1 column 33",
+        "its support document is not strict JSON: a name is repeated at line 1 column 34",
     );
     check(&whole(JSON, b"[]"), "its support document is not a JSON object");
     check(
@@ -231,16 +231,20 @@ async fn who_drips_is_left_at_the_time_limit() {
 async fn sixty_four_hosts_are_asked_at_once_and_the_others_wait() {
     let hosts = Hosts::start(&["*.crowd.test"]).await;
     let client = hosts.client(Arc::new(Answers::always(&[GLOBAL])));
-    let crowd = discovery(client, Duration::from_secs(2));
+    let crowd = discovery(client, Duration::from_secs(60));
     let mut waiting = Vec::new();
     for number in 0..100 {
         let name = format!("n{number}.crowd.test");
-        hosts.say(&name, vec![Part::Drip(Vec::new(), Duration::from_secs(60))]);
+        let document = Part::Bytes(whole(JSON, &document(1000)));
+        hosts.say(&name, vec![Part::Hold, document]);
         let crowd = crowd.clone();
         waiting.push(tokio::spawn(async move { look_up(&crowd, &name).await }));
     }
+    hosts.hold.until(64).await;
+    hosts.hold.release(100);
     for told in waiting {
-        assert_eq!(told.await.expect("told"), "it did not answer in time");
+        let told = told.await.expect("told");
+        assert!(told.ends_with("/in"), "{told}");
     }
-    assert_eq!(hosts.connections.load(std::sync::atomic::Ordering::SeqCst), 64);
+    assert_eq!(hosts.hold.most(), 64);
 }

@@ -22,6 +22,7 @@ use rustls::{ServerConfig, crypto::aws_lc_rs, pki_types::PrivatePkcs8KeyDer};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::{Semaphore, watch},
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -39,6 +40,7 @@ pub(crate) struct Hosts {
     authority: CertifiedIssuer<'static, KeyPair>,
     says: Arc<Mutex<HashMap<String, Vec<Part>>>>,
     asked: Arc<Mutex<Vec<String>>>,
+    pub(crate) hold: Arc<Hold>,
     pub(crate) connections: Arc<AtomicUsize>,
     pub(crate) socket: SocketAddr,
 }
@@ -49,6 +51,38 @@ pub(crate) enum Part {
     Bytes(Vec<u8>),
     /// The same bytes again and again, with a pause, until the other side has enough.
     Drip(Vec<u8>, Duration),
+    /// Nothing, until it is released.
+    Hold,
+}
+
+/// Answers that are held back.
+pub(crate) struct Hold {
+    /// How many now, and at most.
+    held: watch::Sender<(usize, usize)>,
+    gate: Semaphore,
+}
+
+impl Hold {
+    pub(crate) async fn until(&self, held: usize) {
+        let mut watch = self.held.subscribe();
+        watch.wait_for(|&(now, _)| now == held).await.expect("ours");
+    }
+
+    pub(crate) fn release(&self, answers: usize) {
+        self.gate.add_permits(answers);
+    }
+
+    pub(crate) fn most(&self) -> usize {
+        self.held.borrow().1
+    }
+
+    async fn pass(&self) -> Option<()> {
+        self.held
+            .send_modify(|(now, most)| (*now, *most) = (*now + 1, (*most).max(*now + 1)));
+        self.gate.acquire().await.ok()?.forget();
+        self.held.send_modify(|(now, _)| *now -= 1);
+        Some(())
+    }
 }
 
 impl Hosts {
@@ -76,16 +110,26 @@ impl Hosts {
             authority,
             says: Arc::default(),
             asked: Arc::default(),
+            hold: Arc::new(Hold {
+                held: watch::Sender::new((0, 0)),
+                gate: Semaphore::new(0),
+            }),
             connections: Arc::default(),
             socket: listener.local_addr().expect("bound"),
         };
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let (says, asked) = (Arc::clone(&hosts.says), Arc::clone(&hosts.asked));
-        let connections = Arc::clone(&hosts.connections);
+        let (hold, connections) = (Arc::clone(&hosts.hold), Arc::clone(&hosts.connections));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 connections.fetch_add(1, Ordering::SeqCst);
-                tokio::spawn(serve(acceptor.clone(), stream, says.clone(), asked.clone()));
+                tokio::spawn(serve(
+                    acceptor.clone(),
+                    stream,
+                    says.clone(),
+                    asked.clone(),
+                    hold.clone(),
+                ));
             }
         });
         hosts
@@ -219,6 +263,7 @@ async fn serve(
     stream: TcpStream,
     says: Arc<Mutex<HashMap<String, Vec<Part>>>>,
     asked: Arc<Mutex<Vec<String>>>,
+    hold: Arc<Hold>,
 ) -> Option<()> {
     let mut stream = acceptor.accept(stream).await.ok()?;
     let mut request = Vec::new();
@@ -239,6 +284,7 @@ async fn serve(
     for part in parts {
         match part {
             Part::Bytes(bytes) => stream.write_all(&bytes).await.ok()?,
+            Part::Hold => hold.pass().await?,
             Part::Drip(bytes, pause) => loop {
                 stream.write_all(&bytes).await.ok()?;
                 stream.flush().await.ok()?;

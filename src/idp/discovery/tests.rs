@@ -201,8 +201,12 @@ async fn a_domain_is_remembered_as_http_says_and_a_failure_for_a_minute() {
     let (hosts, discovery) = world(Hosts::default(), 8);
     hosts.primary("a.example", "in", "max-age=100");
     hosts.say("d.example", r#"{"disabled":true}"#, "no-store");
-    for host in ["a.example", "d.example", "none.example"] {
-        look_up(&discovery, host).await;
+    for (host, live) in [
+        ("a.example", Live::Primary),
+        ("d.example", Live::Declined),
+        ("none.example", Live::Absent),
+    ] {
+        assert_eq!(discovery.look_up(&domain(host)).await.live(), Some(live));
     }
     check(&hosts, 3);
     advance(Duration::from_secs(5)).await;
@@ -312,7 +316,7 @@ async fn with_too_many_under_way_who_asks_is_told_so_and_it_is_not_remembered() 
     }
     let a = domain("a.example");
     let outcome = discovery.look_up(&a).now_or_never().expect("at once");
-    assert!(outcome.is_our_trouble());
+    assert_eq!(outcome.live(), None);
     assert_eq!(
         told(&outcome),
         "can't get public key for a.example: too busy to ask"

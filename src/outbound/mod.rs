@@ -14,15 +14,16 @@
 //! | `global_unicast` | which addresses are out on the internet |
 //! | `resolver` | names to addresses |
 //! | `proxy` | a forward proxy, as an operator names it |
+//! | `tls` | whose certificates are trusted |
 //! | `exchange` | one request on one connection |
 
 mod exchange;
 mod global_unicast;
 mod proxy;
 mod resolver;
+mod tls;
 
 use std::{
-    io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -32,20 +33,14 @@ use bytes::Bytes;
 use hyper::{HeaderMap, StatusCode};
 use hyper_util::rt::TokioIo;
 use metrics::{counter, gauge};
-use rustls::{
-    ClientConfig, RootCertStore,
-    crypto::aws_lc_rs,
-    pki_types::{CertificateDer, ServerName, pem::PemObject},
-};
 use tokio::{
     net::TcpStream,
     sync::Semaphore,
     time::{Instant, timeout, timeout_at},
 };
-use tokio_rustls::TlsConnector;
 
-use self::resolver::SystemResolver;
 pub use self::{global_unicast::is_global_unicast, proxy::Proxy, resolver::Resolve};
+use self::{resolver::SystemResolver, tls::Tls};
 use crate::browserid::Domain;
 
 /// How requests go out.
@@ -60,7 +55,7 @@ pub struct OutboundSettings {
 /// The one client for all requests to strangers' hosts.
 #[derive(Debug)]
 pub struct Outbound {
-    tls: TlsConnectorOf,
+    tls: Tls,
     way: Way,
     slots: Semaphore,
     #[cfg(feature = "lab")]
@@ -155,20 +150,11 @@ enum Way {
     Proxy(Proxy),
 }
 
-/// `TlsConnector` has no `Debug`.
-struct TlsConnectorOf(TlsConnector);
-
-impl std::fmt::Debug for TlsConnectorOf {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("TlsConnector")
-    }
-}
-
 impl Outbound {
     /// Reads the system's certificates, unless some are given.
     pub fn new(settings: &OutboundSettings) -> Result<Outbound, OutboundSetupError> {
         Ok(Outbound {
-            tls: TlsConnectorOf(TlsConnector::from(Arc::new(tls(settings.roots.as_deref())?))),
+            tls: Tls::new(settings.roots.as_deref())?,
             way: match &settings.proxy {
                 Some(proxy) => Way::Proxy(proxy.clone()),
                 None => Way::Direct(Arc::new(SystemResolver::new())),
@@ -263,9 +249,7 @@ impl Outbound {
     where
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     {
-        let name = ServerName::try_from(host.to_owned()).map_err(|_| OutboundError::NotAName)?;
-        let stream = self.tls.0.connect(name, stream).await;
-        let stream = stream.map_err(|error| of_handshake(&error))?;
+        let stream = self.tls.connect(host, stream).await?;
         exchange::get(stream, host, path).await
     }
 
@@ -325,45 +309,6 @@ fn is_public_name(host: &str) -> bool {
     let is_address = host.parse::<Ipv4Addr>().is_ok();
     let last = host.rsplit_once('.').map(|(_, last)| last);
     !is_address && last.is_some_and(|last| last.starts_with(|first: char| first.is_ascii_alphabetic()))
-}
-
-fn tls(roots: Option<&[u8]>) -> Result<ClientConfig, OutboundSetupError> {
-    let mut store = RootCertStore::empty();
-    match roots {
-        Some(pem) => {
-            for certificate in CertificateDer::pem_slice_iter(pem) {
-                let certificate = certificate.map_err(|_| OutboundSetupError::Roots)?;
-                store.add(certificate).map_err(|_| OutboundSetupError::Roots)?;
-            }
-            if store.is_empty() {
-                return Err(OutboundSetupError::Roots);
-            }
-        }
-        None => {
-            // Systems have a few certificates that nothing can read; the others count.
-            let system = rustls_native_certs::load_native_certs();
-            store.add_parsable_certificates(system.certs);
-            if store.is_empty() {
-                return Err(OutboundSetupError::NoRoots);
-            }
-        }
-    }
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(store)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
-}
-
-fn of_handshake(error: &io::Error) -> OutboundError {
-    let tls = error.get_ref().and_then(|inner| inner.downcast_ref());
-    match tls {
-        Some(rustls::Error::InvalidCertificate(_)) => OutboundError::Certificate,
-        Some(_) => OutboundError::Tls,
-        None => OutboundError::Unreachable,
-    }
 }
 
 const HTTPS_PORT: u16 = 443;

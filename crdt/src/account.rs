@@ -229,6 +229,13 @@ pub(crate) fn cancelled_at(value: &[u8]) -> Option<Hlc> {
     reader.hlc().ok()
 }
 
+/// The vault value that a value of [`PASSWORD`] names.
+pub(crate) fn password_named(value: &[u8]) -> Option<VaultId> {
+    let mut reader = Reader::with_format("account field", FORMAT, value).ok()?;
+    let password = Password::read(&mut reader).ok()?;
+    reader.end().ok().map(|()| password.vault)
+}
+
 fn read_hlc(reader: &mut Reader<'_>) -> Result<Hlc, DecodeError> {
     reader.hlc()
 }

@@ -22,7 +22,7 @@ use crate::cluster::{self, ClusterView, ClusterWrite};
 use crate::email::{self, ClaimValue, EmailView, EmailWrite};
 use crate::format::DecodeError;
 use crate::hlc::Hlc;
-use crate::id::RecordKind;
+use crate::id::{RecordKind, VaultId};
 use crate::view::View;
 
 /// Who writes: the random part of a writer. Automerge knows it as the actor; two documents made by one actor
@@ -273,6 +273,28 @@ impl Document {
             .iter()
             .filter_map(|value| account::cancelled_at(value))
             .min()
+    }
+
+    /// The ids of all vault values that any change here ever named, in no order; of what cannot be read, none.
+    pub fn ever_named(&self) -> Vec<VaultId> {
+        let read = || {
+            let mut ids = Vec::new();
+            for change in self.automerge.get_changes(&[]) {
+                for op in ExpandedChange::from(&change).operations {
+                    let Some(ScalarValue::Bytes(value)) = op.primitive_value() else {
+                        continue;
+                    };
+                    // Automerge does not say which field: the values of others are of another shape.
+                    ids.extend(match self.kind {
+                        RecordKind::Account => account::password_named(&value),
+                        RecordKind::Email => email::claim_named(&value),
+                        RecordKind::Cluster => None,
+                    });
+                }
+            }
+            ids
+        };
+        quietly(read).unwrap_or_default()
     }
 
     fn resolve(&self) -> View {

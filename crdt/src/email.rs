@@ -453,6 +453,14 @@ impl UsedAs {
     }
 }
 
+/// The vault value that a value of the field `claim` names.
+pub(crate) fn claim_named(value: &[u8]) -> Option<VaultId> {
+    match ClaimValue::decode(value) {
+        Ok(ClaimValue::Claim(claim)) => Some(claim.vault),
+        _ => None,
+    }
+}
+
 pub(crate) fn encode_used_as(used_as: UsedAs, at: Hlc) -> Vec<u8> {
     let mut bytes = vec![FORMAT];
     bytes.put_hlc(at);

@@ -218,9 +218,20 @@ impl Deed {
                 }
                 Word::Operator => Vec::new(),
             },
-            Deed::Add { address, word, .. } => match word {
+            Deed::Add {
+                address,
+                word,
+                account,
+                ..
+            } => match word {
                 Word::Staged { proof, .. } => vec![proven(address, proof.at)?],
-                Word::Operator => Vec::new(),
+                Word::Operator => {
+                    let view = records.email(address.id(&key))?.unwrap_or_default();
+                    let mut claims = view.claims.iter();
+                    let claim = claims.find(|claim| claim.account == *account);
+                    let meaning = claim.map(|claim| proven(address, claim.proof)).transpose()?;
+                    meaning.into_iter().collect()
+                }
             },
             Deed::Reset { address, .. } => {
                 let email = address.id(&key);

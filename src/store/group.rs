@@ -429,7 +429,7 @@ impl<'d> Group<'d> {
     /// document that nobody can read now, may name any of them: there only those of cancelled accounts go.
     fn no_longer_named(&self, loaded: &Loaded) -> Result<Vec<VaultId>, ReadError> {
         let Some(before) = &loaded.before else {
-            return Ok(Vec::new());
+            return self.named_unseen(loaded);
         };
         let kept = match &loaded.document {
             Some((_, view)) if view.unreadable() == 0 => self.names(view)?,
@@ -440,6 +440,21 @@ impl<'d> Group<'d> {
             View::Email(view) => view.names::<ReadError>(|_| Ok(false))?,
             View::Cluster(_) => Vec::new(),
         };
+        gone.retain(|id| kept.binary_search(id).is_err());
+        Ok(gone)
+    }
+
+    /// Where nobody knows what a record named, because nothing of it could be read before another replica's state took
+    /// its place: all that it ever named, by its history, and names no more. It would lie here for good.
+    fn named_unseen(&self, loaded: &Loaded) -> Result<Vec<VaultId>, ReadError> {
+        let (Some((document, view)), Some(_)) = (&loaded.document, &loaded.replaced) else {
+            return Ok(Vec::new());
+        };
+        if view.unreadable() > 0 {
+            return Ok(Vec::new());
+        }
+        let kept = self.names(view)?;
+        let mut gone = document.ever_named();
         gone.retain(|id| kept.binary_search(id).is_err());
         Ok(gone)
     }

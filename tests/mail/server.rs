@@ -204,7 +204,7 @@ pub(crate) fn header<'a>(event: &'a Value, name: &str) -> Option<&'a str> {
 }
 
 /// Until nothing waits any more.
-pub async fn all_gone(mailer: &Mailer) {
+pub(crate) async fn all_gone(mailer: &Mailer) {
     let mut waiting = mailer.waiting();
     tokio::time::timeout(PATIENCE, waiting.wait_for(|mails| *mails == 0))
         .await

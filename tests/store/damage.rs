@@ -1,7 +1,7 @@
 //! Bytes that are not what was written, and transactions that cannot be merged.
 
 use crdt::Transaction;
-use gossip::reconcile::Purpose;
+use gossip::reconcile::{PARTITIONS, Purpose, partition};
 use persona::store::{KeepLog, ReadError, disk::Family};
 
 use crate::{
@@ -330,6 +330,58 @@ async fn five(time: &Time) -> (Replica, Replica) {
     }
     reader.pull(&writer).await;
     (writer, reader)
+}
+
+#[tokio::test]
+async fn a_lost_digest_is_noticed_by_its_partitions_sum_until_it_is_made_again() {
+    let time = Time::new();
+    for (how, damage) in damages() {
+        let (_, reader) = five(&time).await;
+        let key = reader.disk.keys(Family::Digests)[3].clone();
+        let hit = partition(&key[..].try_into().expect("a record's key"));
+        let lost = || {
+            let mut lost: Vec<usize> = Vec::new();
+            reader
+                .store
+                .with_cut(Purpose::CatchUp, &mut |cut| {
+                    lost = (0..PARTITIONS)
+                        .filter(|partition| !cut.is_whole(*partition).expect("an answer"))
+                        .collect();
+                })
+                .expect("a cut");
+            lost
+        };
+        assert!(lost().is_empty(), "{how}");
+        damage(&reader, Family::Digests, &key);
+        // What a block hides may be of any partition on the way to it.
+        assert!(lost().contains(&hit), "{how}");
+        let _ = reader.store.scrub_now().await.expect("a pass over everything");
+        assert!(lost().is_empty(), "{how}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_record_named_while_nobody_could_read_it_does_not_stay_behind() {
+    let time = Time::new();
+    let (writer, reader) = five(&time).await;
+    for family in [Family::Documents, Family::Views] {
+        reader.disk.make_unreadable(family, reader.disk.keys(family));
+    }
+    let ada = writer
+        .identity
+        .email(&address("ada@example.org"))
+        .expect("readable")
+        .holder
+        .expect("held")
+        .account;
+    let _ = writer.identity.cancel_account(ada).await.expect("written");
+    reader.pull(&writer).await;
+    reader.settled().await;
+    assert!(reader.disk.keys(Family::Vault).len() > writer.disk.keys(Family::Vault).len());
+    let all: Vec<_> = writer.elements().into_keys().collect();
+    reader.repair_from(&writer, &all);
+    assert_eq!(reader.disk.keys(Family::Vault), writer.disk.keys(Family::Vault));
+    reader.assert_same(&writer);
 }
 
 #[tokio::test]

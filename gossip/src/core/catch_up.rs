@@ -70,10 +70,16 @@ impl Gossip {
                 && !self.servable(theirs)
                 && !self.some_log_has(&theirs.trimmed)
         };
+        // Who is not ready itself has what its vector covers all the same. Where nobody is, because each is beyond the
+        // logs of the others, they would else wait for one another for good.
+        let somebody_is = self
+            .saying()
+            .any(|(member, theirs)| self.state_of(member) == Some(PeerState::Active) && theirs.ready);
+        let nobody_is = !self.ready && !somebody_is;
         // Also from one that is still joining as far as we know: that it is active may be what we lack.
         let from_member = self.nearest(|member, theirs| {
             self.state_of(member).is_some_and(PeerState::takes_part)
-                && theirs.ready
+                && (nobody_is || theirs.ready)
                 && !theirs.holding
                 && beyond(member, theirs)
         });

@@ -554,6 +554,23 @@ fn what_no_log_has_is_caught_up_with_by_states() {
     assert!(told);
 }
 
+/// Each lacks what the other has trimmed, so neither is ready; they would wait for each other for good.
+#[test]
+fn where_nobody_is_ready_who_is_not_ready_is_caught_up_with() {
+    for somebody_is_ready in [false, true] {
+        let (mut machine, own, old) = behind();
+        let unready = |hello: Hello| Hello {
+            ready: false,
+            ..hello
+        };
+        let third = hello(4, Vector::new());
+        machine.meet_as(4, 200, if somebody_is_ready { third } else { unready(third) });
+        let outputs = machine.meet_as(3, 80, unready(beyond(3, &own, &old)));
+        let expected = (!somebody_is_ready).then_some((3, Some(Purpose::CatchUp)));
+        assert_eq!(talks(&outputs), expected.into_iter().collect::<Vec<_>>());
+    }
+}
+
 #[test]
 fn a_catch_up_that_is_merged_before_its_end_is_heard_is_over_then() {
     let (mut machine, own, old) = behind();

@@ -281,6 +281,21 @@ fn catching_up_from_one_with_the_same_records_still_brings_cells_and_vector() {
     );
 }
 
+/// Who catches up takes itself to have all that the other's vector covers: nobody would tell it of the lost record.
+#[test]
+fn one_that_has_lost_digests_lets_nobody_catch_up_and_lets_everybody_look() {
+    let mut draw = Draw(10);
+    let (asking, keys) = Replica::with_records(&mut draw, 1_000);
+    for lost in &keys[..3] {
+        let mut answering = asking.clone();
+        answering.write(writer(2), lost, 2);
+        answering.lose(lost);
+        let talk = |purpose| talk(purpose, [5; 16], [&asking, &answering], Distance::Near);
+        assert!(matches!(talk(Purpose::CatchUp), Err(ReconcileError::Cut(_))));
+        assert!(talk(Purpose::Look).is_ok());
+    }
+}
+
 #[test]
 fn large_states_go_over_several_frames() {
     let mut draw = Draw(9);

@@ -143,6 +143,11 @@ impl Replica {
         self.sums[7] ^= 1;
     }
 
+    /// A record's digest is lost; the sum knows of it yet.
+    pub(crate) fn lose(&mut self, key: &Key) {
+        self.records[partition(key)].remove(key).expect("there");
+    }
+
     pub(crate) fn take(&mut self, part: &Part) {
         match part {
             Part::States { states, .. } => {
@@ -199,6 +204,14 @@ impl Cut for Replica {
             .iter()
             .for_each(|(key, record)| visit(*key, record.digest));
         Ok(())
+    }
+
+    fn is_whole(&self, partition: usize) -> Result<bool, CutError> {
+        let elements = self.records[partition].iter();
+        let sum = elements.fold(0_u128, |sum, (key, record)| {
+            sum.wrapping_add(element_hash(key, &record.digest))
+        });
+        Ok(sum == self.sums[partition])
     }
 
     fn touched_beyond(&self, other: &Vector) -> Result<Option<BTreeSet<Key>>, CutError> {

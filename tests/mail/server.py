@@ -91,7 +91,7 @@ class Handler:
         [to] = envelope.rcpt_tos
         behaviour, _, times = to.split("@")[0].partition("-")
         self.tries[to] += 1
-        first = self.tries[to] <= int(times or 1)
+        first = self.tries[to] <= (int(times) if times.isdecimal() else 1)
         if behaviour == "later" and first:
             say(event="later", to=to)
             return f"451 4.7.1 <{to}> come back later"

@@ -313,3 +313,46 @@ pub(crate) fn stables(outputs: &[Output]) -> Vec<Vector> {
     };
     outputs.iter().filter_map(of).collect()
 }
+
+pub(crate) fn seconds(seconds: u64) -> u64 {
+    1000 * seconds
+}
+
+/// What `authors` wrote so far.
+pub(crate) fn all(authors: &[&Author]) -> Vector {
+    authors.iter().map(|author| (author.writer, author.tip)).collect()
+}
+
+pub(crate) fn reconciled(from: u8, purpose: Purpose, verdict: Option<Verdict>) -> Input {
+    Input::Reconciled {
+        member: member(from),
+        purpose,
+        verdict,
+    }
+}
+
+pub(crate) fn verdict(divergent: &[u8], lagging: u64, conclusive: bool) -> Verdict {
+    Verdict {
+        divergent: divergent.iter().map(|key| [*key; 16]).collect(),
+        lagging,
+        conclusive,
+        bytes: 100,
+        round_trips: 1,
+    }
+}
+
+/// Has transactions, and lacks what peers have trimmed: (machine, what it has, what was trimmed).
+pub(crate) fn behind() -> (Machine, Author, Author) {
+    let mut own = Author::new(writer(1, 4));
+    own.write(b"from before", &[]);
+    let mut old = Author::new(writer(4, 1));
+    old.write(b"trimmed", &[]);
+    (Machine::new(own.vector()), own, old)
+}
+
+pub(crate) fn beyond(from: u8, own: &Author, old: &Author) -> Hello {
+    Hello {
+        trimmed: old.vector(),
+        ..hello(from, all(&[own, old]))
+    }
+}

@@ -367,6 +367,36 @@ fn several_later_starts_told_in_one_breath_are_one_piece_of_news() {
     assert_eq!(told, [(7, false), (8, false)]);
 }
 
+/// A directory was emptied, and peers that were cut off at times know different ones of its former starts. One start after
+/// another is no race yet; but two processes that run as one member outdo each other for ever.
+#[test]
+fn former_starts_told_one_after_another_are_followed_a_few_times() {
+    let mut machine = Machine::new(Vector::new());
+    let mut told = Vec::new();
+    for (peer, epoch) in [(2_u8, 14), (3, 22), (4, 30), (2, 38)] {
+        machine.connect(peer.into(), peer);
+        let hello = Hello {
+            known_start: Some(writer(8, epoch)),
+            ..hello(peer, Vector::new())
+        };
+        let outputs = machine.say(peer.into(), Message::Hello(Box::new(hello)));
+        told.extend(events(&outputs).into_iter().filter_map(|event| match event {
+            Event::LaterStart { known, live } => Some((known.epoch, live)),
+            _ => None,
+        }));
+        let start = writer(1, epoch + 1);
+        machine.give(Input::Restarted {
+            start,
+            own_starts: vec![start],
+            vector: Vector::new(),
+        });
+        machine.give(Input::Disconnected {
+            connection: ConnectionId(u64::from(peer)),
+        });
+    }
+    assert_eq!(told, [(14, false), (22, false), (30, false), (38, true)]);
+}
+
 #[test]
 fn a_number_of_our_writer_that_we_never_gave_out_is_noticed() {
     let mut own = Author::new(writer(1, 5));

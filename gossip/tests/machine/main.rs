@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a broken case ends the test")]
 
 mod agreement;
+mod catching_up;
 mod driven;
 mod exchange;

@@ -20,6 +20,7 @@
 //! | [`public_url`] | the one address under which people reach the service |
 //! | [`admin`] | the operator's API on a Unix socket |
 //! | [`config`] | a site's configuration file |
+//! | `directory_lock` | a directory that one process has to itself |
 //! | `prometheus` | the status, as gauges |
 //! | `sim` | the laboratory: worlds of replicas in virtual time, a seed each (feature `lab`) |
 //! | `world` | the laboratory: ten sites on one machine, to break and watch (feature `lab`) |
@@ -29,6 +30,7 @@
 pub mod admin;
 pub mod browserid;
 pub mod config;
+mod directory_lock;
 pub mod identity;
 pub mod idp;
 pub mod mail;

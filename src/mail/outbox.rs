@@ -14,7 +14,7 @@ mod entry;
 use std::{
     collections::HashMap,
     fmt,
-    fs::{self, DirBuilder, DirEntry, File, OpenOptions, TryLockError},
+    fs::{self, DirBuilder, DirEntry, File, OpenOptions},
     io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
@@ -28,7 +28,10 @@ use zeroize::Zeroizing;
 
 use self::entry::FILE_BYTES_MAX;
 pub(super) use self::entry::{Damage, Entry};
-use crate::config::hex;
+use crate::{
+    config::hex,
+    directory_lock::{self, DirectoryLock, DirectoryLockError},
+};
 
 /// Names a mail in logs, in its file's name and in its `Message-ID`. It is random and tells nothing.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -93,10 +96,12 @@ impl Default for Room {
 #[derive(Debug, thiserror::Error)]
 pub enum OutboxError {
     /// Another process sends what is in it.
-    #[error("{}: another process sends the mails in it; stop that one first", path.display())]
+    #[error("{}: process {holder} sends the mails in it; stop that one first", path.display())]
     InUse {
         /// The directory.
         path: PathBuf,
+        /// Its process id, as it wrote it down.
+        holder: String,
     },
     /// The file system said no.
     #[error("{}: {source}", path.display())]
@@ -135,7 +140,7 @@ pub(super) struct Outbox {
     room: Room,
     held: Mutex<Held>,
     count: watch::Sender<usize>,
-    _lock: File,
+    _lock: DirectoryLock,
 }
 
 /// What is in the directory, or on its way into it.
@@ -152,32 +157,21 @@ impl Outbox {
             let path = at.to_path_buf();
             move |source| OutboxError::Io { path, source }
         };
+        let refused = |error| match error {
+            DirectoryLockError::Held(holder) => OutboxError::InUse {
+                path: path.to_path_buf(),
+                holder,
+            },
+            DirectoryLockError::Io(path, source) => OutboxError::Io { path, source },
+        };
+        let mut lock = DirectoryLock::take(path).map_err(refused)?;
+        lock.sign().map_err(refused)?;
         let aside = path.join(ASIDE);
-        for directory in [path, &aside] {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(directory)
-                .map_err(failed(directory))?;
-        }
-        let lock_path = path.join(LOCK);
-        let lock = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&lock_path)
-            .map_err(failed(&lock_path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(OutboxError::InUse {
-                    path: path.to_path_buf(),
-                });
-            }
-            Err(TryLockError::Error(source)) => return Err(failed(&lock_path)(source)),
-        }
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&aside)
+            .map_err(failed(&aside))?;
         let outbox = Outbox {
             path: path.to_path_buf(),
             room,
@@ -243,7 +237,7 @@ impl Outbox {
                 let file = file?;
                 let ours = id_of(&file).is_some_and(|id| directory == &self.path && held.contains(&id));
                 let kind = file.file_type()?;
-                if ours || kind.is_dir() || file.file_name() == LOCK {
+                if ours || kind.is_dir() || file.file_name() == directory_lock::NAME {
                     continue;
                 }
                 let age = now
@@ -269,7 +263,7 @@ impl Outbox {
         for file in fs::read_dir(&self.path)? {
             let file = file?;
             let name = file.file_name();
-            if name == LOCK || name == ASIDE {
+            if name == directory_lock::NAME || name == ASIDE {
                 continue;
             }
             if name.to_string_lossy().ends_with(UNFINISHED) {
@@ -355,7 +349,6 @@ impl Held {
     }
 }
 
-const LOCK: &str = "lock";
 const ASIDE: &str = "aside";
 const FINISHED: &str = ".mail";
 const UNFINISHED: &str = ".unfinished";

@@ -1,11 +1,12 @@
 //! The data directory: whose it is, and of which format.
 
 use std::{
-    fs::{self, File, TryLockError},
-    io::{self, Read, Seek, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    fs::{self, File},
+    io::{self, Write},
     path::{Path, PathBuf},
 };
+
+use crate::directory_lock::{DirectoryLock, DirectoryLockError};
 
 /// Why a data directory cannot be used. Nothing in it was changed.
 #[derive(Debug, thiserror::Error)]
@@ -53,57 +54,22 @@ const MARK: &str = "persona store ";
 
 /// A data directory, locked for this process while this lives.
 pub(super) struct Directory {
-    _lock: File,
+    _lock: DirectoryLock,
 }
 
 impl Directory {
     /// Makes the directory if there is none (readable by its owner only), locks it, and checks its format.
     pub(super) fn open(path: &Path, format: u32) -> Result<Directory, DirectoryError> {
-        let io = |at: &Path| {
-            let path = at.to_path_buf();
-            move |source| DirectoryError::Io { path, source }
+        let refused = |error| match error {
+            DirectoryLockError::Held(holder) => DirectoryError::InUse {
+                path: path.to_path_buf(),
+                holder,
+            },
+            DirectoryLockError::Io(path, source) => DirectoryError::Io { path, source },
         };
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path)
-            .map_err(io(path))?;
-        let lock_path = path.join("lock");
-        let mut lock = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&lock_path)
-            .map_err(io(&lock_path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                let _ = lock.read_to_string(&mut holder);
-                let holder = if holder.is_empty() {
-                    "unknown".into()
-                } else {
-                    holder.trim().to_owned()
-                };
-                return Err(DirectoryError::InUse {
-                    path: path.to_path_buf(),
-                    holder,
-                });
-            }
-            Err(TryLockError::Error(source)) => {
-                return Err(DirectoryError::Io {
-                    path: lock_path,
-                    source,
-                });
-            }
-        }
+        let mut lock = DirectoryLock::take(path).map_err(refused)?;
         check_format(path, format)?;
-        lock.set_len(0)
-            .and_then(|()| lock.rewind())
-            .and_then(|()| lock.write_all(std::process::id().to_string().as_bytes()))
-            .map_err(io(&lock_path))?;
+        lock.sign().map_err(refused)?;
         Ok(Directory { _lock: lock })
     }
 }

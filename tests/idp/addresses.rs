@@ -8,36 +8,7 @@ use std::{
 
 use persona::outbound::Resolve;
 
-use crate::hosts::{Answers, GLOBAL, Hosts, discovery, look_up};
-
-const INSIDE: [&str; 26] = [
-    "0.0.0.0",
-    "10.0.0.1",
-    "100.64.0.1",
-    "127.0.0.1",
-    "127.255.255.254",
-    "169.254.169.254",
-    "172.16.0.1",
-    "192.0.0.170",
-    "192.0.2.1",
-    "192.168.0.1",
-    "198.18.0.1",
-    "198.51.100.1",
-    "203.0.113.1",
-    "224.0.0.1",
-    "255.255.255.255",
-    "::",
-    "::1",
-    "::127.0.0.1",
-    "::ffff:127.0.0.1",
-    "64:ff9b::10.0.0.1",
-    "2001:0:4136:e378:8000:63bf:3fff:fdd2",
-    "2001:db8::1",
-    "2002:7f00:1::1",
-    "fd00:ec2::254",
-    "fe80::1",
-    "fec0::1",
-];
+use crate::hosts::{Answers, GLOBAL, Hosts, INSIDE, discovery, look_up};
 
 #[tokio::test]
 async fn a_name_that_leads_inside_is_not_followed() {

@@ -28,6 +28,36 @@ use tokio_rustls::TlsAcceptor;
 
 pub(crate) const KEY: &str = r#"{"kty":"EC","crv":"P-256","x":"axfR8uEsQkf4vOblY6RA8ncDfYEt6zOg9KE5RdiYwpY","y":"T-NC4v4af5uO5-tKfA-eFivOM1drMV7Oy7ZAaDe_UfU"}"#;
 
+/// Addresses of every kind that is not on the internet.
+pub(crate) const INSIDE: [&str; 26] = [
+    "0.0.0.0",
+    "10.0.0.1",
+    "100.64.0.1",
+    "127.0.0.1",
+    "127.255.255.254",
+    "169.254.169.254",
+    "172.16.0.1",
+    "192.0.0.170",
+    "192.0.2.1",
+    "192.168.0.1",
+    "198.18.0.1",
+    "198.51.100.1",
+    "203.0.113.1",
+    "224.0.0.1",
+    "255.255.255.255",
+    "::",
+    "::1",
+    "::127.0.0.1",
+    "::ffff:127.0.0.1",
+    "64:ff9b::10.0.0.1",
+    "2001:0:4136:e378:8000:63bf:3fff:fdd2",
+    "2001:db8::1",
+    "2002:7f00:1::1",
+    "fd00:ec2::254",
+    "fe80::1",
+    "fec0::1",
+];
+
 /// The address under which all hosts here are known. It is out on the internet, and passes the check; the laboratory
 /// connects to this machine in its place.
 pub(crate) const GLOBAL: IpAddr = IpAddr::V4(Ipv4Addr::new(1, 2, 3, 4));

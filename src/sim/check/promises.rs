@@ -215,7 +215,7 @@ impl Checks {
             for meaning in self.promises.meant.get(dot).into_iter().flatten() {
                 match meaning.holds(records).and_then(|holds| {
                     // Only who is not in force any more is asked for who came after.
-                    Ok(holds || self.promises.lost_by_a_reset(meaning, records)?)
+                    Ok(holds || self.lost_by_a_reset(dot, meaning, records)?)
                 }) {
                     Ok(true) => {}
                     Ok(false) => {
@@ -237,24 +237,35 @@ impl Checks {
     }
 }
 
-impl Promises {
-    /// Whether a proof took the place of this one, of the same address and not earlier, whose account was reset since:
-    /// a concurrent claim of an earlier proof, still verified, then comes before both.
-    fn lost_by_a_reset(&self, meaning: &Meaning, records: &Snapshot<'_>) -> Result<bool, ReadError> {
+impl Checks {
+    /// Whether a proof took the place of this one, whose account was reset since: written by who had seen this one, of
+    /// the same address and not earlier. A concurrent claim of an earlier proof, still verified, then comes before both.
+    fn lost_by_a_reset(
+        &self,
+        dot: &Dot,
+        meaning: &Meaning,
+        records: &Snapshot<'_>,
+    ) -> Result<bool, ReadError> {
         let Meaning::Proven { email, at, .. } = meaning else {
             return Ok(false);
         };
-        for later in self.meant.values().flatten() {
-            if let Meaning::Proven {
-                email: of,
-                at: then,
-                by: Some((account, resets)),
-            } = later
-                && of == email
-                && then >= at
-                && records.standing(*account)?.resets > *resets
-            {
-                return Ok(true);
+        let has_seen = |later: &Dot| {
+            let seen = self.known(later).and_then(|known| known.after.get(&dot.writer));
+            later == dot || seen.is_some_and(|number| *number >= dot.number)
+        };
+        for (_, meanings) in self.promises.meant.iter().filter(|(later, _)| has_seen(later)) {
+            for later in meanings {
+                if let Meaning::Proven {
+                    email: of,
+                    at: then,
+                    by: Some((account, resets)),
+                } = later
+                    && of == email
+                    && then >= at
+                    && records.standing(*account)?.resets > *resets
+                {
+                    return Ok(true);
+                }
             }
         }
         Ok(false)

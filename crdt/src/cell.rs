@@ -230,7 +230,7 @@ pub struct Staging {
 }
 
 /// What a staging is for.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum Purpose {
     /// A new account.
     NewAccount,

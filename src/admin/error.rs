@@ -99,7 +99,7 @@ impl From<Refusal> for ApiError {
             Refusal::Locked => StatusCode::TOO_MANY_REQUESTS,
             Refusal::UnknownAccount => StatusCode::NOT_FOUND,
             Refusal::NotYet => StatusCode::SERVICE_UNAVAILABLE,
-            Refusal::TooManyAddresses => StatusCode::BAD_REQUEST,
+            Refusal::TooManyAddresses | Refusal::OtherRequest => StatusCode::BAD_REQUEST,
             Refusal::AddressTaken
             | Refusal::LaterProof
             | Refusal::Released
@@ -126,7 +126,9 @@ impl From<OperationError> for ApiError {
             | OperationError::Crowded { .. }
             | OperationError::Password(HashError::Busy { .. }) => "busy",
             OperationError::Missing { .. } => "not-here-yet",
-            OperationError::Store(_) | OperationError::Password(_) => "unavailable",
+            OperationError::Store(_) | OperationError::Password(_) | OperationError::Remote(_) => {
+                "unavailable"
+            }
         };
         let status = match &error {
             OperationError::Store(TransactError::TooManyChanges { .. }) => StatusCode::TOO_MANY_REQUESTS,

@@ -13,6 +13,7 @@ use std::{borrow::Cow, fmt};
 use crdt::EmailId;
 use hmac::{Hmac, KeyInit, Mac};
 use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
+use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use zeroize::Zeroize;
 
@@ -25,7 +26,8 @@ pub const ADDRESS_BYTES_MAX: usize = 254;
 pub const LOCAL_BYTES_MAX: usize = 64;
 
 /// An address as its owner typed it, and the form that lookups use.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Address {
     typed: String,
     local_bytes: usize,
@@ -109,6 +111,20 @@ impl Address {
 
     fn local(&self) -> &str {
         self.typed.get(..self.local_bytes).unwrap_or_default()
+    }
+}
+
+impl TryFrom<String> for Address {
+    type Error = AddressError;
+
+    fn try_from(typed: String) -> Result<Address, AddressError> {
+        Address::parse(&typed)
+    }
+}
+
+impl From<Address> for String {
+    fn from(address: Address) -> String {
+        address.typed
     }
 }
 

@@ -1,8 +1,11 @@
 //! Why a person cannot have what they asked for, in a word for programs and a sentence for people.
 
-/// Why a person cannot have what they asked for. An ordinary outcome: nothing was written, and the same request
-/// gets the same answer until something else happens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+use serde::{Deserialize, Serialize};
+
+/// Why a person cannot have what they asked for. An ordinary outcome: nothing was written but that a wrong password or
+/// code was counted, and the same request gets the same answer until something else happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Refusal {
     /// Another account has the address, verified.
     AddressTaken,
@@ -28,6 +31,8 @@ pub enum Refusal {
     WrongPassword,
     /// Too many wrong passwords.
     Locked,
+    /// The key of an earlier request came with other contents.
+    OtherRequest,
 }
 
 impl Refusal {
@@ -46,6 +51,7 @@ impl Refusal {
             Refusal::TooManyAddresses => "too-many-addresses",
             Refusal::WrongPassword => "wrong-password",
             Refusal::Locked => "locked",
+            Refusal::OtherRequest => "other-request",
         }
     }
 
@@ -64,6 +70,7 @@ impl Refusal {
             Refusal::TooManyAddresses => "The account has as many addresses as it may have.",
             Refusal::WrongPassword => "The address or the password is wrong.",
             Refusal::Locked => "Too many wrong passwords; reset the password by mail.",
+            Refusal::OtherRequest => "This was sent before with other contents; send it as a new request.",
         }
     }
 }
@@ -88,6 +95,7 @@ mod tests {
             TooManyAddresses,
             WrongPassword,
             Locked,
+            OtherRequest,
         ];
         let codes: std::collections::BTreeSet<_> = all.iter().map(|refusal| refusal.code()).collect();
         assert_eq!(codes.len(), all.len());

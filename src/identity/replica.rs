@@ -1,0 +1,257 @@
+//! The replica that the domain works on: in this process, or reached through another.
+//!
+//! Tiers are given a [`Replica`] and do not know where it is. [`Here`] is the store itself, with what the site does for
+//! it beyond its own disk ([`Peers`]); [`Remote`] is a way to the process that has the store, which asks
+//! [`operations::read`](super::operations::read) and [`operations::write`](super::operations::write) there.
+//!
+//! Promise: where the replica is here, an operation costs what a closure over the store costs.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use futures_util::future::BoxFuture;
+use gossip::Dot;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tokio::time::timeout;
+
+use super::{
+    OperationError, Outcome,
+    once::Once,
+    operations::{self, Access, Operation, Reading, RemoteError, WriteRequest, Writing},
+};
+use crate::store::Store;
+
+/// A replica. Cloning gives another handle.
+#[derive(Clone)]
+pub enum Replica {
+    /// In this process.
+    Here(Here),
+    /// In another one.
+    There(Arc<dyn Remote>),
+}
+
+/// A way to a replica in another process.
+pub trait Remote: Send + Sync + 'static {
+    /// Asks for an operation by its name, over the way that gives this access, and gives what the other side's
+    /// [`operations::read`](super::operations::read) or [`operations::write`](super::operations::write) gave.
+    fn ask(
+        &self,
+        access: Access,
+        name: &'static str,
+        request: Vec<u8>,
+    ) -> BoxFuture<'_, Result<Vec<u8>, RemoteError>>;
+}
+
+/// A replica in this process.
+#[derive(Clone)]
+pub struct Here {
+    store: Store,
+    clock: Arc<dyn Fn() -> u64 + Send + Sync>,
+    peers: Option<Arc<dyn Peers>>,
+}
+
+/// What a site does for its replica beyond the replica's own disk.
+pub trait Peers: Send + Sync + 'static {
+    /// Waits until a write of this replica is as durable as is configured, or that takes too long.
+    fn durability_of(&self, dot: Dot) -> BoxFuture<'_, Durability>;
+
+    /// Waits until this replica has somebody's last write, asking whoever has it: for [`PATIENCE`] at most, and not
+    /// at all while nobody could bring it. Whether it is here then.
+    fn follow(&self, dot: Dot) -> BoxFuture<'_, bool>;
+}
+
+/// How an answer stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Durability {
+    /// On as many sites' disks as is configured.
+    AsConfigured,
+    /// On fewer: availability wins, never silently.
+    Degraded,
+}
+
+/// How long a request waits for what another site has: DESIGN.md §4.4.
+pub const PATIENCE: Duration = Duration::from_millis(300);
+
+/// Waits for a transaction: [`Replica::follow`].
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Follow {
+    /// Which.
+    pub dot: Dot,
+}
+
+impl Operation for Follow {
+    const NAME: &'static str = "follow";
+    type Answer = bool;
+}
+
+/// Waits until a transaction is durable: [`Replica::durability_of`].
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct DurabilityOf {
+    /// Which.
+    pub dot: Dot,
+}
+
+impl Operation for DurabilityOf {
+    const NAME: &'static str = "durability-of";
+    type Answer = Durability;
+}
+
+impl Replica {
+    /// Reads one moment of the records.
+    pub async fn read<R: Reading>(&self, reading: &R) -> Result<R::Answer, OperationError> {
+        match self {
+            Replica::Here(here) => here.read(reading),
+            Replica::There(remote) => ask::<R, _>(&**remote, R::ACCESS, reading).await,
+        }
+    }
+
+    /// Writes in one transaction. With `once`, a repeat gets the first answer and writes nothing.
+    pub async fn write<W: Writing>(
+        &self,
+        operation: W,
+        once: Option<Once>,
+    ) -> Result<Outcome<W::Answer>, OperationError> {
+        match self {
+            Replica::Here(here) => here.write(operation, once).await,
+            Replica::There(remote) => {
+                let request = operations::encode(W::NAME, &WriteRequest { operation, once })?;
+                let answer = remote.ask(Access::Write, W::NAME, request).await?;
+                operations::decode::<Result<_, OperationError>>(W::NAME, &answer)?
+            }
+        }
+    }
+
+    /// Waits until somebody's last write is here, for [`PATIENCE`] at most. Whether it is.
+    pub async fn follow(&self, dot: Dot) -> Result<bool, OperationError> {
+        match self {
+            Replica::Here(here) => Ok(here.follow(dot).await),
+            Replica::There(remote) => ask::<Follow, _>(&**remote, Access::Read, &Follow { dot }).await,
+        }
+    }
+
+    /// Waits until a write of this replica is as durable as is configured, or that takes too long.
+    pub async fn durability_of(&self, dot: Dot) -> Result<Durability, OperationError> {
+        match self {
+            Replica::Here(here) => Ok(here.durability_of(dot).await),
+            Replica::There(remote) => {
+                ask::<DurabilityOf, _>(&**remote, Access::Write, &DurabilityOf { dot }).await
+            }
+        }
+    }
+}
+
+async fn ask<O: Operation, Q: Serialize>(
+    remote: &dyn Remote,
+    access: Access,
+    request: &Q,
+) -> Result<O::Answer, OperationError>
+where
+    O::Answer: DeserializeOwned,
+{
+    let request = operations::encode(O::NAME, request)?;
+    let answer = remote.ask(access, O::NAME, request).await?;
+    operations::decode::<Result<_, OperationError>>(O::NAME, &answer)?
+}
+
+impl Here {
+    /// A replica that is alone, by the system's clock.
+    pub fn new(store: Store) -> Here {
+        let clock = || {
+            SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| since.as_millis() as u64)
+        };
+        Here {
+            store,
+            clock: Arc::new(clock),
+            peers: None,
+        }
+    }
+
+    /// The same with another clock, in milliseconds since 1970; it decides only about expiry.
+    #[must_use]
+    pub fn with_clock(self, clock: impl Fn() -> u64 + Send + Sync + 'static) -> Here {
+        Here {
+            clock: Arc::new(clock),
+            ..self
+        }
+    }
+
+    /// The same with others around it.
+    #[must_use]
+    pub fn with_peers(self, peers: Arc<dyn Peers>) -> Here {
+        Here {
+            peers: Some(peers),
+            ..self
+        }
+    }
+
+    /// Reads one moment of the records.
+    pub fn read<R: Reading>(&self, reading: &R) -> Result<R::Answer, OperationError> {
+        let now_ms = (self.clock)();
+        self.store.read(|records| reading.read(records, now_ms))?
+    }
+
+    /// Writes in one transaction.
+    pub async fn write<W: Writing>(
+        &self,
+        operation: W,
+        once: Option<Once>,
+    ) -> Result<Outcome<W::Answer>, OperationError> {
+        let Some(once) = once else {
+            let committed = self.store.transact(move |txn| operation.write(txn)).await?;
+            return Ok(Outcome::of(committed.value, committed.dot));
+        };
+        let committed = self
+            .store
+            .transact(move |txn| once.write(&operation, txn))
+            .await?;
+        let (result, before) = committed.value;
+        Ok(Outcome::of(result, committed.dot.or(before)))
+    }
+
+    /// As [`Replica::follow`].
+    pub async fn follow(&self, dot: Dot) -> bool {
+        let is_here = |store: &Store| store.state().vector.covers(&dot);
+        if is_here(&self.store) {
+            return true;
+        }
+        match &self.peers {
+            Some(peers) => peers.follow(dot).await,
+            None => timeout(PATIENCE, self.store.wait_until(is_here)).await.is_ok(),
+        }
+    }
+
+    /// As [`Replica::durability_of`].
+    pub async fn durability_of(&self, dot: Dot) -> Durability {
+        match &self.peers {
+            Some(peers) => peers.durability_of(dot).await,
+            None => Durability::AsConfigured,
+        }
+    }
+}
+
+impl From<RemoteError> for OperationError {
+    fn from(error: RemoteError) -> OperationError {
+        OperationError::Remote(error)
+    }
+}
+
+impl fmt::Debug for Replica {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Replica::Here(_) => "Replica::Here",
+            Replica::There(_) => "Replica::There",
+        })
+    }
+}
+
+impl fmt::Debug for Here {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Here").finish_non_exhaustive()
+    }
+}

@@ -21,11 +21,11 @@ impl CellKind {
     pub const MAIL_THROTTLE: CellKind = CellKind(2);
     /// A sign-up, addition or reset that waits for its proof: [`Staging`].
     pub const STAGING: CellKind = CellKind(3);
-    /// Where an account is signed in.
+    /// Where an account is signed in: [`Places`](crate::Places), under its id.
     pub const SIGNED_IN: CellKind = CellKind(4);
-    /// When a domain was last seen certifying its own users.
+    /// When a domain was last seen certifying its own users: [`IdpSeen`](crate::IdpSeen).
     pub const IDP_SEEN: CellKind = CellKind(5);
-    /// A session that was signed out.
+    /// A session that was signed out, under its account's id and its own. That it is there is all that it says.
     pub const ENDED: CellKind = CellKind(6);
     /// What a request with an idempotency key was answered.
     pub const OUTCOME: CellKind = CellKind(7);

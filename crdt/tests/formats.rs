@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 
 use crdt::{
     AccountView, AccountWrite, Actor, Cell, CellKind, Claim, ClaimedBy, ClusterView, ClusterWrite, Document,
-    ERASED_SCOPE, EmailView, EmailWrite, Epoch, Erased, Hlc, Invite, KeyField, KeyState, MemberField,
-    MemberState, Password, Purpose, RecordChange, RecordKey, RecordKind, Staging, Transaction, Tries, UsedAs,
-    VaultValue, View, Write,
+    ERASED_SCOPE, EmailView, EmailWrite, Epoch, Erased, Hlc, IdpSeen, Invite, KeyField, KeyState, MemberField,
+    MemberState, Password, Place, Places, Purpose, RecordChange, RecordKey, RecordKind, Staging, Transaction,
+    Tries, UsedAs, VaultValue, View, Write,
 };
 use replicas::{account, at, member, vault};
 
@@ -213,6 +213,28 @@ fn the_rest() {
     };
     check("erased", &erased.encode());
     assert_eq!(Erased::decode(&fixture("erased")), Ok(erased));
+
+    let places = Places {
+        places: vec![Place {
+            id: [6; 16],
+            epoch: Epoch { resets: 2, at: at(5) },
+            started_ms: 7,
+            seen_ms: 8,
+            expires_ms: 9,
+            device: "Firefox on Linux".to_owned(),
+            site: "oslo".to_owned(),
+        }],
+    };
+    check("places", &places.encode());
+    assert_eq!(Places::decode(&fixture("places")), Ok(places));
+
+    for (name, seen) in [
+        ("idp-seen", IdpSeen::Seen { at_ms: 8 }),
+        ("idp-forgotten", IdpSeen::Forgotten),
+    ] {
+        check(name, &seen.encode());
+        assert_eq!(IdpSeen::decode(&fixture(name)), Ok(seen));
+    }
 
     let staging = Staging {
         purpose: Purpose::Transition,

@@ -11,6 +11,9 @@
 //! | [`claims`] | may this be done? |
 //! | [`account`] | sign up, change and reset a password, sign out everywhere, cancel |
 //! | [`emails`] | add, move and remove an address |
+//! | [`sessions`] | whether a session is over, where an account is signed in |
+//! | [`certificates`] | what the keysigner and the verifier ask |
+//! | [`primaries`] | domains that certify their own users |
 //! | [`sign_in`] | a password against an account; failed tries |
 //! | [`operations`] | what can be asked of a replica, by name |
 //! | [`replica`] | the replica, here or in another process |
@@ -21,15 +24,18 @@
 
 pub mod account;
 pub mod address;
+pub mod certificates;
 pub mod claims;
 pub mod emails;
 pub mod once;
 pub mod operations;
 pub mod password;
 mod pool;
+pub mod primaries;
 pub mod proof;
 mod refusal;
 pub mod replica;
+pub mod sessions;
 pub mod sign_in;
 #[cfg(test)]
 mod stories;
@@ -48,6 +54,7 @@ use gossip::Dot;
 pub use self::{
     account::{AccountState, NewPassword},
     address::{Address, AddressError, IndexKey, NORMALISATION},
+    certificates::{AddressFacts, Certifiable, KnownEmail},
     emails::{EmailState, HeldEmail, Holder},
     once::Once,
     operations::RemoteError,
@@ -57,9 +64,15 @@ pub use self::{
     proof::{Proof, Word},
     refusal::Refusal,
     replica::{Durability, Here, Peers, Remote, Replica},
+    sessions::{SessionStanding, SignedInAt, SignedInNote, Standing},
     sign_in::SignedIn,
 };
-use self::{claims::Seen, once::Recall, operations::Writing, sign_in::Trying};
+use self::{
+    claims::Seen,
+    once::{Recall, Recalled},
+    operations::Writing,
+    sign_in::Trying,
+};
 use crate::store::{ReadError, Records, Store, TransactError};
 
 /// What people do, for the tier that writes: it hashes passwords, and a replica does the rest. Cloning gives another
@@ -141,9 +154,25 @@ impl Identity {
         &self.replica
     }
 
+    /// The key under which addresses become ids.
+    pub fn index_key(&self) -> &IndexKey {
+        &self.index_key
+    }
+
+    /// What hashes passwords.
+    pub fn passwords(&self) -> &PasswordPool {
+        &self.passwords
+    }
+
     /// The key of an address's record.
     pub fn email_id(&self, address: &Address) -> EmailId {
         address.id(&self.index_key)
+    }
+
+    /// Whether this very request came before, and its answer is kept.
+    pub async fn is_recorded(&self, once: &Once) -> Result<bool, OperationError> {
+        let recalled = self.replica.read(&Recall { once: *once }).await?;
+        Ok(recalled.is_some_and(|recalled| recalled != Recalled::Refused(Refusal::OtherRequest)))
     }
 
     async fn write<W: Writing>(&self, operation: W) -> Result<Outcome<W::Answer>, OperationError> {

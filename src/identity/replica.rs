@@ -18,9 +18,10 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::time::timeout;
 
 use super::{
-    OperationError, Outcome,
+    OperationError, Outcome, SessionStanding,
     once::Once,
-    operations::{self, Access, Operation, Reading, RemoteError, WriteRequest, Writing},
+    operations::{self, Access, Operation, ReadSession, Reading, RemoteError, WriteRequest, Writing},
+    sessions::{self, WaitedFor},
 };
 use crate::store::Store;
 
@@ -51,6 +52,7 @@ pub struct Here {
     store: Store,
     clock: Arc<dyn Fn() -> u64 + Send + Sync>,
     peers: Option<Arc<dyn Peers>>,
+    waited_for: Arc<WaitedFor>,
 }
 
 /// What a site does for its replica beyond the replica's own disk.
@@ -133,6 +135,15 @@ impl Replica {
         }
     }
 
+    /// Whether a session is good. If its last transaction is not here, waits for it, for [`PATIENCE`] at most and once for
+    /// each session; then the records here decide.
+    pub async fn session(&self, session: ReadSession) -> Result<SessionStanding, OperationError> {
+        match self {
+            Replica::Here(here) => here.session(session).await,
+            Replica::There(remote) => ask::<ReadSession, _>(&**remote, Access::Read, &session).await,
+        }
+    }
+
     /// Waits until a write of this replica is as durable as is configured, or that takes too long.
     pub async fn durability_of(&self, dot: Dot) -> Result<Durability, OperationError> {
         match self {
@@ -169,6 +180,7 @@ impl Here {
             store,
             clock: Arc::new(clock),
             peers: None,
+            waited_for: Arc::default(),
         }
     }
 
@@ -224,6 +236,34 @@ impl Here {
             Some(peers) => peers.follow(dot).await,
             None => timeout(PATIENCE, self.store.wait_until(is_here)).await.is_ok(),
         }
+    }
+
+    /// As [`Replica::session`].
+    pub async fn session(&self, session: ReadSession) -> Result<SessionStanding, OperationError> {
+        // Whatever is covered before the snapshot is taken is in it.
+        let is_covered = match session.last_dot {
+            None => false,
+            Some(dot) => self.covers(dot) || self.follow_once(session.id, dot).await,
+        };
+        let now_ms = (self.clock)();
+        self.store
+            .read(|records| sessions::look(records, now_ms, &session, is_covered))?
+    }
+
+    /// Waits for a session's last transaction, unless that was in vain before.
+    async fn follow_once(&self, id: [u8; 16], dot: Dot) -> bool {
+        if self.waited_for.knows(id, dot) {
+            return false;
+        }
+        let is_here = self.follow(dot).await;
+        if !is_here {
+            self.waited_for.note(id, dot);
+        }
+        is_here
+    }
+
+    fn covers(&self, dot: Dot) -> bool {
+        self.store.state().vector.covers(&dot)
     }
 
     /// As [`Replica::durability_of`].

@@ -9,7 +9,9 @@
 //! password's hash, what an earlier request was answered): those are for secure webheads, through [`write`].
 
 mod account;
+mod certificates;
 mod emails;
+mod sessions;
 mod sign_in;
 
 use ciborium::de::from_reader_with_recursion_limit;
@@ -18,7 +20,9 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub use self::{
     account::{CancelAccount, ChangePassword, ReadAccount, ResetPassword, SignOutEverywhere, SignUp},
+    certificates::{Ping, ReadAddressFacts, ReadCertifiable, ReadStanding},
     emails::{AddEmail, ReadEmail, RemoveEmail},
+    sessions::{EndSession, IsSignedInNews, NoteSignedIn, RaiseEpoch, ReadPlaces, ReadSession},
     sign_in::{CountWrong, ReadTarget, Welcome},
 };
 use super::{
@@ -152,9 +156,14 @@ registry! {
     readings: [
         ReadAccount,
         ReadEmail,
+        ReadPlaces,
+        ReadCertifiable,
+        ReadStanding,
+        ReadAddressFacts,
+        Ping,
     ];
     writings: [];
-    others: [Follow => carry_follow];
+    others: [Follow => carry_follow, ReadSession => carry_session];
 }
 
 registry! {
@@ -163,6 +172,7 @@ registry! {
     readings: [
         Recall,
         ReadTarget,
+        IsSignedInNews,
     ];
     writings: [
         SignUp,
@@ -174,6 +184,9 @@ registry! {
         RemoveEmail,
         CountWrong,
         Welcome,
+        EndSession,
+        NoteSignedIn,
+        RaiseEpoch,
     ];
     others: [DurabilityOf => carry_durability];
 }
@@ -194,6 +207,13 @@ fn carry_follow<'h>(request: &[u8], here: &'h Here) -> Running<'h> {
     let Follow { dot } = decode(Follow::NAME, request)?;
     Ok(Box::pin(async move {
         encode(Follow::NAME, &Ok::<_, OperationError>(here.follow(dot).await))
+    }))
+}
+
+fn carry_session<'h>(request: &[u8], here: &'h Here) -> Running<'h> {
+    let session: ReadSession = decode(ReadSession::NAME, request)?;
+    Ok(Box::pin(async move {
+        encode(ReadSession::NAME, &here.session(session).await)
     }))
 }
 

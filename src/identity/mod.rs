@@ -12,6 +12,7 @@
 //! | [`account`] | sign up, change and reset a password, sign out everywhere, cancel |
 //! | [`emails`] | add, move and remove an address |
 //! | [`sign_in`] | a password against an account; failed tries |
+//! | [`staging`] | what waits for the proof of an address: begun here, completed anywhere |
 //! | [`operations`] | what can be asked of a replica, by name |
 //! | [`replica`] | the replica, here or in another process |
 //! | [`once`] | a request that may come twice, and is done once |
@@ -31,6 +32,7 @@ pub mod proof;
 mod refusal;
 pub mod replica;
 pub mod sign_in;
+pub mod staging;
 #[cfg(test)]
 mod stories;
 
@@ -59,7 +61,7 @@ pub use self::{
     replica::{Durability, Here, Peers, Remote, Replica},
     sign_in::SignedIn,
 };
-use self::{claims::Seen, once::Recall, operations::Writing, sign_in::Trying};
+use self::{claims::Seen, once::Recall, operations::Writing, sign_in::Trying, staging::SiteNumber};
 use crate::store::{ReadError, Records, Store, TransactError};
 
 /// What people do, for the tier that writes: it hashes passwords, and a replica does the rest. Cloning gives another
@@ -72,6 +74,7 @@ pub struct Identity {
     trying: Arc<Trying>,
     clock: Arc<dyn Fn() -> u64 + Send + Sync>,
     once: Option<Once>,
+    site: SiteNumber,
 }
 
 /// What is known of people, for the tiers that only read. Cloning gives another handle.
@@ -101,6 +104,16 @@ impl Identity {
             trying: Arc::default(),
             clock: Arc::new(clock),
             once: None,
+            site: SiteNumber::of(""),
+        }
+    }
+
+    /// The same at a site, whose number the tokens bear that are made here.
+    #[must_use]
+    pub fn at_site(self, site: &str) -> Identity {
+        Identity {
+            site: SiteNumber::of(site),
+            ..self
         }
     }
 

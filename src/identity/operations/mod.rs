@@ -24,7 +24,12 @@ pub use self::{
 use super::{
     OperationError, Refusal,
     once::{Once, Recall},
-    replica::{DurabilityOf, Follow, Here},
+    replica::{DurabilityOf, FetchStaging, Follow, Here},
+    staging::{
+        begin::BeginStaging,
+        complete::CompleteStaging,
+        look::{ReadStaging, ReadStagingStatus, ReadToken},
+    },
 };
 use crate::store::{Records, Txn};
 
@@ -152,9 +157,11 @@ registry! {
     readings: [
         ReadAccount,
         ReadEmail,
+        ReadStagingStatus,
+        ReadToken,
     ];
     writings: [];
-    others: [Follow => carry_follow];
+    others: [Follow => carry_follow, FetchStaging => carry_fetch_staging];
 }
 
 registry! {
@@ -163,6 +170,7 @@ registry! {
     readings: [
         Recall,
         ReadTarget,
+        ReadStaging,
     ];
     writings: [
         SignUp,
@@ -174,6 +182,8 @@ registry! {
         RemoveEmail,
         CountWrong,
         Welcome,
+        BeginStaging,
+        CompleteStaging,
     ];
     others: [DurabilityOf => carry_durability];
 }
@@ -194,6 +204,14 @@ fn carry_follow<'h>(request: &[u8], here: &'h Here) -> Running<'h> {
     let Follow { dot } = decode(Follow::NAME, request)?;
     Ok(Box::pin(async move {
         encode(Follow::NAME, &Ok::<_, OperationError>(here.follow(dot).await))
+    }))
+}
+
+fn carry_fetch_staging<'h>(request: &[u8], here: &'h Here) -> Running<'h> {
+    let FetchStaging { id, site } = decode(FetchStaging::NAME, request)?;
+    Ok(Box::pin(async move {
+        let is_here = here.fetch_staging(id, site).await;
+        encode(FetchStaging::NAME, &Ok::<_, OperationError>(is_here))
     }))
 }
 

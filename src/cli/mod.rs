@@ -8,6 +8,7 @@ mod key;
 mod repair;
 mod site;
 mod status;
+mod tiers;
 
 use std::process::ExitCode;
 
@@ -44,6 +45,9 @@ enum Command {
     Scrub(repair::ScrubArgs),
     /// How a running site is.
     Status(status::StatusArgs),
+    /// The parts of a site as processes of their own: make their certificates.
+    #[command(subcommand)]
+    Tiers(tiers::TiersCommand),
     /// Run ten sites on this machine, to break and to watch (laboratory).
     #[cfg(feature = "lab")]
     World(persona::world::WorldArgs),
@@ -75,6 +79,7 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
             Command::Repair(args) => repair::repair(args).await,
             Command::Scrub(args) => repair::scrub(args).await,
             Command::Status(args) => status::run(args).await,
+            Command::Tiers(command) => tiers::run(&command),
             #[cfg(feature = "lab")]
             Command::World(args) => persona::world::run(args).await.map_err(|error| error.to_string()),
             #[cfg(feature = "lab")]

@@ -41,6 +41,7 @@ pub mod sign_in;
 pub mod staging;
 #[cfg(test)]
 mod stories;
+mod stub;
 
 use std::{
     fmt,

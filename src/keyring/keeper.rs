@@ -103,7 +103,8 @@ async fn step(site: &Arc<Site>, usage: Usage) {
     }
 }
 
-async fn settle(site: &Site, offer: &Offer) -> Result<Settled, MembersError> {
+/// The replica's half: takes an offer of a holder, in this process or another of the site.
+pub(crate) async fn settle(site: &Site, offer: &Offer) -> Result<Settled, MembersError> {
     let lacking = match site.publisher.awaited(offer)? {
         Some(here) => {
             let lacking = site.node.lacking(here, SILENT_AFTER).await;

@@ -59,7 +59,7 @@ use arc_swap::ArcSwapOption;
 use self::directory::{Directory, Held};
 pub use self::{
     directory::KeyringError,
-    published::Keys,
+    published::{Keys, Told},
     record::{Custody, Offer, Settled},
 };
 use crate::browserid::{PublicKey, SigningKey, Usage};
@@ -144,6 +144,11 @@ impl Keyring {
     /// keysigner.
     pub fn certificate_signer(&self) -> Option<Arc<SigningKey>> {
         self.signer(Usage::Certificate)
+    }
+
+    /// Whether one of its keys signs for this use now.
+    pub fn signs(&self, usage: Usage) -> bool {
+        self.signer(usage).is_some()
     }
 
     fn signer(&self, usage: Usage) -> Option<Arc<SigningKey>> {

@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use crdt::{ClusterView, KeyState};
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
 use serde_json::Value;
 
 use super::record::{Standing, standing, verifies_until_ms};
@@ -15,12 +17,32 @@ use crate::browserid::{KeySet, P256Key, PublicKey, Usage};
 /// The keys by which sessions and certificates of ours are verified.
 pub struct Keys(ArcSwap<Published>);
 
+/// The same as one process tells another of its site.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    /// What session and device cookies are verified with.
+    sessions: Vec<ToldKey>,
+    /// What our own certificates are verified with.
+    certificates: Vec<ToldKey>,
+    /// See [`Keys::domain_key_creation_ms`].
+    domain_key_creation_ms: u64,
+}
+
+/// One key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct ToldKey {
+    kid: String,
+    /// The point, in SEC1's encoding; none of one that was revoked.
+    point: Option<ByteBuf>,
+}
+
 /// The same at one moment.
 struct Published {
     sessions: Arc<KeySet>,
     certificates: Arc<KeySet>,
     domain_key_creation_ms: u64,
     support_document_keys: Arc<Vec<Value>>,
+    told: Arc<Told>,
 }
 
 /// A key that was found in the record and is one.
@@ -47,6 +69,16 @@ impl Keys {
         self.0.store(Arc::new(Published::of(cluster, now_ms)));
     }
 
+    /// What another process of the site is told.
+    pub fn told(&self) -> Arc<Told> {
+        self.0.load().told.clone()
+    }
+
+    /// The process that has the record tells what it says.
+    pub fn heed(&self, told: Told) {
+        self.0.store(Arc::new(Published::from_told(told)));
+    }
+
     /// What session and device cookies are verified with.
     pub fn sessions(&self) -> Arc<KeySet> {
         self.0.load().sessions.clone()
@@ -71,19 +103,48 @@ impl Keys {
 
 impl Published {
     fn of(cluster: &ClusterView, now_ms: u64) -> Published {
-        let certificates = listed(cluster, Usage::Certificate, now_ms);
-        Published {
-            sessions: Arc::new(key_set(Usage::Session, &listed(cluster, Usage::Session, now_ms))),
-            certificates: Arc::new(key_set(Usage::Certificate, &certificates)),
+        let tell = |usage| -> Vec<ToldKey> {
+            listed(cluster, usage, now_ms)
+                .into_iter()
+                .map(|listed| ToldKey {
+                    kid: listed.kid.to_owned(),
+                    point: match &listed.public {
+                        PublicKey::P256(point) if listed.standing.state != KeyState::Revoked => {
+                            Some(ByteBuf::from(point.to_sec1()))
+                        }
+                        _ => None,
+                    },
+                })
+                .collect()
+        };
+        Published::from_told(Told {
+            sessions: tell(Usage::Session),
+            certificates: tell(Usage::Certificate),
             domain_key_creation_ms: domain_key_creation_ms(cluster),
+        })
+    }
+
+    fn from_told(told: Told) -> Published {
+        Published {
+            sessions: Arc::new(key_set(Usage::Session, &told.sessions)),
+            certificates: Arc::new(key_set(Usage::Certificate, &told.certificates)),
+            domain_key_creation_ms: told.domain_key_creation_ms,
             support_document_keys: Arc::new(
-                certificates
+                told.certificates
                     .iter()
-                    .filter(|listed| listed.standing.state != KeyState::Revoked)
-                    .map(support_document_key)
+                    .filter_map(ToldKey::public)
+                    .map(|public| support_document_key(&public))
                     .collect(),
             ),
+            told: Arc::new(told),
         }
+    }
+}
+
+impl ToldKey {
+    fn public(&self) -> Option<PublicKey> {
+        let point = P256Key::from_sec1(self.point.as_deref()?).ok()?;
+        Some(PublicKey::P256(point))
     }
 }
 
@@ -112,26 +173,26 @@ fn listed(cluster: &ClusterView, usage: Usage, now_ms: u64) -> Vec<Listed<'_>> {
     listed
 }
 
-fn key_set(usage: Usage, listed: &[Listed<'_>]) -> KeySet {
+fn key_set(usage: Usage, told: &[ToldKey]) -> KeySet {
     let mut keys = KeySet::ours(usage);
-    for key in listed {
-        let added = match key.standing.state {
-            KeyState::Revoked => keys.revoke(key.kid),
-            _ => keys.add(key.public.clone()),
+    for key in told {
+        let added = match key.public() {
+            None => keys.revoke(&key.kid),
+            Some(public) => keys.add(public),
         };
         if let Err(error) = added {
-            tracing::error!(%error, usage = usage.name(), keys = listed.len(), "not all signing keys are known here");
+            tracing::error!(%error, usage = usage.name(), keys = told.len(), "not all signing keys are known here");
             break;
         }
     }
     keys
 }
 
-fn support_document_key(listed: &Listed<'_>) -> Value {
-    let mut jwk = listed.public.to_jwk();
-    jwk["kid"] = listed.kid.into();
+fn support_document_key(public: &PublicKey) -> Value {
+    let mut jwk = public.to_jwk();
+    jwk["kid"] = public.thumbprint().into();
     jwk["use"] = "sig".into();
-    jwk["alg"] = listed.public.algorithm().name().into();
+    jwk["alg"] = public.algorithm().name().into();
     jwk
 }
 

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use crdt::{ClusterView, ClusterWrite, Hlc, KeyField, KeyState, MemberId, MemberState};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     browserid::{P256Key, PublicKey, Usage, certificate},
     members::record::{RecordError, has_a_word, refused},
@@ -15,18 +17,41 @@ use crate::{
 };
 
 /// What a process holds of one use. It names no secret.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Offer {
     /// What for.
     pub usage: Usage,
     /// The public halves of its keys, the oldest first.
+    #[serde(with = "points")]
     pub held: Vec<P256Key>,
     /// The key that it signs with at this moment.
     pub signs_with: Option<String>,
 }
 
+/// Points between two processes: SEC1's encoding.
+mod points {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+    use serde_bytes::ByteBuf;
+
+    use crate::browserid::P256Key;
+
+    pub(super) fn serialize<S: Serializer>(points: &[P256Key], serializer: S) -> Result<S::Ok, S::Error> {
+        let points: Vec<_> = points
+            .iter()
+            .map(|point| ByteBuf::from(point.to_sec1()))
+            .collect();
+        points.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<P256Key>, D::Error> {
+        let points = Vec::<ByteBuf>::deserialize(deserializer)?;
+        let point = |bytes: &ByteBuf| P256Key::from_sec1(bytes).map_err(D::Error::custom);
+        points.iter().map(point).collect()
+    }
+}
+
 /// What a key that was offered is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Custody {
     /// It may not sign yet.
     Published,
@@ -41,7 +66,7 @@ pub enum Custody {
 }
 
 /// The answer to an [`Offer`].
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Settled {
     /// By `kid`, every key that was offered and the record knows.
     pub keys: BTreeMap<String, Custody>,

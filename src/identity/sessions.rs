@@ -471,7 +471,7 @@ mod tests {
     fn few_are_remembered_as_waited_for_and_the_last_ones_are_among_them() {
         let waited = WaitedFor::default();
         let dot = |number| Dot {
-            writer: Writer::from_bytes([1; 24]),
+            writer: Writer::from_bytes([1; 20]),
             number,
         };
         let many = 3 * WAITED_FOR_MAX as u64;

@@ -1,8 +1,10 @@
 //! What people do, at one site or at two that cannot hear each other, told over a store in memory.
 
 mod addresses;
+mod certificates;
 mod proofs;
 mod repeated;
+mod sessions;
 mod signing_in;
 mod tiers;
 

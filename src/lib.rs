@@ -19,6 +19,7 @@
 //! | [`outbound`] | requests to hosts that strangers name, kept from reaching anything of ours |
 //! | [`idp`] | which domains certify their own users, and what that means for an address |
 //! | [`public_url`] | the one address under which people reach the service |
+//! | [`awaited`] | what somebody waits for that is not here yet |
 //! | [`admin`] | the operator's API on a Unix socket |
 //! | [`config`] | a site's configuration file |
 //! | `directory_lock` | a directory that one process has to itself |
@@ -29,6 +30,7 @@
 //! The binary (`src/main.rs`, `src/cli/`) is a thin command line over this library.
 
 pub mod admin;
+pub mod awaited;
 pub mod browserid;
 pub mod config;
 mod directory_lock;

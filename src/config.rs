@@ -19,6 +19,7 @@ pub use self::{
     outbound::{IdpConfig, OutboundConfig, OutboundConfigError},
 };
 use crate::{
+    identity::PasswordRules,
     public_url::PublicUrl,
     store::{DigestKey, KeepLog, Keeping},
 };
@@ -293,6 +294,17 @@ pub struct PasswordConfig {
     /// A hash that would have to wait longer than this is refused at once.
     #[serde(with = "millis", rename = "queue_ms")]
     pub queue: Duration,
+    /// A new password that is on the list of common ones is refused.
+    pub refuse_common: bool,
+}
+
+impl PasswordConfig {
+    /// What a new password must be.
+    pub fn rules(&self) -> PasswordRules {
+        PasswordRules {
+            refuse_common: self.refuse_common,
+        }
+    }
 }
 
 impl Default for PasswordConfig {
@@ -303,6 +315,7 @@ impl Default for PasswordConfig {
             parallelism: 1,
             threads: 0,
             queue: Duration::from_millis(500),
+            refuse_common: true,
         }
     }
 }

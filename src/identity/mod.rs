@@ -22,7 +22,9 @@
 pub mod account;
 pub mod address;
 pub mod claims;
+mod common_passwords;
 pub mod emails;
+mod old_hash;
 pub mod once;
 pub mod operations;
 pub mod password;
@@ -52,7 +54,8 @@ pub use self::{
     once::Once,
     operations::RemoteError,
     password::{
-        HashError, HashedPassword, PasswordError, PasswordPool, PasswordSettings, PoolError, TypedPassword,
+        HashError, HashedPassword, PasswordError, PasswordPool, PasswordRules, PasswordSettings, PoolError,
+        TypedPassword,
     },
     proof::{Proof, Word},
     refusal::Refusal,

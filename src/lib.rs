@@ -13,6 +13,7 @@
 //! | [`session`] | who is signed in, as a signed cookie: pure |
 //! | [`settlement`] | what is decided once nothing concurrent is on its way: losers go, the cancelled is forgotten |
 //! | [`keyring`] | a site's signing keys: made here, published to all, replaced, revoked |
+//! | [`limits`] | what a client, an address and a relying party may ask for in a while |
 //! | [`members`] | who belongs to the cluster, and by which key |
 //! | [`site`] | one data center in one process: starts everything, drains, stops |
 //! | [`mail`] | what people are written: words, outbox, SMTP. Knows no HTTP and no record |
@@ -37,6 +38,7 @@ mod directory_lock;
 pub mod identity;
 pub mod idp;
 pub mod keyring;
+pub mod limits;
 pub mod mail;
 pub mod members;
 pub mod outbound;

@@ -10,9 +10,10 @@ use std::collections::BTreeMap;
 
 use crdt::{
     AccountView, AccountWrite, Actor, Cell, CellKind, Claim, ClaimedBy, ClusterView, ClusterWrite, Document,
-    ERASED_SCOPE, EmailView, EmailWrite, Epoch, Erased, Hlc, Invite, KeyField, KeyState, MemberField,
-    MemberState, Password, Purpose, RecordChange, RecordKey, RecordKind, Staging, Transaction, Tries, UsedAs,
-    VaultValue, View, Write,
+    ERASED_SCOPE, EmailId, EmailView, EmailWrite, Epoch, Erased, Hlc, IdpSeen, Invite, KeyField, KeyState, Mailed,
+    MemberField, MemberState, Password, Place, Places, Purpose, RecordChange, RecordKey, RecordKind, Staging,
+    Transaction, Tries, UsedAs, VaultValue, View, Write,
+    cell::MailedOnce,
 };
 use replicas::{account, at, member, vault};
 
@@ -147,6 +148,10 @@ fn written(kind: RecordKind, writes: &[Write]) -> (Document, Vec<u8>) {
     (document, change)
 }
 
+fn email(byte: u8) -> EmailId {
+    EmailId::from_bytes([byte; 15])
+}
+
 #[test]
 fn records_and_their_views() {
     let [held, freed] = email_documents();
@@ -214,18 +219,62 @@ fn the_rest() {
     check("erased", &erased.encode());
     assert_eq!(Erased::decode(&fixture("erased")), Ok(erased));
 
+    let places = Places {
+        places: vec![Place {
+            id: [6; 16],
+            epoch: Epoch { resets: 2, at: at(5) },
+            started_ms: 7,
+            seen_ms: 8,
+            expires_ms: 9,
+            device: "Firefox on Linux".to_owned(),
+            site: "oslo".to_owned(),
+        }],
+    };
+    check("places", &places.encode());
+    assert_eq!(Places::decode(&fixture("places")), Ok(places));
+
+    for (name, seen) in [
+        ("idp-seen", IdpSeen::Seen { at_ms: 8 }),
+        ("idp-forgotten", IdpSeen::Forgotten),
+    ] {
+        check(name, &seen.encode());
+        assert_eq!(IdpSeen::decode(&fixture(name)), Ok(seen));
+    }
+
     let staging = Staging {
         purpose: Purpose::Transition,
         address: "ada@example.org".to_owned(),
+        email: None,
         password_hash: Some("$argon2id$".to_owned()),
         account: Some((account(7), 8)),
+        epoch_at: Hlc::ZERO,
         rp_origin: Some("https://rp.example".to_owned()),
         at: at(5),
         nonce_hash: [9; 32],
+        code_hash: None,
         ended: true,
+        completed: false,
     };
     check("staging", &staging.encode());
-    assert_eq!(Staging::decode(&fixture("staging")), Ok(staging));
+    assert_eq!(Staging::decode(&fixture("staging")).as_ref(), Ok(&staging));
+
+    // What came with sign-in: fields that the first sample does without.
+    let completed = Staging {
+        email: Some(email(6)),
+        epoch_at: at(4),
+        code_hash: Some([8; 32]),
+        completed: true,
+        ..staging
+    };
+    check("staging-completed", &completed.encode());
+    assert_eq!(Staging::decode(&fixture("staging-completed")), Ok(completed));
+
+    let mailed = Mailed(vec![MailedOnce {
+        at_ms: 5,
+        staging: [9; 32],
+    }]);
+    check("mailed", &mailed.encode());
+    assert_eq!(Mailed::decode(&fixture("mailed")), Ok(mailed));
 
     let cell = Cell {
         kind: CellKind::TRIES,

@@ -51,6 +51,10 @@ pub struct AccountState {
     pub epoch: Epoch,
     /// The addresses that it owns now; claims that lost are not among them.
     pub emails: Vec<HeldEmail>,
+    /// The addresses that it claims and somebody else has: a newer sign-up took them. None is told of any more once the
+    /// claim that lost is superseded.
+    #[serde(default)]
+    pub lost: Vec<Address>,
 }
 
 impl Identity {
@@ -389,6 +393,7 @@ pub(super) fn state(
         return Ok(None);
     };
     let mut emails = Vec::new();
+    let mut lost = Vec::new();
     for id in if view.cancelled {
         Vec::new()
     } else {
@@ -397,13 +402,21 @@ pub(super) fn state(
         let pair = Pair::read(records, account, id)?;
         let Seen {
             owner: Ownership::Held { claim, verified },
+            email,
             ..
         } = pair.seen(records)?
         else {
             continue;
         };
         if claim.account == account {
-            emails.push(HeldEmail::read(records, id, claim, verified)?);
+            emails.push(HeldEmail::read(records, id, claim, email.used_as, verified)?);
+        } else if let Some(own) = email.claims.iter().find(|claim| claim.account == account) {
+            match HeldEmail::read(records, id, own, None, false) {
+                Ok(held) => lost.push(held.address),
+                // It is about to be superseded, and no reason to refuse the rest.
+                Err(OperationError::Missing { .. }) => {}
+                Err(error) => return Err(error),
+            }
         }
     }
     Ok(Some(AccountState {
@@ -412,6 +425,7 @@ pub(super) fn state(
         has_password: view.usable_password().is_some(),
         epoch: view.epoch,
         emails,
+        lost,
     }))
 }
 
@@ -425,6 +439,6 @@ pub(super) fn standing(view: Option<AccountView>) -> Result<AccountView, Refusal
 }
 
 /// One and the same password, though perhaps hashed anew in between.
-fn is_same(one: &Password, other: &Password) -> bool {
+pub(super) fn is_same(one: &Password, other: &Password) -> bool {
     (one.resets, one.changed, one.done) == (other.resets, other.changed, other.done)
 }

@@ -139,6 +139,18 @@ impl fmt::Debug for Address {
 #[derive(Clone)]
 pub struct IndexKey(Hmac<Sha256>);
 
+/// The key of what is known of a domain: it tells nothing to whoever lacks the index key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DomainKey(#[serde(with = "serde_bytes")] [u8; 32]);
+
+impl DomainKey {
+    /// Its bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
 impl IndexKey {
     /// The key that is these bytes.
     pub fn new(mut key: [u8; 32]) -> IndexKey {
@@ -149,6 +161,12 @@ impl IndexKey {
         block.zeroize();
         key.zeroize();
         IndexKey(mac)
+    }
+
+    /// The key of what is known of a domain, which is given as an [`Address`] has it.
+    pub(super) fn domain(&self, domain: &str) -> DomainKey {
+        // No address begins with a NUL.
+        DomainKey(self.tag(&[b"\0persona domain ", domain.as_bytes()].concat()))
     }
 
     /// Tells two keys apart in a hello without telling either.

@@ -29,6 +29,9 @@ pub struct HeldEmail {
     pub proof: Hlc,
     /// When that was completed.
     pub done: Hlc,
+    /// What its owner used it as last.
+    #[serde(default)]
+    pub used_as: Option<UsedAs>,
 }
 
 /// What one replica knows of an address.
@@ -56,6 +59,7 @@ impl HeldEmail {
         records: &impl Records,
         id: EmailId,
         claim: &Claim,
+        used_as: Option<(UsedAs, Hlc)>,
         verified: bool,
     ) -> Result<HeldEmail, OperationError> {
         let missing = || OperationError::Missing { key: id.into() };
@@ -71,6 +75,7 @@ impl HeldEmail {
             verified,
             proof: claim.proof,
             done: claim.done,
+            used_as: used_as.map(|(used_as, _)| used_as),
         })
     }
 }
@@ -94,7 +99,8 @@ impl Identity {
         .await
     }
 
-    /// Lets an address go. It may be the last one: nobody comes into the account any more, but its sessions go on.
+    /// Lets an address go. It may be the last one: then nobody comes into the account any more, and its
+    /// sessions end.
     pub async fn remove_email(
         &self,
         account: AccountId,

@@ -11,7 +11,11 @@
 //! | [`claims`] | may this be done? |
 //! | [`account`] | sign up, change and reset a password, sign out everywhere, cancel |
 //! | [`emails`] | add, move and remove an address |
+//! | [`sessions`] | whether a session is over, where an account is signed in |
+//! | [`certificates`] | what the keysigner and the verifier ask |
+//! | [`primaries`] | domains that certify their own users |
 //! | [`sign_in`] | a password against an account; failed tries |
+//! | [`staging`] | what waits for the proof of an address: begun here, completed anywhere |
 //! | [`operations`] | what can be asked of a replica, by name |
 //! | [`replica`] | the replica, here or in another process |
 //! | [`once`] | a request that may come twice, and is done once |
@@ -21,6 +25,7 @@
 
 pub mod account;
 pub mod address;
+pub mod certificates;
 pub mod claims;
 mod common_passwords;
 pub mod emails;
@@ -29,10 +34,13 @@ pub mod once;
 pub mod operations;
 pub mod password;
 mod pool;
+pub mod primaries;
 pub mod proof;
 mod refusal;
 pub mod replica;
+pub mod sessions;
 pub mod sign_in;
+pub mod staging;
 #[cfg(test)]
 mod stories;
 
@@ -50,6 +58,7 @@ use gossip::Dot;
 pub use self::{
     account::{AccountState, NewPassword},
     address::{Address, AddressError, IndexKey, NORMALISATION},
+    certificates::{AddressFacts, Certifiable, KnownEmail},
     emails::{EmailState, HeldEmail, Holder},
     once::Once,
     operations::RemoteError,
@@ -60,9 +69,16 @@ pub use self::{
     proof::{Proof, Word},
     refusal::Refusal,
     replica::{Durability, Here, Peers, Remote, Replica},
+    sessions::{SessionStanding, SignedInAt, SignedInNote, Standing},
     sign_in::SignedIn,
 };
-use self::{claims::Seen, once::Recall, operations::Writing, sign_in::Trying};
+use self::{
+    claims::Seen,
+    once::{Recall, Recalled},
+    operations::Writing,
+    sign_in::Trying,
+    staging::SiteNumber,
+};
 use crate::store::{ReadError, Records, Store, TransactError};
 
 /// What people do, for the tier that writes: it hashes passwords, and a replica does the rest. Cloning gives another
@@ -75,6 +91,7 @@ pub struct Identity {
     trying: Arc<Trying>,
     clock: Arc<dyn Fn() -> u64 + Send + Sync>,
     once: Option<Once>,
+    site: SiteNumber,
 }
 
 /// What is known of people, for the tiers that only read. Cloning gives another handle.
@@ -104,6 +121,16 @@ impl Identity {
             trying: Arc::default(),
             clock: Arc::new(clock),
             once: None,
+            site: SiteNumber::of(""),
+        }
+    }
+
+    /// The same at a site, whose number the tokens bear that are made here.
+    #[must_use]
+    pub fn at_site(self, site: &str) -> Identity {
+        Identity {
+            site: SiteNumber::of(site),
+            ..self
         }
     }
 
@@ -144,9 +171,25 @@ impl Identity {
         &self.replica
     }
 
+    /// The key under which addresses become ids.
+    pub fn index_key(&self) -> &IndexKey {
+        &self.index_key
+    }
+
+    /// What hashes passwords.
+    pub fn passwords(&self) -> &PasswordPool {
+        &self.passwords
+    }
+
     /// The key of an address's record.
     pub fn email_id(&self, address: &Address) -> EmailId {
         address.id(&self.index_key)
+    }
+
+    /// Whether this very request came before, and its answer is kept.
+    pub async fn is_recorded(&self, once: &Once) -> Result<bool, OperationError> {
+        let recalled = self.replica.read(&Recall { once: *once }).await?;
+        Ok(recalled.is_some_and(|recalled| recalled != Recalled::Refused(Refusal::OtherRequest)))
     }
 
     async fn write<W: Writing>(&self, operation: W) -> Result<Outcome<W::Answer>, OperationError> {

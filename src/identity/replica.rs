@@ -15,12 +15,14 @@ use std::{
 use futures_util::future::BoxFuture;
 use gossip::Dot;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, time::timeout};
 
 use super::{
-    OperationError, Outcome,
+    OperationError, Outcome, SessionStanding,
     once::Once,
-    operations::{self, Access, Operation, Reading, RemoteError, WriteRequest, Writing},
+    operations::{self, Access, Operation, ReadSession, Reading, RemoteError, WriteRequest, Writing},
+    sessions::{self, WaitedFor},
+    staging::{SiteNumber, StagingId, look::ReadStaging},
 };
 use crate::store::Store;
 
@@ -51,6 +53,9 @@ pub struct Here {
     store: Store,
     clock: Arc<dyn Fn() -> u64 + Send + Sync>,
     peers: Option<Arc<dyn Peers>>,
+    waited_for: Arc<WaitedFor>,
+    /// Those who wait for stagings.
+    fetching: Arc<Semaphore>,
 }
 
 /// What a site does for its replica beyond the replica's own disk.
@@ -61,6 +66,10 @@ pub trait Peers: Send + Sync + 'static {
     /// Waits until this replica has somebody's last write, asking whoever has it: for [`PATIENCE`] at most, and not
     /// at all while nobody could bring it. Whether it is here then.
     fn follow(&self, dot: Dot) -> BoxFuture<'_, bool>;
+
+    /// Has a staging sent here, by the site that made its token, else by any other: one flight for each. Whether
+    /// there is any use in waiting for it.
+    fn fetch_staging(&self, id: StagingId, site: SiteNumber) -> BoxFuture<'_, bool>;
 }
 
 /// How an answer stands.
@@ -72,6 +81,9 @@ pub enum Durability {
     /// On fewer: availability wins, never silently.
     Degraded,
 }
+
+/// Requests that wait for stagings at once at most: tokens that nobody made must not gather those who wait for them.
+pub const FETCHING_MAX: usize = 256;
 
 /// How long a request waits for what another site has: DESIGN.md §4.4.
 pub const PATIENCE: Duration = Duration::from_millis(300);
@@ -85,6 +97,20 @@ pub struct Follow {
 
 impl Operation for Follow {
     const NAME: &'static str = "follow";
+    type Answer = bool;
+}
+
+/// Waits for a staging: [`Replica::fetch_staging`].
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct FetchStaging {
+    /// Which.
+    pub id: StagingId,
+    /// Who made its token.
+    pub site: SiteNumber,
+}
+
+impl Operation for FetchStaging {
+    const NAME: &'static str = "fetch-staging";
     type Answer = bool;
 }
 
@@ -133,6 +159,25 @@ impl Replica {
         }
     }
 
+    /// Whether a session is good. If its last transaction is not here, waits for it, for [`PATIENCE`] at most and once for
+    /// each session; then the records here decide.
+    pub async fn session(&self, session: ReadSession) -> Result<SessionStanding, OperationError> {
+        match self {
+            Replica::Here(here) => here.session(session).await,
+            Replica::There(remote) => ask::<ReadSession, _>(&**remote, Access::Read, &session).await,
+        }
+    }
+
+    /// Waits until a staging that another site made is here, for [`PATIENCE`] at most. Whether it is.
+    pub async fn fetch_staging(&self, id: StagingId, site: SiteNumber) -> Result<bool, OperationError> {
+        match self {
+            Replica::Here(here) => Ok(here.fetch_staging(id, site).await),
+            Replica::There(remote) => {
+                ask::<FetchStaging, _>(&**remote, Access::Read, &FetchStaging { id, site }).await
+            }
+        }
+    }
+
     /// Waits until a write of this replica is as durable as is configured, or that takes too long.
     pub async fn durability_of(&self, dot: Dot) -> Result<Durability, OperationError> {
         match self {
@@ -169,6 +214,8 @@ impl Here {
             store,
             clock: Arc::new(clock),
             peers: None,
+            waited_for: Arc::default(),
+            fetching: Arc::new(Semaphore::new(FETCHING_MAX)),
         }
     }
 
@@ -224,6 +271,56 @@ impl Here {
             Some(peers) => peers.follow(dot).await,
             None => timeout(PATIENCE, self.store.wait_until(is_here)).await.is_ok(),
         }
+    }
+
+    /// As [`Replica::session`].
+    pub async fn session(&self, session: ReadSession) -> Result<SessionStanding, OperationError> {
+        // Whatever is covered before the snapshot is taken is in it.
+        let is_covered = match session.last_dot {
+            None => false,
+            Some(dot) => self.covers(dot) || self.follow_once(session.id, dot).await,
+        };
+        let now_ms = (self.clock)();
+        self.store
+            .read(|records| sessions::look(records, now_ms, &session, is_covered))?
+    }
+
+    /// Waits for a session's last transaction, unless that was in vain before.
+    async fn follow_once(&self, id: [u8; 16], dot: Dot) -> bool {
+        if self.waited_for.knows(id, dot) {
+            return false;
+        }
+        let is_here = self.follow(dot).await;
+        if !is_here {
+            self.waited_for.note(id, dot);
+        }
+        is_here
+    }
+
+    fn covers(&self, dot: Dot) -> bool {
+        self.store.state().vector.covers(&dot)
+    }
+
+    /// As [`Replica::fetch_staging`].
+    pub async fn fetch_staging(&self, id: StagingId, site: SiteNumber) -> bool {
+        let look = ReadStaging { id, nonce_hash: None };
+        let is_here = |_: &Store| matches!(self.read(&look), Ok(Some(_)));
+        let Ok(_waiting) = self.fetching.try_acquire() else {
+            return is_here(&self.store);
+        };
+        let fetched = async {
+            match &self.peers {
+                Some(peers) if !peers.fetch_staging(id, site).await => is_here(&self.store),
+                Some(_) | None => std::future::pending().await,
+            }
+        };
+        let arrives = async {
+            tokio::select! {
+                () = self.store.wait_until(is_here) => true,
+                is_here = fetched => is_here,
+            }
+        };
+        timeout(PATIENCE, arrives).await.unwrap_or(false)
     }
 
     /// As [`Replica::durability_of`].

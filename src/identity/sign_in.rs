@@ -14,8 +14,8 @@ use std::{
 };
 
 use crdt::{
-    AccountId, AccountView, AccountWrite, Cell, CellKind, EmailId, Epoch, Ownership, Password, RecordKey,
-    Tries,
+    AccountId, AccountView, AccountWrite, Cell, CellKind, EmailId, Epoch, Hlc, Ownership, Password,
+    RecordKey, Tries, VaultId,
 };
 
 use serde::{Deserialize, Serialize};
@@ -178,6 +178,29 @@ impl Target {
         })
     }
 
+    /// A password that was chosen for an account, and is not its own yet: the account may not be there.
+    pub(super) fn staged(
+        records: &impl Records,
+        id: AccountId,
+        now_ms: u64,
+        chosen: HashedPassword,
+    ) -> Result<Target, OperationError> {
+        // It stands in for a password that no account has.
+        let none = Password {
+            resets: 0,
+            changed: Hlc::ZERO,
+            done: Hlc::ZERO,
+            rehashes: 0,
+            vault: VaultId::from_bytes([0; 16]),
+        };
+        Ok(Target {
+            key: id.into(),
+            account: None,
+            password: Some((none, chosen)),
+            tries: tries(records, id.into(), now_ms)?,
+        })
+    }
+
     /// An account by itself.
     pub(super) fn account(
         records: &impl Records,
@@ -241,7 +264,7 @@ fn tries(records: &impl Records, key: RecordKey, now_ms: u64) -> Result<u32, Rea
     Ok(Tries::total(live(&cells, now_ms)))
 }
 
-fn live(cells: &[Cell], now_ms: u64) -> impl Iterator<Item = Tries> {
+pub(super) fn live(cells: &[Cell], now_ms: u64) -> impl Iterator<Item = Tries> {
     cells
         .iter()
         .filter(move |cell| cell.is_live(now_ms))
@@ -250,7 +273,12 @@ fn live(cells: &[Cell], now_ms: u64) -> impl Iterator<Item = Tries> {
 
 /// Counts `wrong` more wrong passwords in this replica's slot.
 pub(crate) fn fail(txn: &mut Txn<'_>, key: RecordKey, wrong: u32) -> Result<(), ReadError> {
-    let cells = txn.cells(CellKind::TRIES, key.as_bytes())?;
+    fail_under(txn, key.as_bytes(), wrong)
+}
+
+/// The same of something that is no record.
+pub(super) fn fail_under(txn: &mut Txn<'_>, key: &[u8], wrong: u32) -> Result<(), ReadError> {
+    let cells = txn.cells(CellKind::TRIES, key)?;
     let since = live(&cells, txn.now_ms())
         .map(|tries| tries.since)
         .max()
@@ -294,15 +322,15 @@ pub(super) fn forgive(txn: &mut Txn<'_>, key: RecordKey) -> Result<(), ReadError
             .max()
             .unwrap_or_default();
         let since = txn.stamp_past(since);
-        put_tries(txn, key, Tries { since, count: 0 });
+        put_tries(txn, key.as_bytes(), Tries { since, count: 0 });
     }
     Ok(())
 }
 
-fn put_tries(txn: &mut Txn<'_>, key: RecordKey, tries: Tries) {
+fn put_tries(txn: &mut Txn<'_>, key: &[u8], tries: Tries) {
     let cell = Cell {
         kind: CellKind::TRIES,
-        key: key.as_bytes().to_vec(),
+        key: key.to_vec(),
         slot: txn.slot(),
         stamp: txn.stamp(),
         value: tries.encode(),

@@ -9,7 +9,9 @@
 //! password's hash, what an earlier request was answered): those are for secure webheads, through [`write`].
 
 mod account;
+mod certificates;
 mod emails;
+mod sessions;
 mod sign_in;
 
 use ciborium::de::from_reader_with_recursion_limit;
@@ -18,13 +20,20 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub use self::{
     account::{CancelAccount, ChangePassword, ReadAccount, ResetPassword, SignOutEverywhere, SignUp},
+    certificates::{Ping, ReadAddressFacts, ReadCertifiable, ReadStanding},
     emails::{AddEmail, ReadEmail, RemoveEmail},
+    sessions::{EndSession, IsSignedInNews, NoteSignedIn, RaiseEpoch, ReadPlaces, ReadSession},
     sign_in::{CountWrong, ReadTarget, Welcome},
 };
 use super::{
     OperationError, Refusal,
     once::{Once, Recall},
-    replica::{DurabilityOf, Follow, Here},
+    replica::{DurabilityOf, FetchStaging, Follow, Here},
+    staging::{
+        begin::BeginStaging,
+        complete::CompleteStaging,
+        look::{ReadStaging, ReadStagingStatus, ReadToken},
+    },
 };
 use crate::store::{Records, Txn};
 
@@ -152,9 +161,20 @@ registry! {
     readings: [
         ReadAccount,
         ReadEmail,
+        ReadPlaces,
+        ReadCertifiable,
+        ReadStanding,
+        ReadAddressFacts,
+        Ping,
+        ReadStagingStatus,
+        ReadToken,
     ];
     writings: [];
-    others: [Follow => carry_follow];
+    others: [
+        Follow => carry_follow,
+        ReadSession => carry_session,
+        FetchStaging => carry_fetch_staging,
+    ];
 }
 
 registry! {
@@ -163,6 +183,8 @@ registry! {
     readings: [
         Recall,
         ReadTarget,
+        IsSignedInNews,
+        ReadStaging,
     ];
     writings: [
         SignUp,
@@ -174,6 +196,11 @@ registry! {
         RemoveEmail,
         CountWrong,
         Welcome,
+        EndSession,
+        NoteSignedIn,
+        RaiseEpoch,
+        BeginStaging,
+        CompleteStaging,
     ];
     others: [DurabilityOf => carry_durability];
 }
@@ -194,6 +221,21 @@ fn carry_follow<'h>(request: &[u8], here: &'h Here) -> Running<'h> {
     let Follow { dot } = decode(Follow::NAME, request)?;
     Ok(Box::pin(async move {
         encode(Follow::NAME, &Ok::<_, OperationError>(here.follow(dot).await))
+    }))
+}
+
+fn carry_session<'h>(request: &[u8], here: &'h Here) -> Running<'h> {
+    let session: ReadSession = decode(ReadSession::NAME, request)?;
+    Ok(Box::pin(async move {
+        encode(ReadSession::NAME, &here.session(session).await)
+    }))
+}
+
+fn carry_fetch_staging<'h>(request: &[u8], here: &'h Here) -> Running<'h> {
+    let FetchStaging { id, site } = decode(FetchStaging::NAME, request)?;
+    Ok(Box::pin(async move {
+        let is_here = here.fetch_staging(id, site).await;
+        encode(FetchStaging::NAME, &Ok::<_, OperationError>(is_here))
     }))
 }
 

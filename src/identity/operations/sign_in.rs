@@ -13,12 +13,19 @@ use crate::{
 };
 
 /// What a password is to be tried against. It tells a hash, so it is for secure webheads.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum ReadTarget {
     /// The account that has an address, or the address if nobody has it.
     Email(EmailId),
     /// An account by itself.
     Account(AccountId),
+    /// A password that was chosen for an account, and is not its own yet.
+    Staged {
+        /// The account, which may not be made yet: wrong ones are counted there.
+        account: AccountId,
+        /// The password.
+        chosen: HashedPassword,
+    },
 }
 
 impl Operation for ReadTarget {
@@ -30,9 +37,12 @@ impl Reading for ReadTarget {
     const ACCESS: Access = Access::Write;
 
     fn read(&self, records: &impl Records, now_ms: u64) -> Result<Self::Answer, OperationError> {
-        match *self {
-            ReadTarget::Email(email) => Target::email(records, email, now_ms).map(Ok),
-            ReadTarget::Account(account) => Target::account(records, account, now_ms),
+        match self {
+            ReadTarget::Email(email) => Target::email(records, *email, now_ms).map(Ok),
+            ReadTarget::Account(account) => Target::account(records, *account, now_ms),
+            ReadTarget::Staged { account, chosen } => {
+                Target::staged(records, *account, now_ms, chosen.clone()).map(Ok)
+            }
         }
     }
 }

@@ -10,10 +10,9 @@ use std::collections::BTreeMap;
 
 use crdt::{
     AccountView, AccountWrite, Actor, Cell, CellKind, Claim, ClaimedBy, ClusterView, ClusterWrite, Document,
-    ERASED_SCOPE, EmailId, EmailView, EmailWrite, Epoch, Erased, Hlc, IdpSeen, Invite, KeyField, KeyState, Mailed,
-    MemberField, MemberState, Password, Place, Places, Purpose, RecordChange, RecordKey, RecordKind, Staging,
-    Transaction, Tries, UsedAs, VaultValue, View, Write,
-    cell::MailedOnce,
+    ERASED_SCOPE, EmailId, EmailView, EmailWrite, Epoch, Erased, Hlc, IdpSeen, Invite, KeyField, KeyState,
+    Mailed, MemberField, MemberState, Password, Place, Places, Purpose, RecordChange, RecordKey, RecordKind,
+    Staging, Transaction, Tries, UsedAs, VaultValue, View, Write, cell::MailedOnce,
 };
 use replicas::{account, at, member, vault};
 

@@ -81,7 +81,9 @@ async fn many_who_wait_for_one_thing_ask_once() {
     for _ in 0..100 {
         let (waiters, asked, come) = (waiters.clone(), asked.clone(), come.clone());
         waits.spawn(async move {
-            let ask = || drop(asked.fetch_add(1, Ordering::Relaxed));
+            let ask = || {
+                let _ = asked.fetch_add(1, Ordering::Relaxed);
+            };
             let look = || (come.load(Ordering::Relaxed) > 0).then_some(());
             waiters.wait(thing(1), || true, ask, look).await
         });

@@ -7,6 +7,8 @@
 //! | --- | --- |
 //! | [`address`] | an address parsed once, and the id under which its record lies |
 //! | [`password`] | what a password may be, how it is kept, the bounded pool that hashes it |
+//! | `old_hash` | hashes of the original service |
+//! | `common_passwords` | passwords that are guessed first |
 //! | [`proof`] | the proof of control of an address, and what follows from it |
 //! | [`claims`] | may this be done? |
 //! | [`account`] | sign up, change and reset a password, sign out everywhere, cancel |

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use gossip::Dot;
+use persona::awaited::AWAITED_MAX;
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::process::{Plan, Site};
 
-/// How long nobody waits beyond [`AWAITED_MAX`](persona::awaited::AWAITED_MAX): a machine that has other things to do.
-const SLACK: Duration = Duration::from_millis(700);
+/// For a machine that has other things to do, too.
+const SLACK: Duration = Duration::from_secs(5);
 
 async fn awaited(at: &Site, query: &str) -> (bool, Duration) {
     let path = format!("/lab/awaited?{query}");
@@ -49,7 +50,7 @@ async fn a_transaction_is_waited_for_over_a_long_way_and_not_if_its_origin_is_go
     let (first, second) = (plan.start(0).await, plan.start(1).await);
     is_connected(&first, "member-1", true).await;
     is_connected(&second, "member-0", true).await;
-    shape(&plan, &first, 1, json!({ "delay_us": 100_000 })).await;
+    shape(&plan, &first, 1, json!({ "delay_us": 30_000 })).await;
     let (_, dot) = first.client.sign_up("ada@example.org").await.expect("a sign-up");
     let (came, waited) = awaited(&second, &transaction(dot)).await;
     assert!(came, "it was on its way, and was waited for for {waited:?}");
@@ -60,10 +61,10 @@ async fn a_transaction_is_waited_for_over_a_long_way_and_not_if_its_origin_is_go
         ..dot
     };
     let (came, waited) = awaited(&second, &transaction(never)).await;
-    assert!(!came && waited >= Duration::from_millis(300), "{waited:?}");
-    assert!(waited < Duration::from_millis(300) + SLACK, "{waited:?}");
+    assert!(!came && waited >= AWAITED_MAX, "{waited:?}");
+    assert!(waited < AWAITED_MAX + SLACK, "{waited:?}");
     let (came, waited) = awaited(&second, &transaction(never)).await;
-    assert!(!came && waited < Duration::from_millis(100), "{waited:?}");
+    assert!(!came && waited < AWAITED_MAX, "{waited:?}");
 
     // With its origin dead nothing of it is waited for.
     first.kill().await;
@@ -73,12 +74,9 @@ async fn a_transaction_is_waited_for_over_a_long_way_and_not_if_its_origin_is_go
         ..dot
     };
     let (came, waited) = awaited(&second, &transaction(other)).await;
-    assert!(!came && waited < Duration::from_millis(100), "{waited:?}");
+    assert!(!came && waited < AWAITED_MAX, "{waited:?}");
     let (came, waited) = awaited(&second, "kid=nobodys").await;
-    assert!(
-        !came && waited < Duration::from_millis(100),
-        "nobody is there: {waited:?}"
-    );
+    assert!(!came && waited < AWAITED_MAX, "nobody is there: {waited:?}");
     second.stop().await;
 }
 
@@ -89,7 +87,7 @@ async fn an_unknown_key_is_asked_for_and_known_once_it_is_here() {
     is_connected(&first, "member-1", true).await;
     is_connected(&second, "member-0", true).await;
     let (came, waited) = awaited(&second, "kid=nobodys").await;
-    assert!(!came && waited >= Duration::from_millis(300), "{waited:?}");
+    assert!(!came && waited >= AWAITED_MAX, "{waited:?}");
     let signs = async || {
         let report = first.client.get("/keys").await.ok()?;
         let keys = report["keys"].as_array()?;

@@ -124,3 +124,29 @@ fn a_question_before_a_hello_is_none() {
         "{outputs:?}"
     );
 }
+
+#[test]
+fn who_lacks_something_is_who_was_heard_of_late_and_counts() {
+    let lacking = |machine: &Machine, author: &Author| {
+        let lacking = machine.gossip.lacking(&author.vector(), Duration::from_secs(10));
+        lacking.into_iter().map(|id| id.0[0]).collect::<Vec<u8>>()
+    };
+    let mut machine = Machine::new(Vector::new());
+    let mut four = Author::new(writer(4, 1));
+    four.write(b"a key", &[]);
+    assert!(lacking(&machine, &four).is_empty(), "nobody was heard");
+    machine.meet(2, Vector::new());
+    machine.meet(3, Vector::new());
+    assert_eq!(lacking(&machine, &four), [2, 3], "the fourth was never heard");
+    machine.say(2, state(2, vec![(four.writer, four.tip)]));
+    assert_eq!(lacking(&machine, &four), [3]);
+    machine.see(&[(3, PeerState::Joining)]);
+    assert!(
+        lacking(&machine, &four).is_empty(),
+        "who joins holds nothing back"
+    );
+    machine.see(&[]);
+    assert_eq!(lacking(&machine, &four), [3]);
+    machine.wait(11_000);
+    assert!(lacking(&machine, &four).is_empty(), "nor who is silent");
+}

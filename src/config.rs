@@ -22,7 +22,7 @@ pub use self::{
 };
 use crate::{
     browserid::Usage,
-    identity::PasswordSettings,
+    identity::{PasswordRules, PasswordSettings},
     public_url::PublicUrl,
     store::{DigestKey, KeepLog, Keeping},
     tiers::Tier,
@@ -315,9 +315,18 @@ pub struct PasswordConfig {
     /// A hash that would have to wait longer than this is refused at once.
     #[serde(with = "millis", rename = "queue_ms")]
     pub queue: Duration,
+    /// A new password that is on the list of common ones is refused.
+    pub refuse_common: bool,
 }
 
 impl PasswordConfig {
+    /// What a new password must be.
+    pub fn rules(&self) -> PasswordRules {
+        PasswordRules {
+            refuse_common: self.refuse_common,
+        }
+    }
+
     /// What the pool needs.
     pub fn settings(&self) -> PasswordSettings {
         PasswordSettings {
@@ -341,6 +350,7 @@ impl Default for PasswordConfig {
             parallelism: 1,
             threads: 0,
             queue: Duration::from_millis(500),
+            refuse_common: true,
         }
     }
 }

@@ -16,6 +16,7 @@
 //! | [`session`] | who is signed in, as a signed cookie: pure |
 //! | [`settlement`] | what is decided once nothing concurrent is on its way: losers go, the cancelled is forgotten |
 //! | [`keyring`] | a site's signing keys: made here, published to all, replaced, revoked |
+//! | [`limits`] | what a client, an address and a relying party may ask for in a while |
 //! | [`members`] | who belongs to the cluster, and by which key |
 //! | [`site`] | one data center in one process: starts everything, drains, stops |
 //! | [`mail`] | what people are written: words, outbox, SMTP. Knows no HTTP and no record |
@@ -24,6 +25,7 @@
 //! | `listener` | a TCP listener that serves a router |
 //! | [`wsapi`] | what people's browsers ask: names, arguments, cookies, refusals |
 //! | [`public_url`] | the one address under which people reach the service |
+//! | [`awaited`] | what somebody waits for that is not here yet |
 //! | [`admin`] | the operator's API on a Unix socket |
 //! | [`config`] | a site's configuration file |
 //! | `directory_lock` | a directory that one process has to itself |
@@ -34,6 +36,7 @@
 //! The binary (`src/main.rs`, `src/cli/`) is a thin command line over this library.
 
 pub mod admin;
+pub mod awaited;
 pub mod browserid;
 pub mod config;
 mod directory_lock;
@@ -41,6 +44,7 @@ pub mod identity;
 pub mod idp;
 pub mod keyring;
 pub mod keysigner;
+pub mod limits;
 pub mod listener;
 pub mod mail;
 pub mod members;

@@ -19,6 +19,7 @@ use gossip::{
 use tokio::sync::{Notify, watch};
 
 use crate::{
+    awaited::Waiters,
     planted::{self, Bug},
     settlement::Told,
     site::Site,
@@ -48,6 +49,8 @@ pub struct Replication {
     pub(crate) members_changed: Notify,
     /// Counts the changes of the cluster record.
     record: watch::Sender<u64>,
+    /// Those who wait for what is not here yet.
+    pub(crate) waiters: Waiters,
     /// Woken when an operator wants something of this site's signing keys.
     pub(crate) keys_wished: Notify,
     /// What every member that counts has.
@@ -83,6 +86,7 @@ impl Replication {
             told: Arc::default(),
             members_changed: Notify::new(),
             record: watch::channel(0).0,
+            waiters: Waiters::default(),
             keys_wished: Notify::new(),
             stable: watch::channel(Vector::new()).0,
             settled: watch::channel(Vector::new()).0,
@@ -377,6 +381,7 @@ impl Listener for Commits {
         if group.cluster_changed {
             replication.record_changed();
         }
+        replication.waiters.committed();
         if group.counts.quarantined > 0 {
             replication.alarm("a part of a transaction could not be merged and lies in quarantine");
         }

@@ -18,6 +18,7 @@ pub mod reconcile;
 pub mod regions;
 pub mod snapshot;
 
+pub use crate::core::ask::{ASK_INTERVAL, ASK_LASTS, STATE_INTERVAL_ASKED};
 pub use crate::core::envelope::{
     Envelope, FOLLOWS_COUNT_MAX, Received, TRANSACTION_BYTES_MAX, transaction_hash,
 };

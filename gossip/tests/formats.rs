@@ -76,6 +76,7 @@ fn samples() -> Vec<Message> {
         Message::State(State::default()),
         Message::Acks(vec![ack.clone(), ack]),
         Message::Restate,
+        Message::Ask,
         Message::Unsupported {
             name: "symbols".to_owned(),
         },

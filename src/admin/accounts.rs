@@ -125,7 +125,7 @@ pub(super) async fn create(
     Body(body): Body<Credentials>,
 ) -> Result<(StatusCode, Json<WrittenAccount>), ApiError> {
     let address = Address::parse(&body.address)?;
-    let password = TypedPassword::parse(body.password)?;
+    let password = site.config.passwords.rules().new_password(body.password)?;
     let (account, written) = settle(
         &site,
         site.identity
@@ -168,7 +168,7 @@ pub(super) async fn change_password(
 ) -> Answer<Written> {
     let account = parse_account(&account)?;
     let old = TypedPassword::parse(body.old)?;
-    let new = TypedPassword::parse(body.new)?;
+    let new = site.config.passwords.rules().new_password(body.new)?;
     let outcome = site.identity.change_password(account, old, new).await?;
     Ok(Json(settle(&site, outcome).await?.1))
 }
@@ -178,7 +178,7 @@ pub(super) async fn reset_password(
     Body(body): Body<Credentials>,
 ) -> Answer<WrittenAccount> {
     let address = Address::parse(&body.address)?;
-    let password = TypedPassword::parse(body.password)?;
+    let password = site.config.passwords.rules().new_password(body.password)?;
     let outcome = site
         .identity
         .reset_password(address, password, Word::Operator)

@@ -1,6 +1,6 @@
-//! What only a laboratory may do: shape the network, and ask when a transaction became visible.
+//! What only a laboratory may do: shape the network, ask when a transaction became visible, and wait for one.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use axum::{
     Json, Router,
@@ -10,6 +10,7 @@ use axum::{
 use serde::{Deserialize, Serialize};
 
 use crdt::AccountId;
+use gossip::Dot;
 
 use super::error::ApiError;
 use crate::{
@@ -22,6 +23,7 @@ pub(super) fn routes() -> Router<Arc<Site>> {
     Router::new()
         .route("/lab/links", get(links).put(set_links))
         .route("/lab/commits", get(commits))
+        .route("/lab/awaited", get(awaited))
         .route("/lab/accounts/{account}/hashes", get(hashes))
 }
 
@@ -73,6 +75,42 @@ async fn hashes(
         Ok::<_, ReadError>(hashes)
     });
     Ok(Json(hashes??))
+}
+
+/// A transaction (`writer`, `number`) or a signing key (`kid`).
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    writer: Option<String>,
+    number: Option<u64>,
+    kid: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Came {
+    came: bool,
+    waited_us: u64,
+}
+
+/// Waits for what may not be here yet, as whoever serves people does.
+async fn awaited(
+    State(site): State<Arc<Site>>,
+    Query(wanted): Query<Wanted>,
+) -> Result<Json<Came>, ApiError> {
+    let begun = Instant::now();
+    let wrong = || ApiError::bad_request("bad-query", "`writer` and `number`, or `kid`.");
+    let came = match (wanted.writer, wanted.number, wanted.kid) {
+        (Some(writer), Some(number), None) => {
+            let writer = writer.parse().map_err(|_| wrong())?;
+            site.await_transaction(Dot { writer, number }).await
+        }
+        (None, None, Some(kid)) => site.await_key(&kid).await,
+        _ => return Err(wrong()),
+    };
+    Ok(Json(Came {
+        came,
+        waited_us: begun.elapsed().as_micros() as u64,
+    }))
 }
 
 #[derive(Deserialize)]

@@ -7,6 +7,8 @@
 //! | --- | --- |
 //! | [`address`] | an address parsed once, and the id under which its record lies |
 //! | [`password`] | what a password may be, how it is kept, the bounded pool that hashes it |
+//! | `old_hash` | hashes of the original service |
+//! | `common_passwords` | passwords that are guessed first |
 //! | [`proof`] | the proof of control of an address, and what follows from it |
 //! | [`claims`] | may this be done? |
 //! | [`account`] | sign up, change and reset a password, sign out everywhere, cancel |
@@ -27,7 +29,9 @@ pub mod account;
 pub mod address;
 pub mod certificates;
 pub mod claims;
+mod common_passwords;
 pub mod emails;
+mod old_hash;
 pub mod once;
 pub mod operations;
 pub mod password;
@@ -41,7 +45,6 @@ pub mod sign_in;
 pub mod staging;
 #[cfg(test)]
 mod stories;
-mod stub;
 
 use std::{
     fmt,
@@ -62,7 +65,8 @@ pub use self::{
     once::Once,
     operations::RemoteError,
     password::{
-        HashError, HashedPassword, PasswordError, PasswordPool, PasswordSettings, PoolError, TypedPassword,
+        HashError, HashedPassword, PasswordError, PasswordPool, PasswordRules, PasswordSettings, PoolError,
+        TypedPassword,
     },
     proof::{Proof, Word},
     refusal::Refusal,

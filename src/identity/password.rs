@@ -4,7 +4,13 @@
 //! milliseconds and megabytes, so it has a pool of its own with an admission rule (`pool.rs`).
 //!
 //! Promise: checking a password against an address that nobody has costs what a wrong password costs: a decoy made
-//! with the same parameters is hashed in its place.
+//! with the same parameters is hashed in its place. (Not where a hash of the original service is still kept: `old_hash.rs`.)
+//!
+//! *Unicode.* Of the profile OpaqueString (RFC 8265 §4.2) two rules are applied: spaces of every kind become the ASCII space, and
+//! then NFC, so that one password is the same from every keyboard; case and width stay as they are. Its refusals are not applied (control
+//! characters, unassigned ones, empty): a password that was once taken must not become impossible to type because tables changed, and
+//! nothing here shows one. What NFC makes of a character that was not assigned when a password was made may change with
+//! Unicode's version: that password is then reset.
 
 use std::{fmt, io, sync::Arc, time::Duration, time::Instant};
 
@@ -13,9 +19,13 @@ use argon2::{
     password_hash::Error as PhcError,
 };
 use serde::{Deserialize, Serialize};
+use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
 
-use super::pool::{Pool, Undone};
+use super::{
+    common_passwords, old_hash,
+    pool::{Pool, Undone},
+};
 
 /// Characters (Unicode scalar values) of a password at least, as in the original service.
 pub const PASSWORD_CHARS_MIN: usize = 8;
@@ -31,9 +41,13 @@ const PARALLELISM_MAX: u32 = 16;
 /// Bytes of a stored hash's PHC string at most.
 const PHC_BYTES_MAX: usize = 512;
 
-/// A password as it was typed, of a length that is allowed. Wiped from memory when the last copy goes.
+/// A password that was typed, of a length that is allowed. Wiped from memory when the last copy goes.
 #[derive(Clone)]
-pub struct TypedPassword(Arc<Zeroizing<String>>);
+pub struct TypedPassword {
+    normalised: Arc<Zeroizing<String>>,
+    /// As it was typed, where that is something else: the original service hashed that.
+    typed: Option<Arc<Zeroizing<String>>>,
+}
 
 /// Why a text can be no password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,23 +58,71 @@ pub enum PasswordError {
     /// Longer than a form has any use for.
     #[error("a password has at most {PASSWORD_CHARS_MAX} characters")]
     TooLong,
+    /// Whoever guesses tries it first. Only for a new password: who has it already may sign in, and change it.
+    #[error("this password is one of the most common ones, which are guessed first; choose another")]
+    Common,
+}
+
+/// What a new password must be, beside its length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PasswordRules {
+    /// It is not on the list of common ones.
+    pub refuse_common: bool,
+}
+
+impl PasswordRules {
+    /// Takes the text of a form as a new password.
+    pub fn new_password(self, typed: String) -> Result<TypedPassword, PasswordError> {
+        let password = TypedPassword::parse(typed)?;
+        if self.refuse_common && common_passwords::is_common(&password.normalised) {
+            return Err(PasswordError::Common);
+        }
+        Ok(password)
+    }
 }
 
 impl TypedPassword {
-    /// Takes the text of a form.
+    /// Takes the text of a form. Characters are counted as they are kept.
     pub fn parse(typed: String) -> Result<TypedPassword, PasswordError> {
         let typed = Zeroizing::new(typed);
-        match typed.chars().take(PASSWORD_CHARS_MAX + 1).count() {
+        if typed.chars().nth(TYPED_CHARS_MAX).is_some() {
+            return Err(PasswordError::TooLong);
+        }
+        // NFC makes at most three times the bytes (UAX #15, "Stability"); reserved, so that growing leaves no copy.
+        let mut normalised = Zeroizing::new(String::with_capacity(typed.len() * 3));
+        normalised.extend(typed.chars().map(plain_space).nfc());
+        match normalised.chars().take(PASSWORD_CHARS_MAX + 1).count() {
             ..PASSWORD_CHARS_MIN => Err(PasswordError::TooShort),
-            PASSWORD_CHARS_MIN..=PASSWORD_CHARS_MAX => Ok(TypedPassword(Arc::new(typed))),
+            PASSWORD_CHARS_MIN..=PASSWORD_CHARS_MAX => Ok(TypedPassword {
+                typed: (*typed != *normalised).then(|| Arc::new(typed)),
+                normalised: Arc::new(normalised),
+            }),
             _ => Err(PasswordError::TooLong),
         }
     }
 
     fn as_bytes(&self) -> &[u8] {
-        self.0.as_bytes()
+        self.normalised.as_bytes()
+    }
+
+    /// Whether an old hash is of this password: as it was typed, or as another keyboard may have typed it then.
+    fn matches_old(&self, stored: &str) -> Result<bool, HashError> {
+        let typed = self.typed.as_ref();
+        let as_typed = typed.map_or(Ok(false), |typed| old_hash::matches(typed, stored))?;
+        Ok(as_typed || old_hash::matches(&self.normalised, stored)?)
     }
 }
+
+/// The additional mapping of OpaqueString: what Unicode calls a space separator (Zs) is the ASCII space.
+fn plain_space(typed: char) -> char {
+    match typed {
+        '\u{a0}' | '\u{1680}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}' => ' ',
+        other => other,
+    }
+}
+
+/// What is longer is not looked at: no character is composed of more than four.
+const TYPED_CHARS_MAX: usize = PASSWORD_CHARS_MAX * 4;
 
 impl fmt::Debug for TypedPassword {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -68,7 +130,7 @@ impl fmt::Debug for TypedPassword {
     }
 }
 
-/// A password as it is kept: a PHC string.
+/// A password as it is kept: a PHC string of argon2id, or a bcrypt hash of the original service.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct HashedPassword(String);
@@ -239,7 +301,15 @@ impl PasswordPool {
         let known = stored.is_some();
         let phc = stored.map_or_else(|| Arc::clone(&self.decoy), |stored| stored.0.into());
         self.run(move || {
-            let stored = Stored::read(&phc)?;
+            let stored = match Stored::read(&phc)? {
+                Stored::Argon2(stored) => stored,
+                Stored::Old => {
+                    return Ok(Checked {
+                        right: known && password.matches_old(&phc)?,
+                        stale: true,
+                    });
+                }
+            };
             let matches = match argon2.verify_password(password.as_bytes(), &stored.hash) {
                 Ok(()) => true,
                 Err(PhcError::PasswordInvalid) => false,
@@ -269,7 +339,13 @@ impl PasswordPool {
 }
 
 /// A stored hash that is safe to compute: its parameters are within this program's bounds.
-struct Stored {
+enum Stored {
+    Argon2(StoredArgon2),
+    /// Of the original service.
+    Old,
+}
+
+struct StoredArgon2 {
     hash: PasswordHash,
     params: Params,
 }
@@ -278,6 +354,10 @@ impl Stored {
     fn read(phc: &str) -> Result<Stored, HashError> {
         if phc.len() > PHC_BYTES_MAX {
             return Err(HashError::Unreadable);
+        }
+        if old_hash::is_bcrypt(phc) {
+            old_hash::check_form(phc)?;
+            return Ok(Stored::Old);
         }
         let hash = PasswordHash::new(phc).map_err(|_| HashError::Unreadable)?;
         let params = Params::try_from(&hash).map_err(|_| HashError::Unreadable)?;
@@ -288,12 +368,14 @@ impl Stored {
             && params.t_cost() <= ITERATIONS_MAX
             && params.p_cost() <= PARALLELISM_MAX;
         if known && bounded {
-            Ok(Stored { hash, params })
+            Ok(Stored::Argon2(StoredArgon2 { hash, params }))
         } else {
             Err(HashError::Unreadable)
         }
     }
+}
 
+impl StoredArgon2 {
     fn is_stale(&self, today: &Params) -> bool {
         self.hash.algorithm.as_str() != Algorithm::Argon2id.as_str()
             || self.hash.version != Some(Version::V0x13.into())
@@ -338,6 +420,69 @@ mod tests {
         check_length(&"\u{1f511}".repeat(80), None);
         check_length(&"x".repeat(81), Some(PasswordError::TooLong));
         check_length(&"x".repeat(1 << 20), Some(PasswordError::TooLong));
+    }
+
+    #[tokio::test]
+    async fn a_password_is_the_same_from_every_keyboard() {
+        let pool = PasswordPool::new(&settings()).expect("settings");
+        let hash = pool
+            .hash(typed("caf\u{e9} \u{e0} la cr\u{e8}me"))
+            .await
+            .expect("hash");
+        let decomposed = "cafe\u{301}\u{a0}a\u{300}\u{3000}la\u{2003}cre\u{300}me";
+        let checked = pool.check(typed(decomposed), Some(hash.clone())).await;
+        assert_eq!(checked.map(|checked| checked.right), Ok(true));
+        let checked = pool.check(typed("cafe a la creme"), Some(hash.clone())).await;
+        assert_eq!(checked.map(|checked| checked.right), Ok(false));
+        let checked = pool
+            .check(typed("CAF\u{c9} \u{c0} LA CR\u{c8}ME"), Some(hash))
+            .await;
+        assert_eq!(checked.map(|checked| checked.right), Ok(false), "case counts");
+        // Eight characters typed as sixteen are eight, and seven are seven.
+        check_length(&"e\u{301}".repeat(8), None);
+        check_length(&"e\u{301}".repeat(7), Some(PasswordError::TooShort));
+        check_length(&"e\u{301}".repeat(80), None);
+        check_length(&"e\u{301}".repeat(81), Some(PasswordError::TooLong));
+        check_length(&"\u{301}".repeat(1 << 16), Some(PasswordError::TooLong));
+    }
+
+    #[tokio::test]
+    async fn an_old_hash_is_checked_as_the_original_did_and_is_to_be_made_anew() {
+        let pool = PasswordPool::new(&settings()).expect("settings");
+        let old = |password: &str| {
+            let hash = bcrypt::hash(password, 4).expect("hashed");
+            HashedPassword::from_phc(hash).expect("a form that is known")
+        };
+        let check = async |password: &str, stored: HashedPassword| {
+            let checked = pool.check(typed(password), Some(stored)).await.expect("checked");
+            assert!(checked.stale, "{password}");
+            checked.right
+        };
+        assert!(check("correct horse", old("correct horse")).await);
+        assert!(!check("correct horsf", old("correct horse")).await);
+        let (composed, decomposed) = ("caf\u{e9} au lait", "cafe\u{301} au lait");
+        assert!(check(decomposed, old(decomposed)).await, "as it was typed");
+        assert!(check(decomposed, old(composed)).await, "and as others type it");
+        assert!(
+            !check(composed, old(decomposed)).await,
+            "what was never said cannot be guessed"
+        );
+    }
+
+    #[test]
+    fn a_new_password_is_no_common_one_unless_settings_allow_it() {
+        let new = |text: &str, refuse_common| {
+            let rules = PasswordRules { refuse_common };
+            rules.new_password(text.to_owned()).map(drop)
+        };
+        assert_eq!(new("Password1", true), Err(PasswordError::Common));
+        assert_eq!(new("Password1", false), Ok(()));
+        assert_eq!(new("correct horse", true), Ok(()));
+        assert_eq!(new("qwerty", true), Err(PasswordError::TooShort));
+        assert!(
+            TypedPassword::parse("Password1".to_owned()).is_ok(),
+            "who has it may sign in"
+        );
     }
 
     #[tokio::test]

@@ -298,6 +298,9 @@ pub fn named<'c>(
     }
 }
 
+/// The name of a key of ours is 43 signs long: what is longer names none.
+pub const KID_BYTES_MAX: usize = 64;
+
 /// Shorter beginnings name nothing.
 const BEGINNING_BYTES_MIN: usize = 6;
 

@@ -3,6 +3,7 @@
 #![cfg(feature = "lab")]
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failure fails the test")]
 
+mod awaited;
 mod backup;
 mod chance;
 mod drain;

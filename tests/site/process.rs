@@ -96,6 +96,7 @@ impl Plan {
                 parallelism: 1,
                 threads: 1,
                 queue: Duration::from_secs(10),
+                refuse_common: true,
             },
             keys: Default::default(),
             disk: DiskConfig {

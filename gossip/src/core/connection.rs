@@ -26,6 +26,8 @@ pub(super) struct Connection {
     pub(super) spoke: Duration,
     /// The far end waits for this ack.
     pub(super) urgent: bool,
+    /// Somebody waits there, until then at most.
+    pub(super) asks_until: Duration,
     /// What we last told it of its own starts.
     pub(super) told_start: Option<Writer>,
     /// Per third member: start and counter of the ack that we last relayed here.
@@ -153,6 +155,7 @@ impl Connection {
             said: (false, false),
             spoke: at,
             urgent: false,
+            asks_until: Duration::ZERO,
             told_start: None,
             relayed: BTreeMap::new(),
             relayed_at: at,

@@ -184,6 +184,10 @@ pub enum Input {
         member: MemberId,
         cut: Vector,
     },
+    /// Somebody waits for what this writer made, or for anything: peers are asked what they have, now.
+    Ask {
+        writer: Option<Writer>,
+    },
     /// An operator asks for a conversation now, with one member or with all that are connected.
     ReconcileNow {
         member: Option<MemberId>,

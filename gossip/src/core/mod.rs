@@ -16,10 +16,12 @@
 //!   come to any more. `lease`: what stays in the log for one that joins.
 //! - `talk`: what is asked of a peer beside its log, one thing at a time. `catch_up`: when no log brings what we
 //!   lack. `looks`: when to compare.
+//! - `ask`: what somebody waits for.
 //! - `statement`: what is stated of disks, and when.
 //! - `clock`: how far we are off our peers' clocks.
 
 mod acks;
+pub mod ask;
 mod catch_up;
 mod clock;
 mod connection;
@@ -124,6 +126,10 @@ pub struct Gossip {
     pulls: BTreeMap<u64, Pull>,
     next_pull: u64,
     pulls_rest_until: Duration,
+    /// Of which writers somebody waits for something, and until when; none for any.
+    wanted: BTreeMap<Option<Writer>, Duration>,
+    /// When peers were last asked.
+    asked_at: Option<Duration>,
     /// What runs beside the log.
     talk: Option<Talk>,
     /// Whom a talk failed with, and until when it is not asked for another.
@@ -190,6 +196,8 @@ impl Gossip {
             pulls: BTreeMap::new(),
             next_pull: 1,
             pulls_rest_until: Duration::ZERO,
+            wanted: BTreeMap::new(),
+            asked_at: None,
             talk: None,
             rests: BTreeMap::new(),
             looks: BTreeMap::new(),
@@ -269,6 +277,7 @@ impl Gossip {
             Input::CaughtUp { vector, trimmed } => self.caught_up(vector, trimmed),
             Input::SnapshotEnded { member, installed } => self.snapshot_ended(member, installed),
             Input::Serving { member, cut } => self.serving(member, cut),
+            Input::Ask { writer } => self.ask(writer),
             Input::ReconcileNow { member, purpose } => self.look_now(member, purpose),
         }
         self.settle();
@@ -380,6 +389,7 @@ impl Gossip {
                     self.relayed_acks(&acks);
                 }
             }
+            Message::Ask => self.asked(id),
             Message::Restate => {
                 let at = self.now.at;
                 let due = connection

@@ -23,6 +23,13 @@ pub(super) struct Ahead {
     due: Duration,
 }
 
+impl Ahead {
+    /// Somebody waits for it.
+    pub(super) fn hurry(&mut self, now: Duration) {
+        self.due = self.due.min(now);
+    }
+}
+
 /// A pull that runs.
 #[derive(Debug)]
 pub(super) struct Pull {
@@ -208,9 +215,12 @@ impl Gossip {
         }
     }
 
-    /// How long what `writer` made may still come by push: its member is connected to us, and we have all that
-    /// it made before that.
+    /// How long what `writer` made may still come by push: its member is connected to us, we have all that it made
+    /// before that, and nobody waits for it.
     fn patience(&self, writer: &Writer) -> Duration {
+        if self.is_wanted(writer) {
+            return Duration::ZERO;
+        }
         let pushes = self
             .chosen
             .iter()

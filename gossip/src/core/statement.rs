@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::ask::STATE_INTERVAL_ASKED;
 use super::wire::{Hello, Message, Moved, State};
 use super::{
     Connection, ConnectionId, Gossip, RELAY_INTERVAL, STATE_INTERVAL_MAX, STATE_INTERVAL_MIN, clock, hello,
@@ -174,6 +175,8 @@ impl Connection {
             || self.said != now_so;
         if self.urgent {
             Duration::ZERO
+        } else if moved && self.spoke < self.asks_until {
+            self.spoke + STATE_INTERVAL_ASKED
         } else if moved {
             self.spoke + STATE_INTERVAL_MIN
         } else {

@@ -120,6 +120,8 @@ pub struct Counters {
     pub closed: u64,
     pub states_sent: u64,
     pub acks_relayed: u64,
+    /// Questions to peers, for somebody who waited here.
+    pub asked: u64,
     /// Messages whose name was not known.
     pub unknown: u64,
     pub looks: LookCounts,

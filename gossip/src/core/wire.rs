@@ -24,6 +24,9 @@ pub enum Message {
     Acks(Vec<Ack>),
     /// "I lost count: say hello again."
     Restate,
+    /// "Somebody waits here: state what you have now." The sender's version is one that knows it; others answer
+    /// [`Message::Unsupported`], and state as they always do.
+    Ask,
     /// The answer to a message whose name the sender does not know.
     Unsupported { name: String },
     /// A message whose name we do not know. Never sent.
@@ -240,6 +243,7 @@ impl Message {
             Message::State(_) => "state",
             Message::Acks(_) => "acks",
             Message::Restate => "restate",
+            Message::Ask => "ask",
             Message::Unsupported { .. } => "unsupported",
             Message::Unknown { name } => name,
         }
@@ -281,7 +285,9 @@ impl Message {
             }
             Message::State(state) => to_cbor(bytes, &Outer { t, b: state }),
             Message::Acks(acks) => to_cbor(bytes, &Outer { t, b: acks }),
-            Message::Restate | Message::Unknown { .. } => to_cbor(bytes, &Outer { t, b: Nothing {} }),
+            Message::Restate | Message::Ask | Message::Unknown { .. } => {
+                to_cbor(bytes, &Outer { t, b: Nothing {} });
+            }
             Message::Unsupported { name } => {
                 to_cbor(
                     bytes,
@@ -314,6 +320,7 @@ impl Message {
             "state" => Message::State(body(payload)?),
             "acks" => Message::Acks(body(payload)?),
             "restate" => Message::Restate,
+            "ask" => Message::Ask,
             "unsupported" => {
                 let Unsupported { mut name } = body(payload)?;
                 shorten(&mut name);

@@ -93,6 +93,8 @@ pub(super) enum Command {
         /// Hears each outcome, and is dropped after the last.
         verdicts: mpsc::UnboundedSender<Outcome>,
     },
+    /// Somebody waits for what this writer made, or for anything.
+    Ask(Option<Writer>),
     /// Who was heard of late and lacks any of this?
     Lacking {
         vector: Vector,
@@ -351,6 +353,7 @@ impl Driver {
                 asked,
                 verdicts,
             } => self.inquire(member, purpose, asked, verdicts),
+            Command::Ask(writer) => self.feed(Input::Ask { writer }),
             Command::Lacking {
                 vector,
                 heard_within,

@@ -349,6 +349,13 @@ impl Node {
         }
     }
 
+    /// Somebody waits here for what `writer` made, or for anything: asks all peers for what they have now, and pulls it
+    /// as soon as anybody has it. It comes by [`Replica::deliver`] as everything does, or not at all. Cheap: peers
+    /// are asked every [`ASK_INTERVAL`](crate::ASK_INTERVAL) at most.
+    pub fn ask_now(&self, writer: Option<Writer>) {
+        self.command(Command::Ask(writer));
+    }
+
     /// From the next connection on, in both directions, this key is shown; those that stand go on. Who is asked to list
     /// it must have done so before.
     pub fn set_identity(&self, identity: Identity) {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a broken case ends the test")]
 
 mod agreement;
+mod asking;
 mod catching_up;
 mod driven;
 mod exchange;

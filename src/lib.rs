@@ -22,6 +22,7 @@
 //! | [`config`] | a site's configuration file |
 //! | `directory_lock` | a directory that one process has to itself |
 //! | `prometheus` | the status, as gauges |
+//! | [`load`] | plays people's browsers against a site, and measures what they wait for |
 //! | `sim` | the laboratory: worlds of replicas in virtual time, a seed each (feature `lab`) |
 //! | `world` | the laboratory: ten sites on one machine, to break and watch (feature `lab`) |
 //!
@@ -33,6 +34,7 @@ pub mod config;
 mod directory_lock;
 pub mod identity;
 pub mod idp;
+pub mod load;
 pub mod mail;
 pub mod members;
 pub mod outbound;

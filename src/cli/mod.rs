@@ -4,6 +4,7 @@ mod account;
 mod backup;
 mod client;
 mod cluster;
+mod load;
 mod repair;
 mod site;
 mod status;
@@ -41,6 +42,8 @@ enum Command {
     Scrub(repair::ScrubArgs),
     /// How a running site is.
     Status(status::StatusArgs),
+    /// Play the browsers of so many active users against sites, and measure what they wait for.
+    Load(persona::load::LoadArgs),
     /// Run ten sites on this machine, to break and to watch (laboratory).
     #[cfg(feature = "lab")]
     World(persona::world::WorldArgs),
@@ -71,6 +74,7 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
             Command::Repair(args) => repair::repair(args).await,
             Command::Scrub(args) => repair::scrub(args).await,
             Command::Status(args) => status::run(args).await,
+            Command::Load(args) => load::run(args).await,
             #[cfg(feature = "lab")]
             Command::World(args) => persona::world::run(args).await.map_err(|error| error.to_string()),
             #[cfg(feature = "lab")]

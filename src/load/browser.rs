@@ -32,7 +32,8 @@ pub(crate) struct Browser {
 struct Certified {
     key: SigningKey,
     certificate: String,
-    issued_ms: u64,
+    /// When it came here, by the site's clock: what it says itself is a little before it was made.
+    since_ms: u64,
     expires_ms: u64,
 }
 
@@ -55,7 +56,7 @@ impl Browser {
             .saturating_sub(now_ms().cast_signed());
         // Those of a key that was revoked.
         self.certified
-            .retain(|_, certified| certified.issued_ms >= context.domain_key_creation_time);
+            .retain(|_, certified| certified.since_ms >= context.domain_key_creation_time);
     }
 
     /// The session is over, and with it what rested on it.
@@ -87,17 +88,17 @@ impl Browser {
     /// Keeps a certificate with its key. `false`: it is none, or of another address.
     #[must_use]
     pub(crate) fn keep(&mut self, address: &str, key: SigningKey, certificate: String) -> bool {
-        let times = Certificate::parse(&certificate)
+        let expires_ms = Certificate::parse(&certificate)
             .ok()
             .filter(|parsed| parsed.email().typed() == address)
-            .map(|parsed| (parsed.issued_ms(), parsed.expires_ms()));
-        let Some((issued_ms, expires_ms)) = times else {
+            .map(|parsed| parsed.expires_ms());
+        let Some(expires_ms) = expires_ms else {
             return false;
         };
         let certified = Certified {
             key,
             certificate,
-            issued_ms,
+            since_ms: self.now_ms(),
             expires_ms,
         };
         self.certified.insert(address.to_owned(), certified);

@@ -215,17 +215,11 @@ mod tests {
         let addresses: std::collections::BTreeSet<_> =
             people.iter().flat_map(|person| &person.addresses).collect();
         assert_eq!(addresses.len(), people.len());
-        assert!(people.iter().all(|person| person.client.is_benchmarking_range()));
+        assert!(
+            people
+                .iter()
+                .all(|person| matches!(person.client.octets(), [198, 18 | 19, ..]))
+        );
         assert!(people.iter().all(|person| person.password.len() == 12));
-    }
-
-    trait Range {
-        fn is_benchmarking_range(&self) -> bool;
-    }
-
-    impl Range for Ipv4Addr {
-        fn is_benchmarking_range(&self) -> bool {
-            matches!(self.octets(), [198, 18 | 19, ..])
-        }
     }
 }

@@ -204,9 +204,9 @@ impl<'g> Errand<'g> {
             self.context(&mut person.browsers[device]).await?;
             self.authenticate(person, device).await?;
         }
-        self.certify(person, device, address).await?;
+        self.certify(person, device, which).await?;
         let browser = &mut person.browsers[device];
-        let address = person.addresses[address].as_str();
+        let address = person.addresses[which].as_str();
         let listed = self
             .ask(Call::ListEmails, Some(browser), Body::None, |reply| {
                 let list: Emails = read(&reply)?;
@@ -231,6 +231,10 @@ impl<'g> Errand<'g> {
             browser.sign_out();
         }
         signed_in?;
+        // The context may have said that the key of the certificate is no more.
+        self.certify(person, device, which).await?;
+        let browser = &mut person.browsers[device];
+        let address = person.addresses[which].as_str();
         let audience = format!(
             "https://shop{}.example",
             self.random.random_range(0..RELYING_PARTIES)

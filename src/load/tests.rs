@@ -374,19 +374,19 @@ async fn a_full_site_refuses_and_nobody_is_lost() {
 #[tokio::test]
 async fn a_latency_counts_from_when_it_was_due() {
     let (_site, ground) = play().await;
-    const LATE: Duration = Duration::from_millis(300);
+    const LATE: Duration = Duration::from_secs(5);
     let due = Instant::now().checked_sub(LATE).expect("a time");
     errand::run(&ground, Activity::InteractionData, due, 1, true).await;
     let counts = ground.tally.counts();
     let least_us = |row: &super::tally::Row| row.done.min();
-    assert!(least_us(&counts.activities[&Activity::InteractionData]) >= 299_000);
+    assert!(least_us(&counts.activities[&Activity::InteractionData]) >= 4_990_000);
     assert!(
-        least_us(&counts.calls[&Call::SessionContext]) >= 299_000,
+        least_us(&counts.calls[&Call::SessionContext]) >= 4_990_000,
         "the first request was due then, too"
     );
     assert!(
-        least_us(&counts.calls[&Call::InteractionData]) < 299_000,
+        least_us(&counts.calls[&Call::InteractionData]) < 4_990_000,
         "the second when the first was answered"
     );
-    assert!(counts.late.min() >= 299_000);
+    assert!(counts.late.min() >= 4_990_000);
 }

@@ -2,6 +2,7 @@
 
 mod mail;
 mod outbound;
+mod web;
 
 use std::{
     fs, io,
@@ -17,10 +18,14 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 pub use self::{
     mail::{Correspondent, MailConfig, MailConfigError, TransportConfig},
     outbound::{IdpConfig, OutboundConfig, OutboundConfigError},
+    web::{TierConfig, TiersConfig, WebConfig, WebConfigError},
 };
 use crate::{
+    browserid::Usage,
+    identity::PasswordSettings,
     public_url::PublicUrl,
     store::{DigestKey, KeepLog, Keeping},
+    tiers::Tier,
 };
 
 /// Why a configuration cannot be used.
@@ -58,6 +63,14 @@ pub enum ConfigError {
         /// Which field, and what it should be.
         source: OutboundConfigError,
     },
+    /// People or tiers cannot reach it so.
+    #[error("{}: {source}", path.display())]
+    Web {
+        /// The file.
+        path: PathBuf,
+        /// Which field, and what it should be.
+        source: WebConfigError,
+    },
     /// The fields do not fit together.
     #[error("{}: field `{field}`: {expected}", path.display())]
     Field {
@@ -94,6 +107,15 @@ pub struct SiteConfig {
     /// Under which people reach the service, the same at every site: `https://persona.example`. Mail needs it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub public_url: Option<PublicUrl>,
+    /// Where people reach this process; without it, nobody does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub web: Option<WebConfig>,
+    /// Where the tiers that are other processes reach this one's replica, and this one them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tiers: Option<TiersConfig>,
+    /// Which tiers this process is, its replica among them: what `--tiers` says.
+    #[serde(skip, default = "all_tiers")]
+    pub run: Vec<Tier>,
     /// TCP address for Prometheus.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<SocketAddr>,
@@ -117,6 +139,9 @@ pub struct SiteConfig {
     /// How passwords are hashed.
     #[serde(default)]
     pub passwords: PasswordConfig,
+    /// Where signing keys lie.
+    #[serde(default)]
+    pub keys: KeysConfig,
     /// What happens when the disk fills up.
     #[serde(default)]
     pub disk: DiskConfig,
@@ -292,6 +317,22 @@ pub struct PasswordConfig {
     pub queue: Duration,
 }
 
+impl PasswordConfig {
+    /// What the pool needs.
+    pub fn settings(&self) -> PasswordSettings {
+        PasswordSettings {
+            memory_kib: self.memory_kib,
+            iterations: self.iterations,
+            parallelism: self.parallelism,
+            threads: match self.threads {
+                0 => PasswordSettings::default().threads,
+                threads => threads,
+            },
+            queue: self.queue,
+        }
+    }
+}
+
 impl Default for PasswordConfig {
     fn default() -> Self {
         PasswordConfig {
@@ -302,6 +343,15 @@ impl Default for PasswordConfig {
             queue: Duration::from_millis(500),
         }
     }
+}
+
+/// Where signing keys lie.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct KeysConfig {
+    /// A directory for one process; absent: `keys` in the data directory. No backup has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub directory: Option<PathBuf>,
 }
 
 /// What happens when the disk fills up.
@@ -455,6 +505,22 @@ impl SiteConfig {
         self.own().map_or(&self.addresses, |own| &own.addresses)
     }
 
+    /// Where this process keeps its signing keys.
+    pub fn keys_directory(&self) -> PathBuf {
+        let configured = self.keys.directory.clone();
+        configured.unwrap_or_else(|| self.data.join("keys"))
+    }
+
+    /// What this process signs: nothing, where those tiers are other processes.
+    pub fn signs(&self) -> Vec<Usage> {
+        let of = [
+            (Tier::SecureWebhead, Usage::Session),
+            (Tier::Keysigner, Usage::Certificate),
+        ];
+        let runs = |(tier, usage)| self.run.contains(&tier).then_some(usage);
+        of.into_iter().filter_map(runs).collect()
+    }
+
     /// How the store keeps what it holds.
     pub fn keeping(&self) -> Keeping {
         Keeping {
@@ -531,6 +597,18 @@ impl SiteConfig {
             })?;
             if self.public_url.is_none() {
                 return wrong("public_url", "mail needs it for its links: `https://HOST`".into());
+            }
+        }
+        if let Some(web) = &self.web {
+            web.check().map_err(|source| ConfigError::Web {
+                path: path.to_path_buf(),
+                source,
+            })?;
+            if self.public_url.is_none() || self.mail.is_none() {
+                return wrong(
+                    "web",
+                    "needs `public_url`, and `[mail]` to prove addresses with".into(),
+                );
             }
         }
         self.idp.check().map_err(|source| ConfigError::Outbound {
@@ -638,6 +716,10 @@ mod base64_bytes {
             serde::de::Error::custom(format!("expected the DER of a public key in base64: {error}"))
         })
     }
+}
+
+fn all_tiers() -> Vec<Tier> {
+    Tier::ALL.to_vec()
 }
 
 fn ten_seconds() -> Duration {

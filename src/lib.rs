@@ -8,15 +8,21 @@
 //! | `gossip/` | who has which transactions, and how peers come to agree: a pure core, and a QUIC driver |
 //! | [`store`] | every record on this replica's disk: commit logic, committer, RocksDB |
 //! | [`identity`] | what people do: accounts, addresses, passwords. Knows no HTTP and no disk |
+//! | [`tiers`] | the parts of a data center, in one process or several |
+//! | [`webhead`], [`secure_webhead`], [`keysigner`] | those parts: what strangers reach, what writes, what certifies |
+//! | [`verifier`] | what an assertion proves |
 //! | [`browserid`] | the protocol: certificates, assertions, who may speak for an address. Pure |
 //! | [`replication`] | where `crdt`'s store and `gossip` meet, and nowhere else |
 //! | [`session`] | who is signed in, as a signed cookie: pure |
 //! | [`settlement`] | what is decided once nothing concurrent is on its way: losers go, the cancelled is forgotten |
+//! | [`keyring`] | a site's signing keys: made here, published to all, replaced, revoked |
 //! | [`members`] | who belongs to the cluster, and by which key |
 //! | [`site`] | one data center in one process: starts everything, drains, stops |
 //! | [`mail`] | what people are written: words, outbox, SMTP. Knows no HTTP and no record |
 //! | [`outbound`] | requests to hosts that strangers name, kept from reaching anything of ours |
 //! | [`idp`] | which domains certify their own users, and what that means for an address |
+//! | `listener` | a TCP listener that serves a router |
+//! | [`wsapi`] | what people's browsers ask: names, arguments, cookies, refusals |
 //! | [`public_url`] | the one address under which people reach the service |
 //! | [`admin`] | the operator's API on a Unix socket |
 //! | [`config`] | a site's configuration file |
@@ -34,6 +40,9 @@ pub mod config;
 mod directory_lock;
 pub mod identity;
 pub mod idp;
+pub mod keyring;
+pub mod keysigner;
+pub mod listener;
 pub mod load;
 pub mod mail;
 pub mod members;
@@ -42,11 +51,16 @@ mod planted;
 mod prometheus;
 pub mod public_url;
 pub mod replication;
+pub mod secure_webhead;
 pub mod session;
 pub mod settlement;
 #[cfg(feature = "lab")]
 pub mod sim;
 pub mod site;
 pub mod store;
+pub mod tiers;
+pub mod verifier;
+pub mod webhead;
 #[cfg(feature = "lab")]
 pub mod world;
+pub mod wsapi;

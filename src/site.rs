@@ -4,13 +4,14 @@ use std::{
     fs, io,
     path::PathBuf,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use crdt::{ClusterView, MemberState};
+use futures_util::future::BoxFuture;
 use gossip::{
     Dot, PeerState,
     quic::{Durability, Node, NodeConfig, NodeError},
@@ -20,7 +21,13 @@ use tokio::{runtime::Handle, sync::watch};
 use crate::{
     admin,
     config::{Answer, SiteConfig, hex},
-    identity::{Identity, IndexKey, NORMALISATION, PasswordPool, PasswordSettings, PoolError},
+    identity::{
+        Durability as Durable, Here, Identity, IndexKey, NORMALISATION, PasswordPool, Peers, PoolError,
+        Replica,
+        replica::PATIENCE,
+        staging::{SiteNumber, StagingId},
+    },
+    keyring::{self, Keyring, KeyringError, publisher::Publisher},
     members::{
         self, IdentityError, MembersError,
         enrol::{self, Channel, Common, JoinError},
@@ -34,6 +41,7 @@ use crate::{
     replication::Replication,
     settlement::Settler,
     store::{BackupOwner, Beginning, OpenError, Store, StoreConfig, TransactError},
+    tiers::together::{Doors, ServeError},
 };
 
 /// Protocol versions that this build speaks.
@@ -68,6 +76,12 @@ pub enum SiteError {
     /// The pool that hashes passwords.
     #[error(transparent)]
     Passwords(#[from] PoolError),
+    /// The signing keys' directory.
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
+    /// What people reach.
+    #[error(transparent)]
+    Serve(#[from] Box<ServeError>),
     /// The cluster record.
     #[error(transparent)]
     Members(#[from] MembersError),
@@ -122,6 +136,12 @@ pub struct Site {
     pub replication: Arc<Replication>,
     /// Ends what lost, and forgets what was cancelled.
     pub settler: Arc<Settler>,
+    /// What this site signs with.
+    pub keyring: Arc<Keyring>,
+    /// The replica's half of it.
+    pub publisher: Publisher,
+    /// What everybody's signatures are verified with.
+    pub signing_keys: Arc<keyring::Keys>,
     /// Delay, loss and cuts between this process and its peers.
     #[cfg(feature = "lab")]
     pub shape: Arc<gossip::quic::Shape>,
@@ -159,16 +179,7 @@ impl Site {
                 is_own_key(&config, &own, &keys, &ClusterView::default())?;
             }
         }
-        let passwords = PasswordPool::new(&PasswordSettings {
-            memory_kib: config.passwords.memory_kib,
-            iterations: config.passwords.iterations,
-            parallelism: config.passwords.parallelism,
-            threads: match config.passwords.threads {
-                0 => PasswordSettings::default().threads,
-                threads => threads,
-            },
-            queue: config.passwords.queue,
-        })?;
+        let passwords = PasswordPool::new(&config.passwords.settings())?;
         let store_config = StoreConfig {
             directory: config.data.clone(),
             keeping: config.keeping(),
@@ -194,6 +205,8 @@ impl Site {
                 config.members.push(told);
             }
         }
+        let keyring = Arc::new(Keyring::open(&config.keys_directory(), &config.signs())?);
+        let signing_keys = Arc::new(keyring::Keys::of(&cluster, store.now_ms()));
         let standing = Standing::of(cluster.members.get(&own.id), own.begins, arriving, &cluster);
         let listed = members::effective(&config, &own, &keys.public(), cluster);
         let replication = Replication::new(&store);
@@ -237,7 +250,9 @@ impl Site {
         )
         .await?;
         replication.attach(node.clone());
-        let identity = Identity::new(store.clone(), index_key, passwords);
+        let around = Arc::new(Around::default());
+        let here = Here::new(store.clone()).with_peers(around.clone());
+        let identity = Identity::over(Replica::Here(here), index_key, passwords);
         let settler = Arc::new(Settler::new(
             store.clone(),
             replication.told.clone(),
@@ -245,6 +260,7 @@ impl Site {
             Some(config.data.clone()),
             config.erasure.interval(),
         ));
+        let publisher = Publisher::new(own.id, store.clone());
         let site = Arc::new(Site {
             config,
             own,
@@ -253,6 +269,9 @@ impl Site {
             node,
             replication,
             settler,
+            keyring,
+            publisher,
+            signing_keys,
             #[cfg(feature = "lab")]
             shape,
             drain: watch::channel(false).0,
@@ -264,8 +283,11 @@ impl Site {
             degraded: AtomicU64::new(0),
         });
         site.heed();
+        let _ = around.0.set(Arc::downgrade(&site));
         site.replication.enrol_at(&site);
         tokio::spawn(keeper::keep(Arc::downgrade(&site)));
+        tokio::spawn(keyring::keeper::follow(Arc::downgrade(&site)));
+        tokio::spawn(keyring::keeper::keep(Arc::downgrade(&site)));
         tokio::spawn(settle(Arc::downgrade(&site)));
         if site.config.metrics.is_some() {
             tokio::spawn(prometheus::export(Arc::downgrade(&site)));
@@ -280,8 +302,10 @@ impl Site {
             what: format!("admin socket {}", socket.display()),
             source,
         })?;
+        let doors = Doors::open(&self).await.map_err(Box::new)?;
+        let all_served = futures_util::future::join(served, doors.serve(self.clone()));
         let aside = tokio::select! {
-            () = served => None,
+            _ = all_served => None,
             start = self.replication.stood_aside() => Some(start),
         };
         if let Some(start) = aside {
@@ -383,6 +407,17 @@ impl Site {
             }
             answer
         })
+    }
+
+    /// Whether this site has heard no other for a minute.
+    pub fn is_isolated(&self) -> bool {
+        self.node.status().gossip.isolated
+    }
+
+    /// Waits for the cluster record to change: what is new of it is asked for meanwhile.
+    pub(crate) async fn ask_for_record(&self) {
+        let mut changes = self.replication.watch_record();
+        let _ = tokio::time::timeout(PATIENCE, changes.changed()).await;
     }
 
     /// Whether a drain has begun.
@@ -503,6 +538,42 @@ impl Site {
     }
 }
 
+/// What a site does for its replica beyond the replica's own disk.
+#[derive(Default)]
+struct Around(OnceLock<Weak<Site>>);
+
+impl Around {
+    fn site(&self) -> Option<Arc<Site>> {
+        self.0.get()?.upgrade()
+    }
+}
+
+impl Peers for Around {
+    fn durability_of(&self, dot: Dot) -> BoxFuture<'_, Durable> {
+        let site = self.site();
+        Box::pin(async move {
+            match site {
+                Some(site) if site.answer(Some(dot)).await == Answered::Degraded => Durable::Degraded,
+                _ => Durable::AsConfigured,
+            }
+        })
+    }
+
+    fn fetch_staging(&self, _: StagingId, _: SiteNumber) -> BoxFuture<'_, bool> {
+        // The replica itself waits for it to come.
+        Box::pin(std::future::pending())
+    }
+
+    fn follow(&self, dot: Dot) -> BoxFuture<'_, bool> {
+        let site = self.site();
+        Box::pin(async move {
+            let Some(site) = site else { return false };
+            let is_here = site.store.wait_until(|store| store.state().vector.covers(&dot));
+            tokio::time::timeout(PATIENCE, is_here).await.is_ok()
+        })
+    }
+}
+
 fn look_interval(config: &SiteConfig) -> Duration {
     #[cfg(feature = "lab")]
     if let Some(interval_ms) = config.lab.look_interval_ms {
@@ -586,7 +657,7 @@ fn is_own_key(config: &SiteConfig, own: &Own, keys: &Keys, cluster: &ClusterView
 }
 
 /// Settles while the site serves: one that catches up knows too little, one on its way out has no time.
-async fn settle(site: std::sync::Weak<Site>) {
+async fn settle(site: Weak<Site>) {
     loop {
         let settler = {
             let Some(site) = site.upgrade() else { return };

@@ -3,13 +3,15 @@
 //! Each field is a scalar at the root of the document. Values that survive concurrently are settled here by
 //! one pure total order per field, whose ties end in bytes: these functions *are* the policy.
 
+use serde::{Deserialize, Serialize};
+
 use crate::format::{DecodeError, Put, Reader};
 use crate::hlc::Hlc;
 use crate::id::VaultId;
 use crate::planted::{self, Bug};
 
 /// A password in force or not: everything but the hash itself, which is in the vault.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Password {
     /// How many resets had made it: a proof by mail adds one, and beats a change made with a known password.
     pub resets: u32,
@@ -25,7 +27,7 @@ pub struct Password {
 }
 
 /// Sessions that have not seen an account's epoch are over.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug, Serialize, Deserialize)]
 pub struct Epoch {
     /// The account's resets: versions of trust, which no clock decides.
     pub resets: u32,

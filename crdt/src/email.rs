@@ -11,6 +11,8 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::format::{DecodeError, Put, Reader};
 use crate::hlc::Hlc;
 use crate::id::{AccountId, VaultId};
@@ -36,7 +38,7 @@ pub struct Claim {
 }
 
 /// Who vouched for a claim.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum ClaimedBy {
     /// A mail was answered.
     Mail,
@@ -76,7 +78,7 @@ pub enum EmailWrite {
 }
 
 /// What an owner uses an address as.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum UsedAs {
     /// Its domain's own identity provider vouched for it.
     Primary,

@@ -8,10 +8,13 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::planted::{self, Bug};
 
 /// A moment: 48 bits of milliseconds since the Unix epoch, then 16 bits of counter.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Hlc(u64);
 
 impl Hlc {

@@ -13,6 +13,7 @@
 //! | [`document`] | a record loaded, as an Automerge document handled with care |
 //! | [`view`] | the small encoded answer that reads use in place of a document |
 //! | [`cell`] | small values that expire |
+//! | [`places`], [`idp_seen`] | what cells say of where an account is signed in, and of who certified its own users |
 //! | [`transaction`] | what one write changes, atomically |
 //! | [`digest`] | when two copies of a record count as equal |
 //! | [`planted`] | mistakes that a laboratory's build makes on purpose |
@@ -29,13 +30,15 @@ pub mod email;
 pub mod format;
 pub mod hlc;
 pub mod id;
+pub mod idp_seen;
+pub mod places;
 pub mod planted;
 pub mod transaction;
 pub mod vault;
 pub mod view;
 
 pub use account::{AccountView, AccountWrite, Epoch, Password};
-pub use cell::{Cell, CellKind, ERASED_SCOPE, Erased, Purpose, Staging, Tries};
+pub use cell::{Cell, CellKind, ERASED_SCOPE, Erased, Mailed, Purpose, Staging, Tries};
 pub use cluster::{
     Admission, ClusterView, ClusterWrite, Eviction, Invite, KeyField, KeyState, Member, MemberField,
     MemberState, SigningKey, TokenHash,
@@ -46,6 +49,8 @@ pub use email::{Claim, ClaimedBy, EmailView, EmailWrite, Ownership, Released, St
 pub use format::DecodeError;
 pub use hlc::{CLOCK_AHEAD_MAX_MS, Clock, Hlc};
 pub use id::{AccountId, EmailId, MemberId, RecordKey, RecordKind, VaultId};
+pub use idp_seen::IdpSeen;
+pub use places::{PLACES_MAX, Place, Places, WORDS_BYTES_MAX};
 pub use transaction::{RecordChange, TRANSACTION_BYTES_MAX, Transaction};
 pub use vault::{VAULT_BYTES_MAX, VaultValue};
 pub use view::View;

@@ -237,7 +237,7 @@ pub(super) async fn show(
 ) -> Answer<AccountReport> {
     let id = parse_account(&account)?;
     let unknown = || ApiError::not_found("There is no such account here.");
-    let state = site.identity.account(id)?.ok_or_else(unknown)?;
+    let state = site.identity.account(id).await?.ok_or_else(unknown)?;
     Ok(Json(AccountReport {
         account: id.to_string(),
         created_ms: state.created.ms(),
@@ -273,7 +273,7 @@ pub(super) async fn show_email(
     Path(address): Path<String>,
 ) -> Answer<EmailReport> {
     let address = Address::parse(&address)?;
-    let state = site.identity.email(&address)?;
+    let state = site.identity.email(&address).await?;
     Ok(Json(EmailReport {
         address: address.typed().to_owned(),
         state: if state.holder.is_some() { "held" } else { "free" },

@@ -95,17 +95,19 @@ impl From<BackupError> for ApiError {
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> ApiError {
         let status = match refusal {
-            Refusal::WrongPassword => StatusCode::UNAUTHORIZED,
-            Refusal::Locked => StatusCode::TOO_MANY_REQUESTS,
-            Refusal::UnknownAccount => StatusCode::NOT_FOUND,
+            Refusal::WrongPassword | Refusal::PasswordNeeded => StatusCode::UNAUTHORIZED,
+            Refusal::Locked | Refusal::CodeEnded => StatusCode::TOO_MANY_REQUESTS,
+            Refusal::UnknownAccount | Refusal::UnknownStaging => StatusCode::NOT_FOUND,
             Refusal::NotYet => StatusCode::SERVICE_UNAVAILABLE,
-            Refusal::TooManyAddresses => StatusCode::BAD_REQUEST,
+            Refusal::TooManyAddresses | Refusal::OtherRequest => StatusCode::BAD_REQUEST,
             Refusal::AddressTaken
             | Refusal::LaterProof
             | Refusal::Released
             | Refusal::LaterReset
             | Refusal::Cancelled
             | Refusal::NotHeld
+            | Refusal::HasPassword
+            | Refusal::StagingEnded
             | Refusal::Unverified => StatusCode::CONFLICT,
         };
         ApiError::new(status, refusal.code(), refusal.sentence())
@@ -126,7 +128,9 @@ impl From<OperationError> for ApiError {
             | OperationError::Crowded { .. }
             | OperationError::Password(HashError::Busy { .. }) => "busy",
             OperationError::Missing { .. } => "not-here-yet",
-            OperationError::Store(_) | OperationError::Password(_) => "unavailable",
+            OperationError::Store(_) | OperationError::Password(_) | OperationError::Remote(_) => {
+                "unavailable"
+            }
         };
         let status = match &error {
             OperationError::Store(TransactError::TooManyChanges { .. }) => StatusCode::TOO_MANY_REQUESTS,

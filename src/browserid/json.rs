@@ -54,6 +54,11 @@ impl Object {
         }
     }
 
+    /// All members.
+    pub fn into_members(self) -> Map<String, Value> {
+        self.0
+    }
+
     /// Whether there is a member of this name, whatever it is.
     pub fn has(&self, name: &str) -> bool {
         self.0.contains_key(name)

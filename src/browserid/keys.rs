@@ -3,13 +3,16 @@
 //! A token's header may name a key; it can never bring one, and the name is looked up only here: among the keys that
 //! this issuer has for this use. What a key of another use signs is worth nothing.
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     json::Object,
     jwk::{Algorithm, KeyError, PublicKey},
 };
 
 /// What a key signs. A key has one use (RFC 8725 §3.12).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Usage {
     /// Session and device cookies, by a secure webhead.
     Session,
@@ -27,6 +30,13 @@ impl Usage {
             Usage::Certificate => "certificate",
             Usage::Assertion => "assertion",
         }
+    }
+
+    /// The one with this name.
+    pub fn named(name: &str) -> Option<Usage> {
+        [Usage::Session, Usage::Certificate, Usage::Assertion]
+            .into_iter()
+            .find(|usage| usage.name() == name)
     }
 }
 

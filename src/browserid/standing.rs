@@ -6,11 +6,12 @@
 //! the signature is verified: see [`KeySet::revoke`](super::KeySet::revoke).)
 
 use crdt::{Epoch, Hlc};
+use serde::{Deserialize, Serialize};
 
 use super::Reason;
 
 /// What this replica says of the address in a certificate of ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Standing {
     /// Nobody has it, or its account is cancelled.
     Free,

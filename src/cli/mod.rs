@@ -4,10 +4,12 @@ mod account;
 mod backup;
 mod client;
 mod cluster;
+mod key;
 mod load;
 mod repair;
 mod site;
 mod status;
+mod tiers;
 
 use std::process::ExitCode;
 
@@ -36,6 +38,8 @@ enum Command {
     Restore(backup::RestoreArgs),
     /// Who belongs to the cluster: begin one, invite, list, leave, evict; replace a key; finalise features.
     Cluster(cluster::ClusterArgs),
+    /// What sites sign with: list keys, replace this site's, revoke one.
+    Key(key::KeyArgs),
     /// Compare a running site with the others, and repair what differs and should not.
     Repair(repair::RepairArgs),
     /// Have a running site read everything on its disk again, and mend what can be.
@@ -44,6 +48,9 @@ enum Command {
     Status(status::StatusArgs),
     /// Play the browsers of so many active users against sites, and measure what they wait for.
     Load(persona::load::LoadArgs),
+    /// The parts of a site as processes of their own: make their certificates.
+    #[command(subcommand)]
+    Tiers(tiers::TiersCommand),
     /// Run ten sites on this machine, to break and to watch (laboratory).
     #[cfg(feature = "lab")]
     World(persona::world::WorldArgs),
@@ -71,10 +78,12 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
             Command::Backup(args) => backup::backup(args).await,
             Command::Restore(args) => backup::restore(args).await,
             Command::Cluster(args) => cluster::run(args).await,
+            Command::Key(args) => key::run(args).await,
             Command::Repair(args) => repair::repair(args).await,
             Command::Scrub(args) => repair::scrub(args).await,
             Command::Status(args) => status::run(args).await,
             Command::Load(args) => load::run(args).await,
+            Command::Tiers(command) => tiers::run(&command),
             #[cfg(feature = "lab")]
             Command::World(args) => persona::world::run(args).await.map_err(|error| error.to_string()),
             #[cfg(feature = "lab")]

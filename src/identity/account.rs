@@ -3,12 +3,17 @@
 use std::collections::BTreeSet;
 
 use crdt::{AccountId, AccountView, AccountWrite, EmailId, EmailWrite, Epoch, Hlc, Ownership, Password};
+use serde::{Deserialize, Serialize};
 
 use super::{
-    Address, HashedPassword, Identity, OperationError, Outcome, Pair, Refusal, TypedPassword, Word,
+    Address, Directory, HashedPassword, Identity, OperationError, Outcome, Pair, Refusal, TypedPassword,
+    Word,
     claims::{self, Completion, Seen},
     emails::{self, HeldEmail},
-    sign_in::{self, SignedIn, Target},
+    operations::{
+        CancelAccount, ChangePassword, ReadAccount, ReadTarget, ResetPassword, SignOutEverywhere, SignUp,
+    },
+    sign_in::{self, SignedIn},
 };
 use crate::store::{ReadError, Records, TransactError, Txn};
 
@@ -34,7 +39,7 @@ impl From<HashedPassword> for NewPassword {
 }
 
 /// What one replica knows of an account.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccountState {
     /// When it was made.
     pub created: Hlc,
@@ -46,6 +51,10 @@ pub struct AccountState {
     pub epoch: Epoch,
     /// The addresses that it owns now; claims that lost are not among them.
     pub emails: Vec<HeldEmail>,
+    /// The addresses that it claims and somebody else has: a newer sign-up took them. None is told of any more once the
+    /// claim that lost is superseded.
+    #[serde(default)]
+    pub lost: Vec<Address>,
 }
 
 impl Identity {
@@ -60,15 +69,23 @@ impl Identity {
         let password = match password.into() {
             NewPassword::Hashed(hashed) => hashed,
             NewPassword::Typed(typed) => {
+                if let Some(outcome) = self.recall().await? {
+                    return Ok(outcome);
+                }
                 // A look before the hash, which costs ten thousand times as much; the rule itself is applied below.
-                if word == Word::Operator && self.is_taken(email)? {
+                if word == Word::Operator && self.is_taken(email).await? {
                     return Ok(Outcome::Refused(Refusal::AddressTaken));
                 }
                 self.passwords.hash(typed).await?
             }
         };
-        let sign_up = move |txn: &mut Txn<'_>| sign_up(txn, email, &address, &password, word);
-        Ok(Outcome::of(self.store.transact(sign_up).await?))
+        self.write(SignUp {
+            email,
+            address,
+            password,
+            word,
+        })
+        .await
     }
 
     /// Changes the password of somebody who knows the old one. Every session ends; the new epoch is for the one
@@ -79,10 +96,10 @@ impl Identity {
         old: TypedPassword,
         new: TypedPassword,
     ) -> Result<Outcome<Epoch>, OperationError> {
-        let now_ms = (self.clock)();
-        let target = self
-            .store
-            .read(|records| Target::account(records, account, now_ms))??;
+        if let Some(outcome) = self.recall().await? {
+            return Ok(outcome);
+        }
+        let target = self.replica.read(&ReadTarget::Account(account)).await?;
         let target = match target {
             Ok(target) => target,
             Err(refusal) => return Ok(Outcome::Refused(refusal)),
@@ -91,9 +108,13 @@ impl Identity {
             Ok(tried) => tried.password,
             Err(refusal) => return Ok(Outcome::Refused(refusal)),
         };
-        let hashed = self.passwords.hash(new).await?;
-        let change = move |txn: &mut Txn<'_>| change(txn, account, &known, &hashed);
-        Ok(Outcome::of(self.store.transact(change).await?))
+        let password = self.passwords.hash(new).await?;
+        self.write(ChangePassword {
+            account,
+            known,
+            password,
+        })
+        .await
     }
 
     /// Sets a new password on a proof of one of the account's verified addresses. Every session ends, and every
@@ -107,20 +128,29 @@ impl Identity {
         let email = self.email_id(&address);
         let password = match password.into() {
             NewPassword::Hashed(hashed) => hashed,
-            NewPassword::Typed(typed) => self.passwords.hash(typed).await?,
+            NewPassword::Typed(typed) => {
+                if let Some(outcome) = self.recall().await? {
+                    return Ok(outcome);
+                }
+                self.passwords.hash(typed).await?
+            }
         };
-        let reset = move |txn: &mut Txn<'_>| reset(txn, email, &address, &password, word);
-        let reset = self.store.transact(reset).await?;
-        if let Ok(signed_in) = &reset.value {
-            self.trying.forget(signed_in.account.into());
+        let reset = ResetPassword {
+            email,
+            address,
+            password,
+            word,
+        };
+        let outcome = self.write(reset).await?;
+        if let Outcome::Done { value, .. } = &outcome {
+            self.trying.forget(value.account.into());
         }
-        Ok(Outcome::of(reset))
+        Ok(outcome)
     }
 
     /// Ends every session of the account; the new epoch is for the one that asked, if it is to go on.
     pub async fn sign_out_everywhere(&self, account: AccountId) -> Result<Outcome<Epoch>, OperationError> {
-        let sign_out = move |txn: &mut Txn<'_>| sign_out_everywhere(txn, account);
-        Ok(Outcome::of(self.store.transact(sign_out).await?))
+        self.write(SignOutEverywhere { account }).await
     }
 
     /// Ends the account for good: its password and addresses are erased wherever nothing else names them.
@@ -128,9 +158,12 @@ impl Identity {
         let mut releases_max = usize::MAX;
         let mut spoiled = BTreeSet::new();
         loop {
-            let known = spoiled.clone();
-            let cancel = move |txn: &mut Txn<'_>| cancel(txn, account, releases_max, &known);
-            match self.store.transact(cancel).await {
+            let cancel = CancelAccount {
+                account,
+                releases_max,
+                spoiled: spoiled.clone(),
+            };
+            match self.write(cancel).await {
                 // More than one transaction can carry. The cancellation alone ends all claims too; a release lets
                 // others know even before they know of it, so as many are written as there is room for.
                 Err(OperationError::Store(TransactError::TooLarge { .. })) if releases_max > 0 => {
@@ -139,14 +172,21 @@ impl Identity {
                 // What an address's record says can be read, but nothing be written to it.
                 Err(OperationError::Store(TransactError::Read(ReadError::Quarantined { key })))
                     if key.email().is_some_and(|email| spoiled.insert(email)) => {}
-                outcome => return Ok(Outcome::of(outcome?)),
+                outcome => return outcome,
             }
         }
     }
 
     /// What is known of an account here; `None` is no proof that there is none.
-    pub fn account(&self, account: AccountId) -> Result<Option<AccountState>, OperationError> {
-        self.store.read(|records| state(records, account))?
+    pub async fn account(&self, account: AccountId) -> Result<Option<AccountState>, OperationError> {
+        self.directory().account(account).await
+    }
+}
+
+impl Directory {
+    /// What is known of an account here; `None` is no proof that there is none.
+    pub async fn account(&self, account: AccountId) -> Result<Option<AccountState>, OperationError> {
+        self.replica.read(&ReadAccount { account }).await
     }
 }
 
@@ -341,7 +381,11 @@ fn readable<T>(read: Result<T, ReadError>) -> Result<Option<T>, ReadError> {
     }
 }
 
-fn state(records: &impl Records, account: AccountId) -> Result<Option<AccountState>, OperationError> {
+/// What one moment of the records says of an account.
+pub(super) fn state(
+    records: &impl Records,
+    account: AccountId,
+) -> Result<Option<AccountState>, OperationError> {
     let Some((view, created)) = records
         .account(account)?
         .and_then(|view| view.created.map(|at| (view, at)))
@@ -349,6 +393,7 @@ fn state(records: &impl Records, account: AccountId) -> Result<Option<AccountSta
         return Ok(None);
     };
     let mut emails = Vec::new();
+    let mut lost = Vec::new();
     for id in if view.cancelled {
         Vec::new()
     } else {
@@ -357,13 +402,21 @@ fn state(records: &impl Records, account: AccountId) -> Result<Option<AccountSta
         let pair = Pair::read(records, account, id)?;
         let Seen {
             owner: Ownership::Held { claim, verified },
+            email,
             ..
         } = pair.seen(records)?
         else {
             continue;
         };
         if claim.account == account {
-            emails.push(HeldEmail::read(records, id, claim, verified)?);
+            emails.push(HeldEmail::read(records, id, claim, email.used_as, verified)?);
+        } else if let Some(own) = email.claims.iter().find(|claim| claim.account == account) {
+            match HeldEmail::read(records, id, own, None, false) {
+                Ok(held) => lost.push(held.address),
+                // It is about to be superseded, and no reason to refuse the rest.
+                Err(OperationError::Missing { .. }) => {}
+                Err(error) => return Err(error),
+            }
         }
     }
     Ok(Some(AccountState {
@@ -372,6 +425,7 @@ fn state(records: &impl Records, account: AccountId) -> Result<Option<AccountSta
         has_password: view.usable_password().is_some(),
         epoch: view.epoch,
         emails,
+        lost,
     }))
 }
 
@@ -385,6 +439,6 @@ pub(super) fn standing(view: Option<AccountView>) -> Result<AccountView, Refusal
 }
 
 /// One and the same password, though perhaps hashed anew in between.
-fn is_same(one: &Password, other: &Password) -> bool {
+pub(super) fn is_same(one: &Password, other: &Password) -> bool {
     (one.resets, one.changed, one.done) == (other.resets, other.changed, other.done)
 }

@@ -13,6 +13,7 @@ use std::{borrow::Cow, fmt};
 use crdt::EmailId;
 use hmac::{Hmac, KeyInit, Mac};
 use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
+use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use zeroize::Zeroize;
 
@@ -25,7 +26,8 @@ pub const ADDRESS_BYTES_MAX: usize = 254;
 pub const LOCAL_BYTES_MAX: usize = 64;
 
 /// An address as its owner typed it, and the form that lookups use.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Address {
     typed: String,
     local_bytes: usize,
@@ -112,6 +114,20 @@ impl Address {
     }
 }
 
+impl TryFrom<String> for Address {
+    type Error = AddressError;
+
+    fn try_from(typed: String) -> Result<Address, AddressError> {
+        Address::parse(&typed)
+    }
+}
+
+impl From<Address> for String {
+    fn from(address: Address) -> String {
+        address.typed
+    }
+}
+
 /// Logs carry no address.
 impl fmt::Debug for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -123,6 +139,18 @@ impl fmt::Debug for Address {
 #[derive(Clone)]
 pub struct IndexKey(Hmac<Sha256>);
 
+/// The key of what is known of a domain: it tells nothing to whoever lacks the index key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DomainKey(#[serde(with = "serde_bytes")] [u8; 32]);
+
+impl DomainKey {
+    /// Its bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
 impl IndexKey {
     /// The key that is these bytes.
     pub fn new(mut key: [u8; 32]) -> IndexKey {
@@ -133,6 +161,12 @@ impl IndexKey {
         block.zeroize();
         key.zeroize();
         IndexKey(mac)
+    }
+
+    /// The key of what is known of a domain, which is given as an [`Address`] has it.
+    pub(super) fn domain(&self, domain: &str) -> DomainKey {
+        // No address begins with a NUL.
+        DomainKey(self.tag(&[b"\0persona domain ", domain.as_bytes()].concat()))
     }
 
     /// Tells two keys apart in a hello without telling either.

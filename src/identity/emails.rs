@@ -1,10 +1,12 @@
 //! The addresses of an account: added, moved here from another, removed.
 
 use crdt::{AccountId, Claim, ClaimedBy, EmailId, EmailView, EmailWrite, Hlc, Ownership, UsedAs};
+use serde::{Deserialize, Serialize};
 
 use super::{
-    Address, Identity, OperationError, Outcome, Pair, Proof, Refusal, Word,
+    Address, Directory, Identity, OperationError, Outcome, Pair, Proof, Refusal, Word,
     claims::{self, Completion},
+    operations::{AddEmail, ReadEmail, RemoveEmail},
 };
 use crate::{
     planted::{self, Bug},
@@ -15,7 +17,7 @@ use crate::{
 pub const EMAILS_MAX: usize = 100;
 
 /// An address that an account owns.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeldEmail {
     /// Its record.
     pub id: EmailId,
@@ -27,10 +29,13 @@ pub struct HeldEmail {
     pub proof: Hlc,
     /// When that was completed.
     pub done: Hlc,
+    /// What its owner used it as last.
+    #[serde(default)]
+    pub used_as: Option<UsedAs>,
 }
 
 /// What one replica knows of an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EmailState {
     /// Its record.
     pub id: EmailId,
@@ -41,7 +46,7 @@ pub struct EmailState {
 }
 
 /// Who has an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
     /// The account.
     pub account: AccountId,
@@ -54,6 +59,7 @@ impl HeldEmail {
         records: &impl Records,
         id: EmailId,
         claim: &Claim,
+        used_as: Option<(UsedAs, Hlc)>,
         verified: bool,
     ) -> Result<HeldEmail, OperationError> {
         let missing = || OperationError::Missing { key: id.into() };
@@ -69,6 +75,7 @@ impl HeldEmail {
             verified,
             proof: claim.proof,
             done: claim.done,
+            used_as: used_as.map(|(used_as, _)| used_as),
         })
     }
 }
@@ -83,51 +90,61 @@ impl Identity {
         word: Word,
     ) -> Result<Outcome<EmailId>, OperationError> {
         let email = self.email_id(&address);
-        let add = move |txn: &mut Txn<'_>| add(txn, account, email, &address, word);
-        Ok(Outcome::of(self.store.transact(add).await?))
+        self.write(AddEmail {
+            account,
+            email,
+            address,
+            word,
+        })
+        .await
     }
 
-    /// Lets an address go. It may be the last one: nobody comes into the account any more, but its sessions go on.
+    /// Lets an address go. It may be the last one: then nobody comes into the account any more, and its
+    /// sessions end.
     pub async fn remove_email(
         &self,
         account: AccountId,
         address: &Address,
     ) -> Result<Outcome<EmailId>, OperationError> {
         let email = self.email_id(address);
-        let remove = move |txn: &mut Txn<'_>| remove(txn, account, email);
-        Ok(Outcome::of(self.store.transact(remove).await?))
+        self.write(RemoveEmail { account, email }).await
     }
 
     /// What is known of an address here.
-    pub fn email(&self, address: &Address) -> Result<EmailState, OperationError> {
-        let id = self.email_id(address);
-        self.store.read(|records| {
-            let view = records.email(id)?.unwrap_or_default();
-            let holder = match records.owner_of(&view)? {
-                Ownership::Free => None,
-                Ownership::Held { claim, verified } => Some(Holder {
-                    account: claim.account,
-                    verified,
-                }),
-            };
-            Ok(EmailState {
-                id,
-                holder,
-                used_as: view.used_as.map(|(used_as, _)| used_as),
-            })
-        })?
+    pub async fn email(&self, address: &Address) -> Result<EmailState, OperationError> {
+        self.directory().email(address).await
     }
 
     /// Whether a sign-up would be told so.
-    pub(super) fn is_taken(&self, email: EmailId) -> Result<bool, OperationError> {
-        self.store.read(|records| {
-            let view = records.email(email)?.unwrap_or_default();
-            Ok(matches!(
-                records.owner_of(&view)?,
-                Ownership::Held { verified: true, .. }
-            ))
-        })?
+    pub(super) async fn is_taken(&self, email: EmailId) -> Result<bool, OperationError> {
+        let state = self.replica.read(&ReadEmail { email }).await?;
+        Ok(state.holder.is_some_and(|holder| holder.verified))
     }
+}
+
+impl Directory {
+    /// What is known of an address here.
+    pub async fn email(&self, address: &Address) -> Result<EmailState, OperationError> {
+        let email = self.email_id(address);
+        self.replica.read(&ReadEmail { email }).await
+    }
+}
+
+/// What one moment of the records says of an address.
+pub(super) fn state(records: &impl Records, id: EmailId) -> Result<EmailState, OperationError> {
+    let view = records.email(id)?.unwrap_or_default();
+    let holder = match records.owner_of(&view)? {
+        Ownership::Free => None,
+        Ownership::Held { claim, verified } => Some(Holder {
+            account: claim.account,
+            verified,
+        }),
+    };
+    Ok(EmailState {
+        id,
+        holder,
+        used_as: view.used_as.map(|(used_as, _)| used_as),
+    })
 }
 
 /// An addition, within its transaction.

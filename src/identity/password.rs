@@ -12,6 +12,7 @@ use argon2::{
     Algorithm, Argon2, Params, PasswordHash, PasswordHasher, PasswordVerifier, Version,
     password_hash::Error as PhcError,
 };
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::pool::{Pool, Undone};
@@ -68,7 +69,8 @@ impl fmt::Debug for TypedPassword {
 }
 
 /// A password as it is kept: a PHC string.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct HashedPassword(String);
 
 impl HashedPassword {
@@ -81,6 +83,20 @@ impl HashedPassword {
     /// What the vault keeps.
     pub fn as_phc(&self) -> &str {
         &self.0
+    }
+}
+
+impl TryFrom<String> for HashedPassword {
+    type Error = HashError;
+
+    fn try_from(phc: String) -> Result<HashedPassword, HashError> {
+        HashedPassword::from_phc(phc)
+    }
+}
+
+impl From<HashedPassword> for String {
+    fn from(password: HashedPassword) -> String {
+        password.0
     }
 }
 
@@ -130,7 +146,7 @@ pub enum PoolError {
 }
 
 /// Why a password could not be hashed or checked. None of these says anything about the password.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum HashError {
     /// More passwords wait than can be hashed in time. Try again, here or at another site.
     #[error("too many passwords are being checked; try again in {} ms", .retry_after.as_millis())]

@@ -4,6 +4,7 @@
 //! completion, at another site or later, makes no second account and names no second value.
 
 use crdt::{AccountId, ClaimedBy, Hlc};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     planted::{self, Bug},
@@ -11,9 +12,10 @@ use crate::{
 };
 
 /// Somebody controls the address: a mail was answered, an assertion verified, or an operator vouches for it.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proof {
     /// A secret of this proof's own that ends with it, like the hash of a staging's token.
+    #[serde(with = "serde_bytes")]
     pub id: [u8; 32],
     /// When it was begun: the staging's HLC.
     pub at: Hlc,
@@ -58,7 +60,7 @@ impl std::fmt::Debug for Proof {
 }
 
 /// On whose word something is done that takes the control of an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Word {
     /// A staging was completed.
     Staged {

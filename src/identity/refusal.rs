@@ -1,8 +1,11 @@
 //! Why a person cannot have what they asked for, in a word for programs and a sentence for people.
 
-/// Why a person cannot have what they asked for. An ordinary outcome: nothing was written, and the same request
-/// gets the same answer until something else happens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+use serde::{Deserialize, Serialize};
+
+/// Why a person cannot have what they asked for. An ordinary outcome: nothing was written but that a wrong password or
+/// code was counted, and the same request gets the same answer until something else happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Refusal {
     /// Another account has the address, verified.
     AddressTaken,
@@ -28,6 +31,18 @@ pub enum Refusal {
     WrongPassword,
     /// Too many wrong passwords.
     Locked,
+    /// A password has to be given.
+    PasswordNeeded,
+    /// The account has a password, and none is to be chosen here.
+    HasPassword,
+    /// The token is for nothing, or not for this, or its day is over.
+    UnknownStaging,
+    /// What the token was for has come true, or was begun anew too often.
+    StagingEnded,
+    /// Too many wrong codes.
+    CodeEnded,
+    /// The key of an earlier request came with other contents.
+    OtherRequest,
 }
 
 impl Refusal {
@@ -46,6 +61,12 @@ impl Refusal {
             Refusal::TooManyAddresses => "too-many-addresses",
             Refusal::WrongPassword => "wrong-password",
             Refusal::Locked => "locked",
+            Refusal::PasswordNeeded => "password-needed",
+            Refusal::HasPassword => "has-password",
+            Refusal::UnknownStaging => "unknown-staging",
+            Refusal::StagingEnded => "staging-ended",
+            Refusal::CodeEnded => "code-ended",
+            Refusal::OtherRequest => "other-request",
         }
     }
 
@@ -64,6 +85,14 @@ impl Refusal {
             Refusal::TooManyAddresses => "The account has as many addresses as it may have.",
             Refusal::WrongPassword => "The address or the password is wrong.",
             Refusal::Locked => "Too many wrong passwords; reset the password by mail.",
+            Refusal::PasswordNeeded => "The password has to be given.",
+            Refusal::HasPassword => "The account has a password already.",
+            Refusal::UnknownStaging => "This link or code is not valid, or not any more; begin again.",
+            Refusal::StagingEnded => {
+                "This was completed before, or begun again since; if it is not as it should be, begin again."
+            }
+            Refusal::CodeEnded => "Too many wrong codes; follow the link in the mail, or begin again.",
+            Refusal::OtherRequest => "This was sent before with other contents; send it as a new request.",
         }
     }
 }
@@ -88,6 +117,12 @@ mod tests {
             TooManyAddresses,
             WrongPassword,
             Locked,
+            PasswordNeeded,
+            HasPassword,
+            UnknownStaging,
+            StagingEnded,
+            CodeEnded,
+            OtherRequest,
         ];
         let codes: std::collections::BTreeSet<_> = all.iter().map(|refusal| refusal.code()).collect();
         assert_eq!(codes.len(), all.len());

@@ -14,12 +14,15 @@ use std::{
 };
 
 use crdt::{
-    AccountId, AccountView, AccountWrite, Cell, CellKind, EmailId, Epoch, Ownership, Password, RecordKey,
-    Tries,
+    AccountId, AccountView, AccountWrite, Cell, CellKind, EmailId, Epoch, Hlc, Ownership, Password,
+    RecordKey, Tries, VaultId,
 };
+
+use serde::{Deserialize, Serialize};
 
 use super::{
     Address, HashError, HashedPassword, Identity, OperationError, Outcome, Refusal, TypedPassword, account,
+    operations::{CountWrong, ReadTarget, Welcome},
 };
 use crate::store::{CHANGES_MAX, ReadError, Records, Txn};
 
@@ -34,7 +37,7 @@ const KEPT_MAX: usize = 65_536;
 const CROWDED_RETRY: Duration = Duration::from_millis(500);
 
 /// Somebody is who they say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignedIn {
     /// Their account.
     pub account: AccountId,
@@ -49,11 +52,14 @@ impl Identity {
         address: &Address,
         password: TypedPassword,
     ) -> Result<Outcome<SignedIn>, OperationError> {
+        if let Some(outcome) = self.recall().await? {
+            return Ok(outcome);
+        }
         let email = self.email_id(address);
-        let now_ms = (self.clock)();
-        let target = self
-            .store
-            .read(|records| Target::email(records, email, now_ms))??;
+        let target = match self.replica.read(&ReadTarget::Email(email)).await? {
+            Ok(target) => target,
+            Err(refusal) => return Ok(Outcome::Refused(refusal)),
+        };
         let Some((account, epoch)) = target.account else {
             return Ok(match self.try_password(target, password).await? {
                 Err(refusal) => Outcome::Refused(refusal),
@@ -75,15 +81,13 @@ impl Identity {
         } else {
             None
         };
-        let welcome = move |txn: &mut Txn<'_>| -> Result<(), OperationError> {
-            if let Some(hashed) = rehashed {
-                rehash(txn, account, &tried.password, &hashed)?;
-            }
-            forgive(txn, account.into())?;
-            Ok(())
+        let welcome = Welcome {
+            account,
+            rehashed: rehashed.map(|hashed| (tried.password, hashed)),
         };
-        let dot = match self.store.transact(welcome).await {
-            Ok(committed) => committed.dot,
+        let dot = match self.replica.write(welcome, None).await {
+            Ok(Outcome::Done { dot, .. }) => dot,
+            Ok(Outcome::Refused(_)) => None,
             Err(error) => {
                 metrics::counter!("persona_sign_in_upkeep_failed_total").increment(1);
                 tracing::debug!(%error, "signed in, but the tries could not be forgiven or the password rehashed");
@@ -119,10 +123,11 @@ impl Identity {
             }));
         }
         metrics::counter!("persona_sign_in_wrong_total").increment(1);
-        let key = target.key;
-        let wrong = taken.gather();
-        let count = move |txn: &mut Txn<'_>| -> Result<(), OperationError> { Ok(fail(txn, key, wrong)?) };
-        if let Err(error) = self.store.transact(count).await {
+        let count = CountWrong {
+            key: target.key,
+            wrong: taken.gather(),
+        };
+        if let Err(error) = self.write(count).await {
             // What cannot be written down is kept in mind: a replica that cannot write is no place to guess at.
             taken.keep((self.clock)().saturating_add(TRIES_KEEP_MS));
             return Err(error);
@@ -142,8 +147,8 @@ pub(super) struct Tried {
 }
 
 /// What a password is tried against.
-#[derive(Debug)]
-pub(super) struct Target {
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Target {
     /// Where tries are counted: the account, or the address that nobody has.
     key: RecordKey,
     account: Option<(AccountId, Epoch)>,
@@ -153,7 +158,11 @@ pub(super) struct Target {
 
 impl Target {
     /// The account that has an address. One that nobody has is tried like any other.
-    fn email(records: &impl Records, email: EmailId, now_ms: u64) -> Result<Target, OperationError> {
+    pub(super) fn email(
+        records: &impl Records,
+        email: EmailId,
+        now_ms: u64,
+    ) -> Result<Target, OperationError> {
         let view = records.email(email)?.unwrap_or_default();
         if let Ownership::Held { claim, .. } = records.owner_of(&view)?
             && let Ok(target) = Target::account(records, claim.account, now_ms)?
@@ -166,6 +175,29 @@ impl Target {
             account: None,
             password: None,
             tries,
+        })
+    }
+
+    /// A password that was chosen for an account, and is not its own yet: the account may not be there.
+    pub(super) fn staged(
+        records: &impl Records,
+        id: AccountId,
+        now_ms: u64,
+        chosen: HashedPassword,
+    ) -> Result<Target, OperationError> {
+        // It stands in for a password that no account has.
+        let none = Password {
+            resets: 0,
+            changed: Hlc::ZERO,
+            done: Hlc::ZERO,
+            rehashes: 0,
+            vault: VaultId::from_bytes([0; 16]),
+        };
+        Ok(Target {
+            key: id.into(),
+            account: None,
+            password: Some((none, chosen)),
+            tries: tries(records, id.into(), now_ms)?,
         })
     }
 
@@ -206,7 +238,7 @@ fn stored(
 
 /// Writes the same password hashed anew, unless it has changed. It keeps its HLCs, so it beats no change made
 /// elsewhere; and a record near its limit is left alone, since nobody asked for this.
-fn rehash(
+pub(super) fn rehash(
     txn: &mut Txn<'_>,
     account: AccountId,
     tried: &Password,
@@ -232,7 +264,7 @@ fn tries(records: &impl Records, key: RecordKey, now_ms: u64) -> Result<u32, Rea
     Ok(Tries::total(live(&cells, now_ms)))
 }
 
-fn live(cells: &[Cell], now_ms: u64) -> impl Iterator<Item = Tries> {
+pub(super) fn live(cells: &[Cell], now_ms: u64) -> impl Iterator<Item = Tries> {
     cells
         .iter()
         .filter(move |cell| cell.is_live(now_ms))
@@ -241,7 +273,12 @@ fn live(cells: &[Cell], now_ms: u64) -> impl Iterator<Item = Tries> {
 
 /// Counts `wrong` more wrong passwords in this replica's slot.
 pub(crate) fn fail(txn: &mut Txn<'_>, key: RecordKey, wrong: u32) -> Result<(), ReadError> {
-    let cells = txn.cells(CellKind::TRIES, key.as_bytes())?;
+    fail_under(txn, key.as_bytes(), wrong)
+}
+
+/// The same of something that is no record.
+pub(super) fn fail_under(txn: &mut Txn<'_>, key: &[u8], wrong: u32) -> Result<(), ReadError> {
+    let cells = txn.cells(CellKind::TRIES, key)?;
     let since = live(&cells, txn.now_ms())
         .map(|tries| tries.since)
         .max()
@@ -285,15 +322,15 @@ pub(super) fn forgive(txn: &mut Txn<'_>, key: RecordKey) -> Result<(), ReadError
             .max()
             .unwrap_or_default();
         let since = txn.stamp_past(since);
-        put_tries(txn, key, Tries { since, count: 0 });
+        put_tries(txn, key.as_bytes(), Tries { since, count: 0 });
     }
     Ok(())
 }
 
-fn put_tries(txn: &mut Txn<'_>, key: RecordKey, tries: Tries) {
+fn put_tries(txn: &mut Txn<'_>, key: &[u8], tries: Tries) {
     let cell = Cell {
         kind: CellKind::TRIES,
-        key: key.as_bytes().to_vec(),
+        key: key.to_vec(),
         slot: txn.slot(),
         stamp: txn.stamp(),
         value: tries.encode(),

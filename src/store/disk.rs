@@ -137,7 +137,7 @@ impl Batch {
 }
 
 /// Why the disk said no.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, serde::Serialize, serde::Deserialize)]
 pub enum DiskError {
     /// No space left. Freeing some and reopening cures it.
     #[error("the disk is full")]

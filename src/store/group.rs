@@ -301,6 +301,7 @@ impl<'d> Group<'d> {
             // Cancelling takes the name off every address of the account, wherever the claims came from.
             let before = self.account_before(account)?.is_some_and(|view| view.cancelled);
             if self.cancelled(account)? && !before {
+                self.forget_places(account)?;
                 match self.all_emails_of(account, usize::MAX) {
                     Ok(emails) => touched.extend(emails.into_iter().map(RecordKey::from)),
                     // What a damaged block hides is left to whoever heals it.

@@ -398,13 +398,8 @@ impl Ledger {
         for work in works {
             match work {
                 Work::Local(work) => {
-                    let mut txn = Txn::new(
-                        &group,
-                        &mut self.clock,
-                        &mut self.random,
-                        now_ms,
-                        self.start.replica.0,
-                    );
+                    let dot = self.next_dot();
+                    let mut txn = Txn::new(&group, &mut self.clock, &mut self.random, now_ms, dot);
                     let Verdict { keep, finish } = work(&mut txn);
                     let hlc = txn.stamp();
                     let staged = std::mem::take(&mut txn.staged);
@@ -548,10 +543,7 @@ impl Ledger {
             cells: staged.cells,
         };
         let last = self.vector.get(&self.start);
-        let dot = Dot {
-            writer: self.start,
-            number: last.map_or(0, |tip| tip.number) + 1,
-        };
+        let dot = self.next_dot();
         let encoded = body.encode();
         let body_bytes = encoded.len();
         let envelope = Envelope {
@@ -580,6 +572,14 @@ impl Ledger {
             },
         );
         Ok(Ok((dot, bytes)))
+    }
+
+    /// The dot of this writer's next transaction.
+    fn next_dot(&self) -> Dot {
+        Dot {
+            writer: self.start,
+            number: self.vector.get(&self.start).map_or(0, |tip| tip.number) + 1,
+        }
     }
 
     fn follows(&self) -> Vec<(Writer, Tip)> {

@@ -56,7 +56,7 @@ use gossip::{
     reconcile::{Cut, CutError, Part, Purpose},
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 pub use self::{
     audit::Audit,
@@ -177,6 +177,8 @@ struct CommitterThread {
 struct Shared {
     queue: Queue,
     state: ArcSwap<State>,
+    /// Moves with `state`.
+    moved: watch::Sender<()>,
     listener: OnceLock<Arc<dyn Listener>>,
     clock: Box<dyn Fn() -> u64 + Send + Sync>,
     random: Mutex<StdRng>,
@@ -332,6 +334,7 @@ impl Store {
         let shared = Arc::new(Shared {
             queue: Queue::default(),
             state: ArcSwap::from_pointee(State::of(&ledger)),
+            moved: watch::channel(()).0,
             listener: OnceLock::new(),
             clock,
             random: Mutex::new(random),
@@ -613,6 +616,13 @@ impl Store {
         self.shared.state.load_full()
     }
 
+    /// Returns when `seen` says so, which is asked now and after each commit.
+    pub async fn wait_until(&self, seen: impl Fn(&Store) -> bool) {
+        let mut moved = self.shared.moved.subscribe();
+        // The sender is in what this handle holds, so it does not end before.
+        while !seen(self) && moved.changed().await.is_ok() {}
+    }
+
     /// Why local writes are refused now, if they are.
     pub fn refuses(&self) -> Option<String> {
         match self.space() {
@@ -743,6 +753,7 @@ impl Shared {
 
     fn publish(&self, ledger: &Ledger) {
         self.state.store(Arc::new(State::of(ledger)));
+        self.moved.send_replace(());
     }
 
     fn count(&self, committed: &CommittedGroup) {

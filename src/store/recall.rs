@@ -70,14 +70,37 @@ impl Group<'_> {
         }
         Ok(())
     }
+
+    /// Where an account was signed in goes with the account.
+    pub(super) fn forget_places(&mut self, account: AccountId) -> Result<(), ReadError> {
+        for places in self.cells(CellKind::SIGNED_IN, account.as_bytes())? {
+            let key = layout::cell_key(places.kind, &places.key, places.slot);
+            self.cells.remove(&key);
+            self.gone_cells.insert(key);
+        }
+        Ok(())
+    }
+
     /// Merges a cell from elsewhere.
     pub(super) fn hear_cell(&mut self, cell: Cell, now_ms: u64) -> Result<(), ReadError> {
-        if cell.kind != CellKind::ERASED || cell.slot != self.replica.0 {
+        let of_account = match cell.kind {
+            CellKind::SIGNED_IN => true,
+            CellKind::ERASED => cell.slot == self.replica.0,
+            _ => false,
+        };
+        if !of_account {
             return self.merge_cell(cell, now_ms);
         }
         let Ok(account) = <[u8; 15]>::try_from(&cell.key[..]).map(AccountId::from_bytes) else {
             return Ok(());
         };
+        if cell.kind == CellKind::SIGNED_IN {
+            return if self.cancelled(account)? {
+                Ok(())
+            } else {
+                self.merge_cell(cell, now_ms)
+            };
+        }
         let receipts = self.cells(CellKind::ERASED, &cell.key)?;
         let is_here = receipts.iter().any(|receipt| receipt.slot == cell.slot);
         // Where it is not cancelled yet, the erasure begins once it is.

@@ -23,7 +23,7 @@ pub(super) const CELL_SLOTS_MAX: usize = 256;
 pub(super) const EMAILS_READ_MAX: usize = 1024;
 
 /// Why a record could not be read. Retrying here will not help; another site may serve it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, serde::Serialize, serde::Deserialize)]
 pub enum ReadError {
     /// A part of the record could not be merged: the missing part may be a reset, so the rest is not served.
     #[error("record {key} has a part in quarantine here")]

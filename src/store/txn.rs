@@ -4,6 +4,7 @@ use crdt::{
     AccountId, AccountView, AccountWrite, Cell, CellKind, Clock, ClusterView, ClusterWrite, EmailId,
     EmailView, EmailWrite, Hlc, RecordKey, VaultId, VaultValue, Write,
 };
+use gossip::Dot;
 use rand::{RngExt, rngs::StdRng};
 
 use super::{
@@ -13,7 +14,7 @@ use super::{
 };
 
 /// Why a local write was refused. In every case nothing was written.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, serde::Serialize, serde::Deserialize)]
 pub enum TransactError {
     /// Something that it had to read cannot be read here.
     #[error(transparent)]
@@ -72,6 +73,7 @@ pub struct Txn<'g> {
     now_ms: u64,
     stamp: Hlc,
     slot: [u8; 8],
+    dot: Dot,
     pub(super) staged: Staged,
 }
 
@@ -97,7 +99,7 @@ impl<'g> Txn<'g> {
         clock: &'g mut Clock,
         random: &'g mut StdRng,
         now_ms: u64,
-        slot: [u8; 8],
+        dot: Dot,
     ) -> Txn<'g> {
         let stamp = clock.tick(now_ms);
         Txn {
@@ -106,7 +108,8 @@ impl<'g> Txn<'g> {
             random,
             now_ms,
             stamp,
-            slot,
+            slot: dot.writer.replica.0,
+            dot,
             staged: Staged::default(),
         }
     }
@@ -133,6 +136,16 @@ impl<'g> Txn<'g> {
     /// The slot of this replica's cells.
     pub fn slot(&self) -> [u8; 8] {
         self.slot
+    }
+
+    /// The dot that this transaction gets if it is kept and changes anything.
+    pub fn dot(&self) -> Dot {
+        self.dot
+    }
+
+    /// Whether it changes nothing, so far.
+    pub fn is_empty(&self) -> bool {
+        self.staged.is_empty()
     }
 
     /// 32 random bytes.

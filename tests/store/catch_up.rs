@@ -309,7 +309,7 @@ impl Replica {
     }
 
     async fn holder(&self, text: &str) -> Option<crdt::AccountId> {
-        let state = self.identity.email(&address(text)).expect("served");
+        let state = self.identity.email(&address(text)).await.expect("served");
         state.holder.map(|holder| holder.account)
     }
 

@@ -142,7 +142,7 @@ async fn a_flipped_bit_is_noticed_wherever_it_is() {
                 family.name()
             );
             let _ = replica.signs_in("ada@example.org").await;
-            let _ = replica.identity.email(&address("ada@example.org"));
+            let _ = replica.identity.email(&address("ada@example.org")).await;
             assert!(
                 replica.sign_up("bob@example.org").await.is_some(),
                 "{}: blocks nothing else",
@@ -257,6 +257,7 @@ async fn a_damaged_block_of_rocksdb_harms_its_own_records_only() {
     let bob = peer
         .identity
         .email(&address("bob@example.org"))
+        .await
         .expect("readable")
         .holder
         .expect("held")
@@ -370,6 +371,7 @@ async fn what_a_record_named_while_nobody_could_read_it_does_not_stay_behind() {
     let ada = writer
         .identity
         .email(&address("ada@example.org"))
+        .await
         .expect("readable")
         .holder
         .expect("held")

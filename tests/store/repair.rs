@@ -226,14 +226,8 @@ async fn a_state_of_a_cut_that_is_not_covered_waits_until_it_is() {
 async fn a_damaged_document_is_replaced_and_keeps_what_only_this_replica_has() {
     let time = Time::new();
     let (mut one, two) = pair(&time).await;
-    let holder = |replica: &Replica| {
-        let state = replica
-            .identity
-            .email(&address("ada@example.org"))
-            .expect("readable");
-        state.holder.expect("held").account
-    };
-    let ada = holder(&two);
+    let state = two.identity.email(&address("ada@example.org")).await;
+    let ada = state.expect("readable").holder.expect("held").account;
     time.pass(10);
     let _ = one.identity.sign_out_everywhere(ada).await.expect("written");
     let before = one.store.digest().expect("a digest");
@@ -313,7 +307,11 @@ async fn a_record_that_may_lack_something_differs_until_a_later_cut_vouches_for_
 async fn healing_erases_what_was_replaced_meanwhile() {
     let time = Time::new();
     let (one, two) = pair(&time).await;
-    let state = two.identity.email(&address("ada@example.org")).expect("readable");
+    let state = two
+        .identity
+        .email(&address("ada@example.org"))
+        .await
+        .expect("readable");
     let ada = state.holder.expect("held").account;
     let key = RecordKey::from(ada);
     assert!(one.disk.flip_bit(Family::Documents, key.as_bytes(), 77));

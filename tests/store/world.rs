@@ -90,6 +90,7 @@ async fn someone_does_something(replica: &Replica, random: &mut StdRng) -> Optio
     let identity = &replica.identity;
     let known = identity
         .email(&address)
+        .await
         .ok()
         .and_then(|state| state.holder)
         .map(|holder| holder.account);

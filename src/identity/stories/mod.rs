@@ -2,7 +2,9 @@
 
 mod addresses;
 mod proofs;
+mod repeated;
 mod signing_in;
+mod tiers;
 
 use std::sync::{
     Arc,
@@ -70,6 +72,13 @@ impl Site {
         Site {
             identity: identity(&self.store, &self.clock, iterations),
             ..self
+        }
+    }
+
+    fn here(&self) -> &Here {
+        match self.identity.replica() {
+            Replica::Here(here) => here,
+            Replica::There(_) => panic!("a replica in this process"),
         }
     }
 
@@ -160,12 +169,14 @@ impl Site {
     }
 
     fn holder(&self, typed: &str) -> Option<(AccountId, bool)> {
-        let state = self.identity.email(&address(typed)).expect("read");
+        let email = self.identity.email_id(&address(typed));
+        let state = self.here().read(&operations::ReadEmail { email }).expect("read");
         state.holder.map(|holder| (holder.account, holder.verified))
     }
 
     fn state(&self, account: AccountId) -> AccountState {
-        self.identity.account(account).expect("read").expect("an account")
+        let state = self.here().read(&operations::ReadAccount { account });
+        state.expect("read").expect("an account")
     }
 
     fn emails(&self, account: AccountId) -> Vec<(String, bool)> {

@@ -35,7 +35,8 @@ async fn who_signs_up_can_sign_in_and_nobody_else() {
         oslo.create("ada@example.org", NEW, staged(1, 1_500)).await,
         Refusal::AddressTaken,
     );
-    assert_eq!(oslo.identity.account(AccountId::from_bytes([0; 15])), Ok(None));
+    let nobody = oslo.identity.account(AccountId::from_bytes([0; 15])).await;
+    assert_eq!(nobody, Ok(None));
     assert_eq!(oslo.holder("nobody@example.org"), None);
 }
 

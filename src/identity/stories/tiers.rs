@@ -1,0 +1,208 @@
+//! The same domain, where the replica is in another process.
+
+use std::sync::Mutex;
+
+use futures_util::future::BoxFuture;
+
+use super::{
+    once::Recall,
+    operations::{Access, Operation, REQUEST_BYTES_MAX, ReadAccount, ReadTarget},
+    *,
+};
+
+/// A way to a replica, which carries bytes only.
+struct Wire {
+    here: Here,
+    /// What was asked, and by which access.
+    asked: Mutex<Vec<(Access, &'static str)>>,
+}
+
+impl Remote for Wire {
+    fn ask(
+        &self,
+        access: Access,
+        name: &'static str,
+        request: Vec<u8>,
+    ) -> BoxFuture<'_, Result<Vec<u8>, RemoteError>> {
+        self.asked.lock().expect("no panic").push((access, name));
+        Box::pin(async move {
+            match access {
+                Access::Read => operations::read(name, &request, &self.here).await,
+                Access::Write => operations::write(name, &request, &self.here).await,
+            }
+        })
+    }
+}
+
+/// A site whose domain reaches its replica over a wire.
+fn split(seed: u8) -> (Site, Arc<Wire>) {
+    let site = Site::new(seed);
+    let wire = Arc::new(Wire {
+        here: site.here().clone(),
+        asked: Mutex::default(),
+    });
+    let replica = Replica::There(wire.clone());
+    let identity = Identity {
+        replica,
+        ..site.identity.clone()
+    };
+    (Site { identity, ..site }, wire)
+}
+
+#[tokio::test]
+async fn over_a_wire_everything_is_as_in_one_process() {
+    let (oslo, wire) = split(1);
+    let ada = done(oslo.create("ada@example.org", OLD, Word::Operator).await);
+    let signed_in = done(oslo.sign_in("ada@example.org", OLD).await);
+    assert_eq!(signed_in.account, ada);
+    let changed = oslo.identity.change_password(ada, pass(OLD), pass(NEW)).await;
+    let Ok(Outcome::Done {
+        value: epoch,
+        dot: Some(dot),
+    }) = changed
+    else {
+        panic!("{changed:?}")
+    };
+    assert!(oslo.identity.replica().follow(dot).await.expect("asked"));
+    let durability = oslo.identity.replica().durability_of(dot).await;
+    assert_eq!(durability, Ok(Durability::AsConfigured));
+    done(oslo.add(ada, "Ada@Work.example", Word::Operator).await);
+    for _ in 0..TRIES_MAX {
+        refused(oslo.sign_in("ada@example.org", OLD).await, Refusal::WrongPassword);
+    }
+    refused(oslo.sign_in("ada@example.org", NEW).await, Refusal::Locked);
+    let reset = done(oslo.reset("ada@example.org", OTHER, Word::Operator).await);
+    assert!(reset.epoch > epoch);
+    let state = oslo
+        .identity
+        .directory()
+        .account(ada)
+        .await
+        .expect("read")
+        .expect("an account");
+    assert_eq!(
+        state,
+        wire.here
+            .read(&ReadAccount { account: ada })
+            .expect("read")
+            .expect("an account")
+    );
+    assert_eq!(state.emails.len(), 2);
+    let email = oslo
+        .identity
+        .directory()
+        .email(&address("ada@work.example"))
+        .await
+        .expect("read");
+    assert_eq!(
+        email.holder,
+        Some(Holder {
+            account: ada,
+            verified: false
+        })
+    );
+    let out = oslo
+        .identity
+        .once(Once {
+            key: [1; 32],
+            request: [2; 32],
+        })
+        .sign_out_everywhere(ada)
+        .await;
+    let again = oslo
+        .identity
+        .once(Once {
+            key: [1; 32],
+            request: [2; 32],
+        })
+        .sign_out_everywhere(ada)
+        .await;
+    assert_eq!(out, again);
+    done(oslo.remove(ada, "ada@work.example").await);
+    done(oslo.cancel(ada).await);
+    // Whoever may only read was asked for nothing else.
+    let asked = wire.asked.lock().expect("no panic");
+    for (access, name) in &*asked {
+        let only_reads = ["account", "email", "follow"].contains(name);
+        assert_eq!(*access == Access::Read, only_reads, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn who_may_only_read_reaches_no_write_and_no_hash() {
+    let (oslo, wire) = split(1);
+    let ada = done(oslo.create("ada@example.org", OLD, Word::Operator).await);
+    let before = wire.here.read(&ReadAccount { account: ada });
+    for name in operations::names(Access::Write) {
+        let unknown = operations::read(name, &[], &wire.here).await;
+        assert_eq!(unknown, Err(RemoteError::UnknownOperation(name.to_string())));
+    }
+    for name in operations::names(Access::Read) {
+        let unknown = operations::write(name, &[], &wire.here).await;
+        assert_eq!(unknown, Err(RemoteError::UnknownOperation(name.to_string())));
+    }
+    assert!(operations::names(Access::Write).contains(&ReadTarget::NAME));
+    assert!(operations::names(Access::Write).contains(&Recall::NAME));
+    assert_eq!(wire.here.read(&ReadAccount { account: ada }), before);
+}
+
+#[tokio::test]
+async fn what_is_no_request_is_an_error_and_no_more() {
+    let (oslo, wire) = split(1);
+    let ada = done(oslo.create("ada@example.org", OLD, Word::Operator).await);
+    let good = operations::encode("", &ReadAccount { account: ada }).expect("encoded");
+    let mut trailing = good.clone();
+    trailing.push(0);
+    let deep = vec![0x81; REQUEST_BYTES_MAX];
+    let huge = vec![0; REQUEST_BYTES_MAX + 1];
+    for bytes in [&[][..], &[0xff], &good[1..], &trailing, &deep, &huge] {
+        for name in operations::names(Access::Read) {
+            let answer = operations::read(name, bytes, &wire.here).await;
+            assert_eq!(
+                answer,
+                Err(RemoteError::Malformed(name.to_string())),
+                "{name} {bytes:02x?}"
+            );
+        }
+        for name in operations::names(Access::Write) {
+            let answer = operations::write(name, bytes, &wire.here).await;
+            assert_eq!(
+                answer,
+                Err(RemoteError::Malformed(name.to_string())),
+                "{name} {bytes:02x?}"
+            );
+        }
+    }
+    let long = operations::read(&"x".repeat(10_000), &good, &wire.here).await;
+    assert_eq!(long, Err(RemoteError::UnknownOperation("x".repeat(64))));
+    let answer = operations::read(ReadAccount::NAME, &good, &wire.here).await;
+    assert!(answer.is_ok_and(|answer| !answer.is_empty()));
+}
+
+#[tokio::test]
+async fn why_it_failed_and_when_to_try_again_survives_the_trip() {
+    let (oslo, _wire) = split(1);
+    let ada = done(oslo.create("ada@example.org", OLD, Word::Operator).await);
+    oslo.store.close();
+    let closed = oslo.identity.sign_out_everywhere(ada).await;
+    assert!(
+        matches!(closed, Err(OperationError::Store(TransactError::NotWritable(_)))),
+        "{closed:?}"
+    );
+    let ms = Duration::from_millis;
+    let errors = [
+        OperationError::Store(TransactError::Busy),
+        OperationError::Store(TransactError::TooLarge { bytes: 7 }),
+        OperationError::Store(TransactError::Read(ReadError::Quarantined { key: ada.into() })),
+        OperationError::Password(HashError::Busy { retry_after: ms(300) }),
+        OperationError::Crowded { retry_after: ms(20) },
+        OperationError::Missing { key: ada.into() },
+        OperationError::Remote(RemoteError::Unreachable),
+    ];
+    for error in errors {
+        let bytes = operations::encode("", &Err::<(), _>(&error)).expect("encoded");
+        let back = operations::decode::<Result<(), OperationError>>("", &bytes).expect("decoded");
+        assert_eq!(back, Err(error.clone()));
+        assert_eq!(back.expect_err("an error").retry_after(), error.retry_after());
+    }
+}

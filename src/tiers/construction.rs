@@ -1,0 +1,121 @@
+//! Tiers put together from their parts, whichever process they are for.
+
+use std::sync::Arc;
+
+use axum::Router;
+
+use super::{Upstream, keys::PublishedKeys};
+use crate::{
+    identity::{Identity, IndexKey, PasswordPool, Replica},
+    idp::{Discovery, GracePeriod},
+    keysigner::{self, Keysigner, Signer},
+    mail::Mailer,
+    public_url::PublicUrl,
+    secure_webhead::{self, SecureWebhead},
+    verifier::{NoDomain, Verifier},
+    webhead::{self, TrustedProxies, Webhead, health::Health},
+    wsapi::Reception,
+};
+
+/// What all tiers of a process have in common.
+#[derive(Clone)]
+pub struct Ground {
+    /// What the site is called.
+    pub site: Arc<str>,
+    /// Under which people reach the service.
+    pub public_url: PublicUrl,
+    /// The records.
+    pub replica: Replica,
+    /// What turns an address into its record's id.
+    pub index_key: IndexKey,
+    /// The public keys of all sites.
+    pub keys: PublishedKeys,
+    /// Who speaks for a domain.
+    pub discovery: Discovery,
+    /// How long a domain that is gone stays an IdP.
+    pub grace: GracePeriod,
+    /// Whether this site has heard no other for a minute.
+    pub is_isolated: Arc<dyn Fn() -> bool + Send + Sync>,
+}
+
+/// Makes tiers.
+pub struct Construction {
+    ground: Ground,
+    reception: Arc<Reception>,
+    verifier: Arc<Verifier>,
+}
+
+impl Construction {
+    /// On this ground.
+    pub fn new(ground: Ground) -> Result<Construction, NoDomain> {
+        let identity_directory =
+            crate::identity::Directory::new(ground.replica.clone(), ground.index_key.clone());
+        let reception = Reception::new(
+            ground.public_url.clone(),
+            ground.keys.clone(),
+            identity_directory.clone(),
+        );
+        let verifier = Verifier::new(
+            &ground.public_url,
+            ground.keys.clone(),
+            identity_directory,
+            ground.discovery.clone(),
+        )?;
+        Ok(Construction {
+            ground,
+            reception: Arc::new(reception),
+            verifier: Arc::new(verifier),
+        })
+    }
+
+    /// A keysigner with this key.
+    pub fn keysigner(&self, signer: Signer) -> Router {
+        keysigner::router(Keysigner {
+            reception: self.reception.clone(),
+            issuer: self.verifier.own().clone(),
+            signer,
+            grace: self.ground.grace,
+            is_isolated: self.ground.is_isolated.clone(),
+        })
+    }
+
+    /// A secure webhead with this key.
+    pub fn secure_webhead(&self, signer: Signer, passwords: PasswordPool, mailer: Arc<Mailer>) -> Router {
+        let identity = Identity::over(
+            self.ground.replica.clone(),
+            self.ground.index_key.clone(),
+            passwords,
+        )
+        .at_site(&self.ground.site);
+        secure_webhead::router(SecureWebhead {
+            reception: self.reception.clone(),
+            identity,
+            verifier: self.verifier.clone(),
+            discovery: self.ground.discovery.clone(),
+            grace: self.ground.grace,
+            mailer,
+            signer,
+            is_isolated: self.ground.is_isolated.clone(),
+            site: self.ground.site.clone(),
+        })
+    }
+
+    /// A webhead before these.
+    pub fn webhead(
+        &self,
+        secure_webhead: Upstream,
+        keysigner: Upstream,
+        health: Health,
+        proxies: TrustedProxies,
+        pages: Router,
+    ) -> Router {
+        let webhead = Webhead {
+            reception: self.reception.clone(),
+            verifier: self.verifier.clone(),
+            secure_webhead,
+            keysigner,
+            health,
+        };
+        webhead::router(webhead, proxies, pages)
+    }
+}

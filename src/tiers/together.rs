@@ -1,0 +1,247 @@
+//! Tiers in the process that has the site's replica: usually all of them.
+//!
+//! A site without `[web]` serves nobody: a replica and no more. With `[tiers]` it also lets the tiers that are processes of
+//! their own reach its replica.
+
+use std::{io, sync::Arc, time::Duration};
+
+use axum::Router;
+
+use super::{
+    Tier, Upstream,
+    construction::{Construction, Ground},
+    internal::only_for,
+    keys::PublishedKeys,
+    replica_api,
+    upstream::HostPort,
+};
+use crate::{
+    config::{MailConfigError, OutboundConfigError, WebConfigError},
+    identity::PoolError,
+    idp::Discovery,
+    keyring::KeyringError,
+    listener::Listener,
+    mail::{Mailer, StartError},
+    outbound::{Outbound, OutboundSetupError},
+    site::Site,
+    verifier::NoDomain,
+    webhead::{TrustedProxies, health::Health},
+};
+
+/// Why people cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// A field of the configuration.
+    #[error(transparent)]
+    Web(#[from] WebConfigError),
+    /// The same, of mail.
+    #[error(transparent)]
+    MailConfig(#[from] MailConfigError),
+    /// The same, of requests to the outside.
+    #[error(transparent)]
+    OutboundConfig(#[from] OutboundConfigError),
+    /// The public URL.
+    #[error(transparent)]
+    Domain(#[from] NoDomain),
+    /// Mail.
+    #[error(transparent)]
+    Mail(#[from] StartError),
+    /// Requests to the outside.
+    #[error(transparent)]
+    Outbound(#[from] OutboundSetupError),
+    /// The signing keys' directory.
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
+    /// The pool that hashes passwords.
+    #[error(transparent)]
+    Passwords(#[from] PoolError),
+    /// A tier's certificate.
+    #[error("section `[tiers]`: {0}")]
+    Tls(#[source] io::Error),
+    /// No address is given for it.
+    #[error("section `[tiers]`: the address of the {0} is missing")]
+    Unreachable(Tier),
+    /// A listener.
+    #[error("{what} {address}: {source}")]
+    Listen {
+        /// Which.
+        what: &'static str,
+        /// Where.
+        address: std::net::SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// What listens for people and tiers, before it serves.
+#[derive(Default)]
+pub(crate) struct Doors {
+    serving: Vec<(Listener, Router)>,
+    mailer: Option<Arc<Mailer>>,
+}
+
+impl Doors {
+    /// Opens what the configuration of a site names.
+    pub(crate) async fn open(site: &Arc<Site>) -> Result<Doors, ServeError> {
+        let mut doors = Doors::default();
+        let config = &site.config;
+        let runs = |tier| config.run.contains(&tier);
+        let identity = match &config.tiers {
+            Some(tiers) => Some(tiers.identity(&config.site)?),
+            None => None,
+        };
+        let mut inside = Router::new();
+        if let (Some(mail), Some(public_url)) = (&config.mail, &config.public_url) {
+            let outbound = Outbound::new(&config.outbound.settings()?)?;
+            let isolation = Arc::downgrade(site);
+            let construction = Construction::new(Ground {
+                site: config.site.as_str().into(),
+                public_url: public_url.clone(),
+                replica: site.identity.replica().clone(),
+                index_key: site.identity.index_key().clone(),
+                keys: published_keys(site),
+                discovery: Discovery::new(Arc::new(outbound), config.idp.settings(Some(public_url))),
+                grace: config.idp.grace(),
+                is_isolated: Arc::new(move || isolation.upgrade().is_some_and(|site| site.is_isolated())),
+            })?;
+            let mut secure_webhead = None;
+            if runs(Tier::SecureWebhead) {
+                let mailer = Arc::new(Mailer::new(mail.settings(&config.data, public_url)?)?);
+                let keyring = site.keyring.clone();
+                let signer = Arc::new(move || keyring.session_signer());
+                let passwords = site.identity.passwords().clone();
+                let router = construction.secure_webhead(signer, passwords, mailer.clone());
+                inside = inside.merge(router.clone());
+                secure_webhead = Some(router);
+                doors.mailer = Some(mailer);
+            }
+            let mut keysigner = None;
+            if runs(Tier::Keysigner) {
+                let keyring = site.keyring.clone();
+                let router = construction.keysigner(Arc::new(move || keyring.certificate_signer()));
+                inside = inside.merge(router.clone());
+                keysigner = Some(router);
+            }
+            if let Some(web) = config.web.as_ref().filter(|_| runs(Tier::Webhead)) {
+                let reach =
+                    |tier, here: Option<Router>, there: Option<&HostPort>| match (here, there, &identity) {
+                        (Some(router), _, _) => Ok(Upstream::Here(router)),
+                        (None, Some(address), Some(identity)) => {
+                            Upstream::there(tier, address.clone(), identity).map_err(ServeError::Tls)
+                        }
+                        (None, _, _) => Err(ServeError::Unreachable(tier)),
+                    };
+                let tiers = config.tiers.as_ref();
+                let people = construction.webhead(
+                    reach(
+                        Tier::SecureWebhead,
+                        secure_webhead,
+                        tiers.and_then(|tiers| tiers.secure_webhead.as_ref()),
+                    )?,
+                    reach(
+                        Tier::Keysigner,
+                        keysigner,
+                        tiers.and_then(|tiers| tiers.keysigner.as_ref()),
+                    )?,
+                    health(site, doors.mailer.as_deref()),
+                    TrustedProxies::default(),
+                    Router::new(),
+                );
+                let listener = Listener::bind(web.listen, web.server()?).await;
+                let listener = listener.map_err(|source| ServeError::Listen {
+                    what: "web listener",
+                    address: web.listen,
+                    source,
+                })?;
+                doors.serving.push((listener, people));
+            }
+        }
+        if let (Some(identity), Some(address)) =
+            (&identity, config.tiers.as_ref().and_then(|tiers| tiers.listen))
+        {
+            let server = identity.server().map_err(ServeError::Tls)?;
+            let listener = Listener::bind(address, Some(server)).await;
+            let listener = listener.map_err(|source| ServeError::Listen {
+                what: "tiers' listener",
+                address,
+                source,
+            })?;
+            let inside = only_for(&[Tier::Webhead], &config.site, inside);
+            let router = replica_api::router(site).merge(inside);
+            doors.serving.push((listener, router));
+        }
+        Ok(doors)
+    }
+
+    /// Serves until the site drains, and then what is under way.
+    pub(crate) async fn serve(self, site: Arc<Site>) {
+        let serving = self.serving.into_iter().map(|(listener, router)| {
+            let site = site.clone();
+            listener.serve(router, async move { site.drain_begun().await })
+        });
+        futures_util::future::join_all(serving).await;
+        if let Some(mailer) = self.mailer {
+            mailer.drain(MAIL_DRAIN).await;
+        }
+    }
+}
+
+/// For mails under way when a site drains; what waits goes out after the next start.
+const MAIL_DRAIN: Duration = Duration::from_secs(5);
+
+fn published_keys(site: &Arc<Site>) -> PublishedKeys {
+    let asked = Arc::downgrade(site);
+    let renewal = move || -> futures_util::future::BoxFuture<'static, ()> {
+        let asked = asked.clone();
+        Box::pin(async move {
+            if let Some(site) = asked.upgrade() {
+                site.ask_for_record().await;
+            }
+        })
+    };
+    PublishedKeys::new(site.signing_keys.clone(), Arc::new(renewal))
+}
+
+fn health(site: &Arc<Site>, mailer: Option<&Mailer>) -> Health {
+    let (replica, keys) = (Arc::downgrade(site), Arc::downgrade(site));
+    let mut health = Health::default()
+        .and(
+            "replica",
+            Arc::new(move || {
+                let reasons = match replica.upgrade() {
+                    Some(site) => site.unhealthy(),
+                    None => vec!["stopping".to_owned()],
+                };
+                Box::pin(async move { reasons })
+            }),
+        )
+        .and(
+            "keys",
+            Arc::new(move || {
+                let lacked: Vec<_> = keys
+                    .upgrade()
+                    .iter()
+                    .flat_map(|site| site.keyring.uses().filter(|usage| !site.keyring.signs(*usage)))
+                    .map(|usage| format!("no {} key may sign yet", usage.name()))
+                    .collect();
+                Box::pin(async move { lacked })
+            }),
+        );
+    if let Some(mailer) = mailer {
+        let waiting = mailer.waiting();
+        let mails_max = site
+            .config
+            .mail
+            .as_ref()
+            .map_or(usize::MAX, |mail| mail.waiting_max);
+        health = health.noting(
+            "mail",
+            Arc::new(move || {
+                let is_full = *waiting.borrow() >= mails_max;
+                let reasons = is_full.then(|| "the outbox is full: its mail server takes none".to_owned());
+                Box::pin(async move { reasons.into_iter().collect() })
+            }),
+        );
+    }
+    health
+}

@@ -1,0 +1,86 @@
+//! Before any request of people's is looked at: whose it is, and whether there is room for it.
+//!
+//! The client's address is the connection's, or what a trusted proxy says; it goes on to other tiers in a header that counts
+//! for nothing when it comes from outside. More requests at once than [`IN_FLIGHT_MAX`] are refused at once: a few that wait
+//! too long would make all wait too long.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::{HeaderValue, StatusCode},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+};
+use tokio::sync::Semaphore;
+use tower_http::{catch_panic::CatchPanicLayer, timeout::TimeoutLayer};
+
+use crate::{
+    listener::Peer,
+    wsapi::{Problem, reception::CLIENT_HEADER},
+};
+
+/// Requests under way at once. Each is well under a millisecond of work but for a password's hash, which has a bound of its
+/// own; with so many before it one still waits less than a second.
+const IN_FLIGHT_MAX: usize = 1024;
+/// For any request: a sign-up waits for a hash, a write and two disks.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+/// When to come back to a site that is full.
+const FULL_RETRY: Duration = Duration::from_secs(1);
+
+/// Whose word on where a request comes from counts.
+#[derive(Clone, Debug, Default)]
+pub struct TrustedProxies;
+
+impl TrustedProxies {
+    fn client_of(&self, request: &Request) -> IpAddr {
+        let peer = request.extensions().get::<Peer>();
+        peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.address.ip())
+    }
+}
+
+/// What every request of people's passes first.
+#[derive(Clone)]
+pub(super) struct Front {
+    proxies: Arc<TrustedProxies>,
+    places: Arc<Semaphore>,
+}
+
+impl Front {
+    pub(super) fn new(proxies: TrustedProxies) -> Front {
+        Front {
+            proxies: Arc::new(proxies),
+            places: Arc::new(Semaphore::new(IN_FLIGHT_MAX)),
+        }
+    }
+
+    /// Puts itself before a router.
+    pub(super) fn before(self, router: Router) -> Router {
+        router
+            .layer(TimeoutLayer::with_status_code(
+                StatusCode::SERVICE_UNAVAILABLE,
+                REQUEST_TIMEOUT,
+            ))
+            .layer(CatchPanicLayer::new())
+            .layer(middleware::from_fn_with_state(self, enter))
+    }
+}
+
+async fn enter(State(front): State<Front>, mut request: Request, next: Next) -> Response {
+    let Ok(_place) = front.places.try_acquire() else {
+        metrics::counter!("persona_requests_shed_total").increment(1);
+        return Problem::unavailable("busy", "server is too busy", FULL_RETRY).into_response();
+    };
+    let client = front.proxies.client_of(&request).to_string();
+    let headers = request.headers_mut();
+    match HeaderValue::from_str(&client) {
+        Ok(client) => drop(headers.insert(CLIENT_HEADER, client)),
+        Err(_) => drop(headers.remove(CLIENT_HEADER)),
+    }
+    next.run(request).await
+}

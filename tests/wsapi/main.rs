@@ -1,0 +1,23 @@
+//! What browsers ask of real site processes, over HTTP.
+//!
+//! | module | subject |
+//! | --- | --- |
+//! | `browser` | a browser as the service sees one, and its mailbox |
+//! | `sites` | real site processes with people's listeners |
+//! | `sign_up` | from nothing to an assertion that a relying party believes |
+//! | `account` | what somebody signed in does to their account |
+//! | `rules` | what every call demands: arguments, CSRF, methods, sizes |
+//! | `across` | flows that begin at one site and go on at another |
+
+mod account;
+mod across;
+mod browser;
+#[path = "../site/process.rs"]
+#[expect(
+    dead_code,
+    reason = "these tests need less of it than those of the sites themselves"
+)]
+mod process;
+mod rules;
+mod sign_up;
+mod sites;

@@ -30,6 +30,7 @@
 //! | [`config`] | a site's configuration file |
 //! | `directory_lock` | a directory that one process has to itself |
 //! | `prometheus` | the status, as gauges |
+//! | [`load`] | plays people's browsers against a site, and measures what they wait for |
 //! | `sim` | the laboratory: worlds of replicas in virtual time, a seed each (feature `lab`) |
 //! | `world` | the laboratory: ten sites on one machine, to break and watch (feature `lab`) |
 //!
@@ -46,6 +47,7 @@ pub mod keyring;
 pub mod keysigner;
 pub mod limits;
 pub mod listener;
+pub mod load;
 pub mod mail;
 pub mod members;
 pub mod outbound;

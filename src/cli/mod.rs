@@ -5,6 +5,7 @@ mod backup;
 mod client;
 mod cluster;
 mod key;
+mod load;
 mod repair;
 mod site;
 mod status;
@@ -45,6 +46,8 @@ enum Command {
     Scrub(repair::ScrubArgs),
     /// How a running site is.
     Status(status::StatusArgs),
+    /// Play the browsers of so many active users against sites, and measure what they wait for.
+    Load(persona::load::LoadArgs),
     /// The parts of a site as processes of their own: make their certificates.
     #[command(subcommand)]
     Tiers(tiers::TiersCommand),
@@ -79,6 +82,7 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
             Command::Repair(args) => repair::repair(args).await,
             Command::Scrub(args) => repair::scrub(args).await,
             Command::Status(args) => status::run(args).await,
+            Command::Load(args) => load::run(args).await,
             Command::Tiers(command) => tiers::run(&command),
             #[cfg(feature = "lab")]
             Command::World(args) => persona::world::run(args).await.map_err(|error| error.to_string()),

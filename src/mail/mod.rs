@@ -12,7 +12,7 @@
 //! | `schedule.rs` | which is tried when: pure |
 //! | `delivery.rs` | drives the schedule |
 //! | `smtp.rs` | the server, and what its answers mean |
-//! | `inbox.rs` | the laboratory's mail readers (feature `lab`) |
+//! | `inbox.rs`, `inbox/page.rs` | the laboratory's mail readers, and a page that shows what came (feature `lab`) |
 //!
 //! Promise: what [`Mailer::post`] returned for is sent although the process is killed the moment after; it is sent
 //! again only if the server's answer, or the erasing after it, was lost, and then under the same `Message-ID`. After

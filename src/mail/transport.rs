@@ -23,6 +23,18 @@ pub enum TransportSettings {
     Inbox(Arc<Inbox>),
 }
 
+#[cfg(feature = "lab")]
+impl TransportSettings {
+    /// Where what was sent can be read again; of what went to a server, nowhere.
+    pub fn mails(&self) -> Option<inbox::Mails> {
+        match self {
+            TransportSettings::Smtp(_) => None,
+            TransportSettings::Directory(path) => Some(inbox::Mails::Directory(path.clone())),
+            TransportSettings::Inbox(inbox) => Some(inbox.clone().into()),
+        }
+    }
+}
+
 pub(super) enum Transport {
     Smtp(Box<Smtp>),
     #[cfg(feature = "lab")]

@@ -21,7 +21,7 @@ mod exchange;
 mod global_unicast;
 mod proxy;
 mod resolver;
-mod tls;
+pub(crate) mod tls;
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},

@@ -13,16 +13,16 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use super::{OutboundError, OutboundSetupError};
 
 /// What a connection is secured with.
-pub(super) struct Tls(TlsConnector);
+pub(crate) struct Tls(TlsConnector);
 
 impl Tls {
     /// Trusts the certificates in this PEM, or the system's.
-    pub(super) fn new(roots: Option<&[u8]>) -> Result<Tls, OutboundSetupError> {
+    pub(crate) fn new(roots: Option<&[u8]>) -> Result<Tls, OutboundSetupError> {
         Ok(Tls(TlsConnector::from(Arc::new(config(roots)?))))
     }
 
     /// Makes sure that the other side is this host.
-    pub(super) async fn connect<S>(&self, host: &str, stream: S) -> Result<TlsStream<S>, OutboundError>
+    pub(crate) async fn connect<S>(&self, host: &str, stream: S) -> Result<TlsStream<S>, OutboundError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {

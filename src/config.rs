@@ -1,5 +1,7 @@
 //! A site's configuration file, parsed once; a mistake names file, field and what it should be.
 
+#[cfg(feature = "lab")]
+mod lab;
 mod mail;
 mod outbound;
 mod web;
@@ -15,6 +17,8 @@ use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use crdt::MemberId;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
+#[cfg(feature = "lab")]
+pub use self::lab::{LabConfig, LinkConfig};
 pub use self::{
     mail::{Correspondent, MailConfig, MailConfigError, TransportConfig},
     outbound::{IdpConfig, OutboundConfig, OutboundConfigError},
@@ -437,54 +441,6 @@ pub struct MemberConfig {
     pub public_key: Vec<u8>,
 }
 
-/// Laboratory only: the shape of the network.
-#[cfg(feature = "lab")]
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct LabConfig {
-    /// How often each peer is compared with, in milliseconds, where that is not to be as in earnest.
-    pub look_interval_ms: Option<u64>,
-    /// Links that are not as the machine's own network is.
-    pub links: Vec<LinkConfig>,
-}
-
-/// Laboratory only: the shape of one link, seen from here.
-#[cfg(feature = "lab")]
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct LinkConfig {
-    /// The peer's UDP address.
-    pub address: SocketAddr,
-    /// How long a datagram to it takes, in microseconds.
-    #[serde(default)]
-    pub delay_us: u64,
-    /// How much longer it may take, in microseconds.
-    #[serde(default)]
-    pub jitter_us: u64,
-    /// Share of datagrams to it that are lost.
-    #[serde(default)]
-    pub loss: f64,
-    /// Nothing reaches it.
-    #[serde(default)]
-    pub cut_out: bool,
-    /// Nothing comes from it.
-    #[serde(default)]
-    pub cut_in: bool,
-}
-
-#[cfg(feature = "lab")]
-impl From<&LinkConfig> for gossip::quic::Link {
-    fn from(link: &LinkConfig) -> Self {
-        gossip::quic::Link {
-            delay: Duration::from_micros(link.delay_us),
-            jitter: Duration::from_micros(link.jitter_us),
-            loss: link.loss,
-            cut_out: link.cut_out,
-            cut_in: link.cut_in,
-        }
-    }
-}
-
 impl SiteConfig {
     /// Reads and checks a file.
     pub fn load(path: &Path) -> Result<SiteConfig, ConfigError> {
@@ -622,6 +578,11 @@ impl SiteConfig {
             }
         }
         self.idp.check().map_err(|source| ConfigError::Outbound {
+            path: path.to_path_buf(),
+            source,
+        })?;
+        #[cfg(feature = "lab")]
+        self.lab.check().map_err(|source| ConfigError::Outbound {
             path: path.to_path_buf(),
             source,
         })?;

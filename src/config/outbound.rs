@@ -1,14 +1,14 @@
 //! How a site asks strangers' hosts, and whose word it takes for how long: `[outbound]` and `[idp]`.
 
-use std::{fs, io, path::PathBuf, time::Duration};
+use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::millis;
+use super::{SiteConfig, millis};
 use crate::{
     browserid::Domain,
-    idp::{DiscoverySettings, GracePeriod},
-    outbound::{OutboundSettings, Proxy},
+    idp::{Discovery, DiscoverySettings, GracePeriod},
+    outbound::{Outbound, OutboundSettings, OutboundSetupError, Proxy},
     public_url::PublicUrl,
 };
 
@@ -56,6 +56,29 @@ pub enum OutboundConfigError {
         /// Why.
         source: io::Error,
     },
+    /// Requests cannot go out so.
+    #[error(transparent)]
+    Setup(#[from] OutboundSetupError),
+}
+
+impl SiteConfig {
+    /// Who finds out which domains certify their own users; reads the file that `[outbound]` names. In a laboratory it
+    /// finds those that `[lab]` has.
+    pub fn discovery(&self) -> Result<Discovery, OutboundConfigError> {
+        let way_out = self.outbound.settings()?;
+        let settings = self.idp.settings(self.public_url.as_ref());
+        #[cfg(feature = "lab")]
+        let settings = DiscoverySettings {
+            pages: self.lab.pages(),
+            ..settings
+        };
+        #[cfg(feature = "lab")]
+        if let Some(hosts) = self.lab.hosts() {
+            let outbound = Outbound::in_lab(&way_out, hosts)?;
+            return Ok(Discovery::new(Arc::new(outbound), settings));
+        }
+        Ok(Discovery::new(Arc::new(Outbound::new(&way_out)?), settings))
+    }
 }
 
 impl OutboundConfig {
@@ -102,6 +125,8 @@ impl IdpConfig {
             own: public_url.and_then(|url| Domain::parse(url.host())),
             time_limit: self.timeout,
             entries_max: self.remembered_max,
+            #[cfg(feature = "lab")]
+            pages: std::collections::BTreeMap::new(),
         }
     }
 }

@@ -44,6 +44,9 @@ pub struct DiscoverySettings {
     pub time_limit: Duration,
     /// Domains that are remembered.
     pub entries_max: usize,
+    /// Laboratory: where browsers reach the pages of a domain, if not at its own host.
+    #[cfg(feature = "lab")]
+    pub pages: std::collections::BTreeMap<Domain, crate::public_url::PublicUrl>,
 }
 
 /// Who speaks for a domain.
@@ -289,6 +292,8 @@ impl Inner {
                         prov_url: document.provisioning,
                         keys: document.keys,
                     };
+                    #[cfg(feature = "lab")]
+                    let primary = self.settings.in_place(primary);
                     return (Outcome::Primary(Arc::new(primary)), fresh_for);
                 }
             }
@@ -304,6 +309,26 @@ impl Inner {
         let mut known = self.known();
         known.cache.put(domain, outcome, now + fresh_for, now);
         gauge!("persona_idp_known").set(known.cache.len() as f64);
+    }
+}
+
+#[cfg(feature = "lab")]
+impl DiscoverySettings {
+    /// Puts the pages of an IdP where browsers reach them here.
+    fn in_place(&self, primary: Primary) -> Primary {
+        let Some(origin) = self.pages.get(&primary.authority) else {
+            return primary;
+        };
+        let moved = |url: &Url| {
+            let page =
+                url.path().to_owned() + &url.query().map(|query| format!("?{query}")).unwrap_or_default();
+            Url::parse(&format!("{origin}{page}")).unwrap_or_else(|_| url.clone())
+        };
+        Primary {
+            auth_url: moved(&primary.auth_url),
+            prov_url: moved(&primary.prov_url),
+            ..primary
+        }
     }
 }
 
@@ -338,6 +363,8 @@ impl Default for DiscoverySettings {
             own: None,
             time_limit: Duration::from_secs(8),
             entries_max: 4096,
+            #[cfg(feature = "lab")]
+            pages: std::collections::BTreeMap::new(),
         }
     }
 }

@@ -16,9 +16,12 @@
 //! | `proxy` | a forward proxy, as an operator names it |
 //! | `tls` | whose certificates are trusted |
 //! | `exchange` | one request on one connection |
+//! | `known_hosts` | laboratory: hosts of this machine, in place of the internet's |
 
 mod exchange;
 mod global_unicast;
+#[cfg(feature = "lab")]
+mod known_hosts;
 mod proxy;
 mod resolver;
 pub(crate) mod tls;

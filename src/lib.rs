@@ -17,6 +17,7 @@
 //! | [`mail`] | what people are written: words, outbox, SMTP. Knows no HTTP and no record |
 //! | [`outbound`] | requests to hosts that strangers name, kept from reaching anything of ours |
 //! | [`idp`] | which domains certify their own users, and what that means for an address |
+//! | [`web`] | what people and web sites see: the dialog, the pages, `include.js` |
 //! | [`public_url`] | the one address under which people reach the service |
 //! | [`admin`] | the operator's API on a Unix socket |
 //! | [`config`] | a site's configuration file |
@@ -46,5 +47,6 @@ pub mod settlement;
 pub mod sim;
 pub mod site;
 pub mod store;
+pub mod web;
 #[cfg(feature = "lab")]
 pub mod world;

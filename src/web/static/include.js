@@ -43,6 +43,7 @@
       privacyPolicy: text(given, "privacyPolicy", 2083),
       termsOfService: text(given, "termsOfService", 2083),
     };
+    if (params.nonce && new TextEncoder().encode(params.nonce).length > 256) fail("nonce has more than 256 bytes");
     if (!params.privacyPolicy !== !params.termsOfService) fail("privacyPolicy and termsOfService come together or not at all");
     for (const name of ["privacyPolicy", "termsOfService"]) {
       if (params[name]) params[name] = new URL(params[name], location.href).href;

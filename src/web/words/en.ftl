@@ -73,7 +73,7 @@ mail-open-reset = Open the link in the mail and choose a new password there. Or 
 mail-code-label = Or type the code from the mail
 mail-submit = Confirm
 mail-again = Send another mail
-mail-sent-again = Sent. The newest mail counts, and the earlier ones still work.
+mail-sent-again = Sent. The earlier mails still count.
 mail-back = Use another address
 mail-hint = Nothing there? Look into the spam folder. A mail may take a minute or two.
 reset-label = New Persona password
@@ -227,7 +227,7 @@ useless-form = The link is not whole. Open it from the mail once more, or copy a
 
 ## Errors
 
-error-home = To the start
+home-link = To the start
 not-found-title = There is no such page
 not-found-text = Perhaps the address was mistyped, or the page has moved.
 unavailable-title = Back in a moment
@@ -280,7 +280,7 @@ privacy-not-1 = No list of the sites that you use, no profile, no advertising, n
 privacy-seen-title = What remains observable
 privacy-seen-1 = When you sign in, your browser loads our dialog. So whoever runs these machines, or breaks into them, could see that this browser signs in to something at this moment, and its network address.
 privacy-seen-2 = Which site it is, your browser tells our page, not our servers. There are exceptions: the mail for a new address names the site at which you began; a browser that must go by redirection names the site to our server, which keeps it only in your browser’s cookie; and a site that has us check the signature instead of doing it itself shows us its name and your address in that moment.
-privacy-seen-3 = A site that includes our script makes your browser fetch it now and then. It comes without cookies of ours being needed, and without telling us the page.
+privacy-seen-3 = A site that includes our script makes your browser fetch it now and then. That takes no cookies of ours, and does not tell us the page.
 privacy-seen-4 = Sites that know you by the same address can tell among themselves that it is you. Use different addresses if that matters to you.
 privacy-browser-title = In your browser
 privacy-browser-1 = One cookie that says that you are signed in, one that says that you did so here before, and for a redirection one that lives two hours. On a computer that you said is yours, your browser also keeps keys, certificates, your addresses, and which one you used at which site. That list never leaves it.
@@ -304,7 +304,7 @@ developers-live-some = This page was told, and has verified:
 developers-live-out = Sign out of this page
 developers-way-title = Popup or redirection
 developers-way-1 = The script opens a window. Where that is blocked, or where your page cuts itself from its windows (Cross-Origin-Opener-Policy: same-origin), it goes by redirection and comes back to returnTo. onlogin is called all the same.
-developers-way-2 = The answer comes back in the fragment of the address, encrypted for your tab alone, and the script removes it. So load the script before anything that reads the fragment. A Content-Security-Policy with form-action or frame-src needs the origin of Persona in script-src and form-action.
+developers-way-2 = The answer comes back in the fragment of the address, encrypted for your tab alone, and the script removes it. So load the script before anything that reads the fragment. A Content-Security-Policy needs the origin of Persona in script-src and form-action.
 developers-way-3 = With get() there is no handler that outlives the page: after a redirection, the next call of get() gives the answer at once. Sites that use watch() need not think of it.
 developers-api-title = navigator.id
 developers-api-watch = Handlers: onlogin(assertion) is required; onlogout, onmatch, onready. loggedInUser is the address that your session knows, null if there is none.

@@ -170,7 +170,7 @@ impl Page {
             Page::VerifyEmailAddress | Page::Confirm | Page::ResetPassword | Page::CompleteTransition => {
                 (Some("landing.js"), &["net.js", "view.js"])
             }
-            Page::Developers => (Some("developers.js"), &[]),
+            Page::Developers => (Some("developers.js"), &["include.js"]),
             _ => (None, &[]),
         }
     }

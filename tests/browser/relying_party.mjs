@@ -64,14 +64,18 @@ function page(persona, url) {
 const said = (text) => { const line = document.createElement("li"); line.textContent = text; log.append(line); };
 const login = async (assertion) => {
   window.assertion = assertion;
-  const nonce = sessionStorage.nonce;
   const answer = await fetch("/login", { method: "POST", body: JSON.stringify({ assertion, nonce }) });
   const known = await answer.json();
   verified.textContent = JSON.stringify(known);
   verified.dataset.status = known.status;
 };
 const options = ${JSON.stringify(Object.fromEntries([...url.searchParams].filter(([name]) => !["as", "manual"].includes(name))))};
-sessionStorage.nonce ||= crypto.randomUUID();
+let nonce;
+try {
+  nonce = sessionStorage.nonce ||= crypto.randomUUID();
+} catch {
+  // In a frame of another site there is no storage.
+}
 if (${!url.searchParams.has("manual")}) navigator.id.watch({
   loggedInUser: ${as},
   onlogin(assertion) { said("login"); login(assertion); },
@@ -79,8 +83,8 @@ if (${!url.searchParams.has("manual")}) navigator.id.watch({
   onmatch() { said("match"); },
   onready() { said("ready"); },
 });
-document.getElementById("in").onclick = () => navigator.id.request({ siteName: "A shop", nonce: sessionStorage.nonce, ...options, oncancel() { said("cancel"); } });
-document.getElementById("get").onclick = () => navigator.id.get((assertion) => { said(assertion ? "got" : "got nothing"); if (assertion) login(assertion); }, { nonce: sessionStorage.nonce });
+document.getElementById("in").onclick = () => navigator.id.request({ siteName: "A shop", nonce, ...options, oncancel() { said("cancel"); } });
+document.getElementById("get").onclick = () => navigator.id.get((assertion) => { said(assertion ? "got" : "got nothing"); if (assertion) login(assertion); }, { nonce });
 document.getElementById("out").onclick = () => navigator.id.logout();
 </script>
 </html>`;

@@ -128,7 +128,7 @@ export class Person {
       if (/Failed to load resource/.test(message.text())) return;
       this.complaints.push(`${url}: ${message.text()}`);
     });
-    context.on("weberror", (error) => this.complaints.push(`${error.page()?.url()}: ${error.error().stack}`));
+    context.on("weberror", (error) => this.complaints.push(`${error.page()?.url()}: ${error.error().stack || error.error()}`));
     context.on("request", (request) => {
       this.requests.push({ url: request.url(), method: request.method() });
       const { origin, protocol } = new URL(request.url());

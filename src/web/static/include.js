@@ -64,7 +64,7 @@
     const params = read(options);
     if (current && !current.popup.closed) return current.popup.focus();
     if (window.crossOriginIsolated) return redirect(params);
-    const [width, height] = [440, 640];
+    const [width, height] = [440, 700];
     const left = Math.max(0, screenX + (outerWidth - width) / 2);
     const top = Math.max(0, screenY + (outerHeight - height) / 3);
     const place = `popup,width=${width},height=${height},left=${left | 0},top=${top | 0}`;

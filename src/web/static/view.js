@@ -76,7 +76,7 @@ export function build(name, data = {}) {
         if (value instanceof Node) return value;
         // Set apart, so that an address in another direction of writing turns nothing around.
         const slot = document.createElement("bdi");
-        slot.className = "slot";
+        slot.className = parts.join("").trim() === part ? "slot whole" : "slot";
         slot.textContent = value;
         return slot;
       }),

@@ -168,7 +168,7 @@ impl Page {
                 &["mailed.js", "net.js", "store.js", "view.js"],
             ),
             Page::VerifyEmailAddress | Page::Confirm | Page::ResetPassword | Page::CompleteTransition => {
-                (Some("landing.js"), &["net.js", "view.js"])
+                (Some("landing.js"), &["net.js", "store.js", "view.js"])
             }
             Page::Developers => (Some("developers.js"), &["include.js"]),
             _ => (None, &[]),

@@ -51,6 +51,7 @@ function drawAddresses() {
     for (const button of row.querySelectorAll("button")) button.setAttribute("aria-label", `${button.textContent.trim()}: ${email}`);
     rows.append(row);
   }
+  view.sleep();
 }
 
 function addAddress() {
@@ -87,6 +88,7 @@ async function proven(sub, what) {
   sub.replaceChildren();
   if (outcome === "back") return;
   if (outcome === "ended") return said("said-mail-ended");
+  await store.dropCertificates();
   await reload();
   said(details.emails.some(({ email }) => same(email, what.email)) ? "said-added" : "said-elsewhere", { email: what.email });
 }
@@ -115,6 +117,7 @@ function changePassword() {
     if (!fits(pass.value)) return view.complain(form, view.words("error-password-rules"), "pass");
     const result = await net.post("update_password", { oldpass: oldpass.value, newpass: pass.value });
     if (!result.success) return view.complain(form, view.words(`error-${result.code}`), "oldpass");
+    await store.dropCertificates();
     await reload();
     said("said-password", {}, result);
   });
@@ -141,6 +144,7 @@ async function drawSessions() {
       );
       rows.append(row);
     }
+    view.sleep();
   } catch (error) {
     if (!(error instanceof net.Trouble)) throw error;
     rows.replaceChildren(Object.assign(document.createElement("li"), { textContent: words(error) }));

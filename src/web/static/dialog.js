@@ -94,6 +94,8 @@ async function signedIn(userid, mine) {
   context = await net.context();
   if (mine) store.keepInBrowser();
   else store.forgetWhenClosed();
+  // The session before it may have ended because the password changed.
+  await store.dropCertificates();
   emails = [];
   if (mine) await list().catch(() => {});
 }
@@ -303,6 +305,7 @@ async function mailed(what) {
   else store.forgetWhenClosed();
   // This is their computer: they need not sign in again in an hour.
   if (what.mine && !outcome.signedIn) await net.post("prolong_session").catch(() => {});
+  await store.dropCertificates();
   await list();
   return use(what.email);
 }
@@ -361,6 +364,7 @@ async function certifiedBy({ email, adding, known, state, mine = true }, { certi
     if (!result.success) throw new net.Trouble(result.code ?? "bad-certificate", result);
     if (mine) store.keepInBrowser();
     else store.forgetWhenClosed();
+    await store.dropCertificates();
     context = await net.context({ fresh: true });
     await list();
   }

@@ -1,6 +1,7 @@
 // Where the links of mails lead. The page does nothing by itself: scanners of mail follow links, and even run scripts.
 
 import * as net from "./net.js";
+import { dropCertificates } from "./store.js";
 import * as view from "./view.js";
 
 const place = document.getElementById("page");
@@ -57,6 +58,7 @@ async function submit(form, { email, isReset }) {
     const result = await net.post(complete, pass === undefined ? { token } : { token, pass });
     if (!result.success) return refused(form, result.code);
     history.replaceState(null, "", location.pathname);
+    await dropCertificates();
     view.show(place, "proven", { email: result.email ?? email, reset: isReset, elsewhere: result.elsewhere === false });
   } catch (error) {
     if (!(error instanceof net.Trouble)) return stumble(error);

@@ -96,3 +96,10 @@ export async function forgetAccount(userid) {
   }
   await remove("accounts", userid);
 }
+
+/** Forgets certificates, and not the keys: what they rest on has changed, and those from before are refused. */
+export async function dropCertificates() {
+  for (const entry of await all("keys")) {
+    if (entry.certificate) await put("keys", { ...entry, certificate: null }, { always: !memory.keys.has(name([entry.userid, entry.email])) });
+  }
+}

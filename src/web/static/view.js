@@ -12,7 +12,8 @@ let focused = -ASLEEP_MS;
 let pressed = 0;
 let waking = 0;
 
-function sleep() {
+/** Puts all such buttons to sleep: they, or the window, have just come into view. */
+export function sleep() {
   shown = performance.now();
   document.documentElement.classList.add("asleep");
   for (const button of document.querySelectorAll("[data-awake]")) button.setAttribute("aria-disabled", "true");

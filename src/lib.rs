@@ -24,6 +24,7 @@
 //! | [`idp`] | which domains certify their own users, and what that means for an address |
 //! | `listener` | a TCP listener that serves a router |
 //! | [`wsapi`] | what people's browsers ask: names, arguments, cookies, refusals |
+//! | [`web`] | what people and web sites see: the dialog, the pages, `include.js` |
 //! | [`public_url`] | the one address under which people reach the service |
 //! | [`awaited`] | what somebody waits for that is not here yet |
 //! | [`admin`] | the operator's API on a Unix socket |
@@ -65,6 +66,7 @@ pub mod store;
 pub mod tiers;
 pub mod verifier;
 pub mod webhead;
+pub mod web;
 #[cfg(feature = "lab")]
 pub mod world;
 pub mod wsapi;

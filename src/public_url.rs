@@ -71,7 +71,7 @@ impl FromStr for PublicUrl {
 }
 
 /// `localhost` and all below it never leave the machine (RFC 6761 §6.3).
-fn is_loopback(host: &Host<&str>) -> bool {
+pub(crate) fn is_loopback(host: &Host<&str>) -> bool {
     match host {
         Host::Domain(name) => *name == "localhost" || name.ends_with(".localhost"),
         Host::Ipv4(address) => address.is_loopback(),

@@ -13,7 +13,7 @@
 //! | [`emails`] | add, move and remove an address |
 //! | [`sessions`] | whether a session is over, where an account is signed in |
 //! | [`certificates`] | what the keysigner and the verifier ask |
-//! | [`primaries`] | domains that certify their own users |
+//! | [`primaries`] | domains that certify their own users, and what their users do |
 //! | [`sign_in`] | a password against an account; failed tries |
 //! | [`operations`] | what can be asked of a replica, by name |
 //! | [`replica`] | the replica, here or in another process |

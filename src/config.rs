@@ -117,6 +117,9 @@ pub struct SiteConfig {
     /// How passwords are hashed.
     #[serde(default)]
     pub passwords: PasswordConfig,
+    /// Where signing keys lie.
+    #[serde(default)]
+    pub keys: KeysConfig,
     /// What happens when the disk fills up.
     #[serde(default)]
     pub disk: DiskConfig,
@@ -304,6 +307,15 @@ impl Default for PasswordConfig {
     }
 }
 
+/// Where signing keys lie.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct KeysConfig {
+    /// A directory for one process; absent: `keys` in the data directory. No backup has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub directory: Option<PathBuf>,
+}
+
 /// What happens when the disk fills up.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -453,6 +465,12 @@ impl SiteConfig {
     /// Where others dial this member.
     pub fn own_addresses(&self) -> &[String] {
         self.own().map_or(&self.addresses, |own| &own.addresses)
+    }
+
+    /// Where this process keeps its signing keys.
+    pub fn keys_directory(&self) -> PathBuf {
+        let configured = self.keys.directory.clone();
+        configured.unwrap_or_else(|| self.data.join("keys"))
     }
 
     /// How the store keeps what it holds.

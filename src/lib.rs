@@ -12,6 +12,7 @@
 //! | [`replication`] | where `crdt`'s store and `gossip` meet, and nowhere else |
 //! | [`session`] | who is signed in, as a signed cookie: pure |
 //! | [`settlement`] | what is decided once nothing concurrent is on its way: losers go, the cancelled is forgotten |
+//! | [`keyring`] | a site's signing keys: made here, published to all, replaced, revoked |
 //! | [`members`] | who belongs to the cluster, and by which key |
 //! | [`site`] | one data center in one process: starts everything, drains, stops |
 //! | [`mail`] | what people are written: words, outbox, SMTP. Knows no HTTP and no record |
@@ -33,6 +34,7 @@ pub mod config;
 mod directory_lock;
 pub mod identity;
 pub mod idp;
+pub mod keyring;
 pub mod mail;
 pub mod members;
 pub mod outbound;

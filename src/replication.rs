@@ -46,6 +46,10 @@ pub struct Replication {
     pub(crate) told: Arc<Told>,
     /// Woken when the cluster record has changed: members may have.
     pub(crate) members_changed: Notify,
+    /// Counts the changes of the cluster record.
+    record: watch::Sender<u64>,
+    /// Woken when an operator wants something of this site's signing keys.
+    pub(crate) keys_wished: Notify,
     /// What every member that counts has.
     stable: watch::Sender<Vector>,
     /// That of it which nothing concurrent can come to any more.
@@ -78,6 +82,8 @@ impl Replication {
             alarms: Mutex::default(),
             told: Arc::default(),
             members_changed: Notify::new(),
+            record: watch::channel(0).0,
+            keys_wished: Notify::new(),
             stable: watch::channel(Vector::new()).0,
             settled: watch::channel(Vector::new()).0,
             enrols: OnceLock::new(),
@@ -99,6 +105,16 @@ impl Replication {
     /// Names the site that answers newcomers.
     pub(crate) fn enrol_at(&self, site: &Arc<Site>) {
         let _ = self.enrols.set(Arc::downgrade(site));
+    }
+
+    /// Tells that the cluster record has changed: members, keys or settings may have.
+    pub fn watch_record(&self) -> watch::Receiver<u64> {
+        self.record.subscribe()
+    }
+
+    fn record_changed(&self) {
+        self.record.send_modify(|changes| *changes += 1);
+        self.members_changed.notify_one();
     }
 
     /// Tells what every member that counts has.
@@ -261,7 +277,7 @@ impl Replica for Replication {
         self.store
             .install_snapshot()
             .map_err(|error| SnapshotError(error.to_string()))?;
-        self.members_changed.notify_one();
+        self.record_changed();
         tracing::info!("a copy of a peer's data was installed");
         Ok(())
     }
@@ -359,7 +375,7 @@ impl Listener for Commits {
             .told
             .committed(group, &replication.store.state().vector);
         if group.cluster_changed {
-            replication.members_changed.notify_one();
+            replication.record_changed();
         }
         if group.counts.quarantined > 0 {
             replication.alarm("a part of a transaction could not be merged and lies in quarantine");

@@ -21,6 +21,7 @@ use crate::{
     admin,
     config::{Answer, SiteConfig, hex},
     identity::{Identity, IndexKey, NORMALISATION, PasswordPool, PasswordSettings, PoolError},
+    keyring::{self, Keyring, KeyringError, publisher::Publisher},
     members::{
         self, IdentityError, MembersError,
         enrol::{self, Channel, Common, JoinError},
@@ -68,6 +69,9 @@ pub enum SiteError {
     /// The pool that hashes passwords.
     #[error(transparent)]
     Passwords(#[from] PoolError),
+    /// The signing keys' directory.
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
     /// The cluster record.
     #[error(transparent)]
     Members(#[from] MembersError),
@@ -122,6 +126,12 @@ pub struct Site {
     pub replication: Arc<Replication>,
     /// Ends what lost, and forgets what was cancelled.
     pub settler: Arc<Settler>,
+    /// What this site signs with.
+    pub keyring: Arc<Keyring>,
+    /// The replica's half of it.
+    pub publisher: Publisher,
+    /// What everybody's signatures are verified with.
+    pub signing_keys: Arc<keyring::Keys>,
     /// Delay, loss and cuts between this process and its peers.
     #[cfg(feature = "lab")]
     pub shape: Arc<gossip::quic::Shape>,
@@ -194,6 +204,8 @@ impl Site {
                 config.members.push(told);
             }
         }
+        let keyring = Arc::new(Keyring::open(&config.keys_directory(), &keyring::USES)?);
+        let signing_keys = Arc::new(keyring::Keys::of(&cluster, store.now_ms()));
         let standing = Standing::of(cluster.members.get(&own.id), own.begins, arriving, &cluster);
         let listed = members::effective(&config, &own, &keys.public(), cluster);
         let replication = Replication::new(&store);
@@ -245,6 +257,7 @@ impl Site {
             Some(config.data.clone()),
             config.erasure.interval(),
         ));
+        let publisher = Publisher::new(own.id, store.clone());
         let site = Arc::new(Site {
             config,
             own,
@@ -253,6 +266,9 @@ impl Site {
             node,
             replication,
             settler,
+            keyring,
+            publisher,
+            signing_keys,
             #[cfg(feature = "lab")]
             shape,
             drain: watch::channel(false).0,
@@ -266,6 +282,8 @@ impl Site {
         site.heed();
         site.replication.enrol_at(&site);
         tokio::spawn(keeper::keep(Arc::downgrade(&site)));
+        tokio::spawn(keyring::keeper::follow(Arc::downgrade(&site)));
+        tokio::spawn(keyring::keeper::keep(Arc::downgrade(&site)));
         tokio::spawn(settle(Arc::downgrade(&site)));
         if site.config.metrics.is_some() {
             tokio::spawn(prometheus::export(Arc::downgrade(&site)));

@@ -200,6 +200,10 @@ pub struct SigningKey {
     pub member: Option<MemberId>,
     /// Published, if nobody wrote it.
     pub state: KeyState,
+    /// When it came to be in that state.
+    pub since: Hlc,
+    /// When it was published.
+    pub published: Hlc,
 }
 
 /// What the cluster's record says.
@@ -534,7 +538,7 @@ impl Settling {
         } else if let Some((kid, field)) = field.strip_prefix(KEY).and_then(|rest| rest.split_once('/')) {
             let key = self.view.keys.entry(kid.to_owned()).or_default();
             match field {
-                "public" => key.public = value.to_vec(),
+                "public" => (key.public, key.published) = (value.to_vec(), at),
                 "use" => key.usage = text(value)?,
                 "member" => {
                     let id = value
@@ -542,7 +546,7 @@ impl Settling {
                         .map_err(|error| DecodeError::malformed(WHAT, &error))?;
                     key.member = Some(MemberId::from_bytes(id));
                 }
-                STATE => key.state = KeyState::from_rank(single(value)?)?,
+                STATE => (key.state, key.since) = (KeyState::from_rank(single(value)?)?, at),
                 _ => {}
             }
         }

@@ -9,6 +9,7 @@ use crate::account::{AccountView, Epoch, Password};
 use crate::cluster::{Admission, ClusterView, Eviction, Invite, KeyState, Member, MemberState, SigningKey};
 use crate::email::{Claim, EmailView, Released, UsedAs};
 use crate::format::{DecodeError, Put, Reader};
+use crate::hlc::Hlc;
 use crate::id::{MemberId, VaultId};
 
 /// What a record says.
@@ -163,7 +164,9 @@ impl EmailView {
 /// Members that their configurations list, and nothing else of them.
 const CLUSTER_FORMAT_1: u8 = 1;
 /// Adds invitations, and of each member version, features, how it came and how it was put out.
-const CLUSTER_FORMAT: u8 = 2;
+const CLUSTER_FORMAT_2: u8 = 2;
+/// Adds of each signing key when it was published, and since when it is in its state.
+const CLUSTER_FORMAT: u8 = 3;
 const ADMITTED: u8 = 1;
 const EVICTED: u8 = 2;
 const COMPROMISED: u8 = 4;
@@ -171,10 +174,12 @@ const COMPROMISED: u8 = 4;
 impl ClusterView {
     /// The form that is stored: the first one while it can say all, so that the version before can still read it.
     pub fn encode(&self) -> Vec<u8> {
-        let format = if self.invites.is_empty() && self.members.values().all(Member::fits_format_1) {
+        let format = if !self.keys.is_empty() {
+            CLUSTER_FORMAT
+        } else if self.invites.is_empty() && self.members.values().all(Member::fits_format_1) {
             CLUSTER_FORMAT_1
         } else {
-            CLUSTER_FORMAT
+            CLUSTER_FORMAT_2
         };
         let mut bytes = vec![format];
         bytes.put_u32(self.changes);
@@ -189,7 +194,7 @@ impl ClusterView {
                 bytes.put_short(address.as_bytes());
             });
             put_list(bytes, member.keys.iter(), |bytes, key| bytes.put_short(key));
-            if format >= CLUSTER_FORMAT {
+            if format >= CLUSTER_FORMAT_2 {
                 member.put_rest(bytes);
             }
         });
@@ -199,12 +204,16 @@ impl ClusterView {
             bytes.put_short(&key.public);
             bytes.put_short(key.usage.as_bytes());
             bytes.put_short(key.member.as_ref().map_or(&[][..], |id| id.as_bytes()));
+            if format >= CLUSTER_FORMAT {
+                bytes.put_hlc(key.since);
+                bytes.put_hlc(key.published);
+            }
         });
         put_list(&mut bytes, self.settings.iter(), |bytes, (name, value)| {
             bytes.put_short(name.as_bytes());
             bytes.put_short(value);
         });
-        if format >= CLUSTER_FORMAT {
+        if format >= CLUSTER_FORMAT_2 {
             put_list(&mut bytes, self.invites.iter(), |bytes, (token, invite)| {
                 bytes.extend_from_slice(token);
                 bytes.extend_from_slice(invite.by.as_bytes());
@@ -218,7 +227,7 @@ impl ClusterView {
     pub fn decode(bytes: &[u8]) -> Result<ClusterView, DecodeError> {
         let mut reader = Reader::new("cluster view", bytes);
         let format = reader.u8()?;
-        if ![CLUSTER_FORMAT_1, CLUSTER_FORMAT].contains(&format) {
+        if ![CLUSTER_FORMAT_1, CLUSTER_FORMAT_2, CLUSTER_FORMAT].contains(&format) {
             return Err(DecodeError::UnknownFormat {
                 what: "cluster view",
                 format,
@@ -232,7 +241,7 @@ impl ClusterView {
             member.site = reader.short_string()?;
             member.addresses = read_list(reader, 2, read_text)?;
             member.keys = read_list(reader, 2, |reader| reader.short_bytes().map(<[u8]>::to_vec))?;
-            if format >= CLUSTER_FORMAT {
+            if format >= CLUSTER_FORMAT_2 {
                 member.read_rest(reader)?;
             }
             Ok((member.id, member))
@@ -243,6 +252,12 @@ impl ClusterView {
             let public = reader.short_bytes()?.to_vec();
             let usage = reader.short_string()?;
             let member = reader.short_bytes()?.try_into().ok().map(MemberId::from_bytes);
+            // No earlier version published a key: what would be without times is nobody's.
+            let (since, published) = if format >= CLUSTER_FORMAT {
+                (reader.hlc()?, reader.hlc()?)
+            } else {
+                (Hlc::ZERO, Hlc::ZERO)
+            };
             Ok((
                 kid,
                 SigningKey {
@@ -250,13 +265,15 @@ impl ClusterView {
                     usage,
                     member,
                     state,
+                    since,
+                    published,
                 },
             ))
         })?;
         let settings = read_list(&mut reader, 4, |reader| {
             Ok((reader.short_string()?, reader.short_bytes()?.to_vec()))
         })?;
-        let invites = if format >= CLUSTER_FORMAT {
+        let invites = if format >= CLUSTER_FORMAT_2 {
             read_list(&mut reader, 48, |reader| {
                 let token = reader.array()?;
                 let by = MemberId::from_bytes(reader.array()?);

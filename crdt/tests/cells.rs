@@ -2,19 +2,26 @@
 
 mod laws;
 
-use crdt::{AccountId, Cell, CellKind, DecodeError, Hlc, Purpose, Staging, Tries};
+use crdt::{
+    AccountId, Cell, CellKind, DecodeError, EmailId, Hlc, Mailed, Purpose, Staging, Tries,
+    cell::{MAILED_MAX, MailedOnce},
+};
 use proptest::prelude::*;
 
 fn staging() -> Staging {
     Staging {
         purpose: Purpose::Reset,
         address: "ada@example.org".to_owned(),
+        email: None,
         password_hash: None,
         account: Some((AccountId::from_bytes([7; 15]), 3)),
+        epoch_at: Hlc::ZERO,
         rp_origin: Some("https://rp.example".to_owned()),
         at: Hlc::new(5, 6),
         nonce_hash: [9; 32],
+        code_hash: None,
         ended: false,
+        completed: false,
     }
 }
 
@@ -162,6 +169,13 @@ fn a_staging_comes_back_and_tolerates_what_is_new() {
             account: None,
             rp_origin: None,
             ended: true,
+            completed: true,
+            ..staging()
+        },
+        Staging {
+            email: Some(EmailId::from_bytes([6; 15])),
+            epoch_at: Hlc::new(7, 8),
+            code_hash: Some([5; 32]),
             ..staging()
         },
     ] {
@@ -175,4 +189,21 @@ fn a_staging_comes_back_and_tolerates_what_is_new() {
     assert_eq!(Staging::decode(&newer), Ok(staging()));
     newer.push(0);
     assert!(matches!(Staging::decode(&newer), Err(DecodeError::Trailing(_))));
+}
+
+#[test]
+fn of_more_mails_than_a_cell_takes_the_latest_stay() {
+    let mail = |at_ms| MailedOnce {
+        at_ms,
+        staging: [at_ms as u8; 32],
+    };
+    let many = Mailed((0..100).map(mail).collect());
+    let kept = Mailed::decode(&many.encode()).expect("what we wrote");
+    assert_eq!(kept.0.len(), MAILED_MAX);
+    assert_eq!(kept.0.last(), Some(&mail(99)));
+    cell(CellKind::MAIL_THROTTLE, 1, many.encode(), 1)
+        .validate()
+        .expect("within the limits");
+    assert_eq!(Mailed::decode(&Mailed::default().encode()), Ok(Mailed::default()));
+    assert!(Mailed::decode(&staging().encode()).is_err());
 }

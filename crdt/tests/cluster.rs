@@ -121,6 +121,17 @@ fn a_key_only_moves_forward_and_revoked_is_for_good() {
 }
 
 #[test]
+fn a_key_says_when_it_was_published_and_since_when_it_is_what_it_is() {
+    let view = merged(&[
+        of_key(5, KeyField::Public(vec![4; 65])),
+        of_key(9, KeyField::State(KeyState::Active)),
+        of_key(7, KeyField::State(KeyState::Retired)),
+    ]);
+    let key = &view.keys["2026-oslo"];
+    assert_eq!((key.published, key.since), (at(5), at(7)));
+}
+
+#[test]
 fn a_state_that_would_go_back_is_refused() {
     let mut replica = Replica::new(RecordKind::Cluster, 1);
     replica.write(&[of_member(1, 5, MemberField::State(MemberState::Left))]);

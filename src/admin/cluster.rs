@@ -204,7 +204,7 @@ impl From<MembersError> for ApiError {
 }
 
 /// Has this member in the record before it says something there: it serves a moment before that is written.
-async fn listed(site: &Site) -> Result<(), ApiError> {
+pub(super) async fn listed(site: &Site) -> Result<(), ApiError> {
     if site.is_serving() {
         record::register(&site.own, &site.public_keys(), &site.store).await?;
     }

@@ -95,9 +95,9 @@ impl From<BackupError> for ApiError {
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> ApiError {
         let status = match refusal {
-            Refusal::WrongPassword => StatusCode::UNAUTHORIZED,
-            Refusal::Locked => StatusCode::TOO_MANY_REQUESTS,
-            Refusal::UnknownAccount => StatusCode::NOT_FOUND,
+            Refusal::WrongPassword | Refusal::PasswordNeeded => StatusCode::UNAUTHORIZED,
+            Refusal::Locked | Refusal::CodeEnded => StatusCode::TOO_MANY_REQUESTS,
+            Refusal::UnknownAccount | Refusal::UnknownStaging => StatusCode::NOT_FOUND,
             Refusal::NotYet => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::TooManyAddresses | Refusal::OtherRequest => StatusCode::BAD_REQUEST,
             Refusal::AddressTaken
@@ -106,6 +106,8 @@ impl From<Refusal> for ApiError {
             | Refusal::LaterReset
             | Refusal::Cancelled
             | Refusal::NotHeld
+            | Refusal::HasPassword
+            | Refusal::StagingEnded
             | Refusal::Unverified => StatusCode::CONFLICT,
         };
         ApiError::new(status, refusal.code(), refusal.sentence())

@@ -1,12 +1,13 @@
 //! The operator's API: JSON over HTTP/1.1 on a Unix socket in the data directory, for its owner only (mode 0600).
 //!
-//! `API.md` beside this file lists every route. What people do is in `accounts`, who is a member in `cluster`, what an
-//! operator looks at in `status`, what only a laboratory may do in `lab`.
+//! `API.md` beside this file lists every route. What people do is in `accounts`, who is a member in `cluster`, what
+//! sites sign with in `keys`, what an operator looks at in `status`, what only a laboratory may do in `lab`.
 
 mod accounts;
 mod backup;
 mod cluster;
 mod error;
+mod keys;
 #[cfg(feature = "lab")]
 mod lab;
 mod repair;
@@ -30,6 +31,7 @@ pub use self::{
         ClusterReport, EvictionReport, FeatureReport, InviteReport, LeaveReport, MemberReport, RotationReport,
     },
     error::ApiError,
+    keys::{KeyReport, KeysReport, RevocationReport},
     repair::{Compared, ComparedReport, RepairReport},
     status::StatusReport,
 };
@@ -99,7 +101,8 @@ fn router(site: Arc<Site>) -> Router {
         .route("/digest", get(status::digest))
         .route("/accounts/{account}/erased", get(accounts::erased))
         .route("/drain", post(status::drain))
-        .merge(cluster::routes());
+        .merge(cluster::routes())
+        .merge(keys::routes());
     let long = Router::new()
         .route("/backup", post(backup::make))
         .route_layer(middleware::from_fn_with_state(site.clone(), only_while_serving))

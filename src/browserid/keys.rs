@@ -9,7 +9,7 @@ use super::{
 };
 
 /// What a key signs. A key has one use (RFC 8725 §3.12).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Usage {
     /// Session and device cookies, by a secure webhead.
     Session,
@@ -27,6 +27,13 @@ impl Usage {
             Usage::Certificate => "certificate",
             Usage::Assertion => "assertion",
         }
+    }
+
+    /// The one with this name.
+    pub fn named(name: &str) -> Option<Usage> {
+        [Usage::Session, Usage::Certificate, Usage::Assertion]
+            .into_iter()
+            .find(|usage| usage.name() == name)
     }
 }
 

@@ -147,7 +147,7 @@ pub(super) async fn run(args: ClusterArgs) -> Result<ExitCode, String> {
     }
 }
 
-async fn ask<T: DeserializeOwned>(
+pub(super) async fn ask<T: DeserializeOwned>(
     site: &SiteAt,
     method: Method,
     path: &str,
@@ -380,10 +380,10 @@ const POLL: Duration = Duration::from_millis(500);
 
 /// Who is waited for, said when it changes.
 #[derive(Default)]
-struct Told(Vec<String>);
+pub(super) struct Told(Vec<String>);
 
 impl Told {
-    fn waits_for(&mut self, members: &[String]) {
+    pub(super) fn waits_for(&mut self, members: &[String]) {
         if self.0 != members {
             self.0 = members.to_vec();
             if !members.is_empty() {
@@ -416,7 +416,7 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 }
 
 /// A duration for people.
-fn span(ms: u64) -> String {
+pub(super) fn span(ms: u64) -> String {
     match ms / 1000 {
         seconds @ 0..120 => format!("{seconds} s"),
         seconds @ 120..7_200 => format!("{} min", seconds / 60),

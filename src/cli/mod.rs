@@ -4,6 +4,7 @@ mod account;
 mod backup;
 mod client;
 mod cluster;
+mod key;
 mod repair;
 mod site;
 mod status;
@@ -35,6 +36,8 @@ enum Command {
     Restore(backup::RestoreArgs),
     /// Who belongs to the cluster: begin one, invite, list, leave, evict; replace a key; finalise features.
     Cluster(cluster::ClusterArgs),
+    /// What sites sign with: list keys, replace this site's, revoke one.
+    Key(key::KeyArgs),
     /// Compare a running site with the others, and repair what differs and should not.
     Repair(repair::RepairArgs),
     /// Have a running site read everything on its disk again, and mend what can be.
@@ -68,6 +71,7 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
             Command::Backup(args) => backup::backup(args).await,
             Command::Restore(args) => backup::restore(args).await,
             Command::Cluster(args) => cluster::run(args).await,
+            Command::Key(args) => key::run(args).await,
             Command::Repair(args) => repair::repair(args).await,
             Command::Scrub(args) => repair::scrub(args).await,
             Command::Status(args) => status::run(args).await,

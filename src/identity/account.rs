@@ -445,6 +445,6 @@ pub(super) fn standing(view: Option<AccountView>) -> Result<AccountView, Refusal
 }
 
 /// One and the same password, though perhaps hashed anew in between.
-fn is_same(one: &Password, other: &Password) -> bool {
+pub(super) fn is_same(one: &Password, other: &Password) -> bool {
     (one.resets, one.changed, one.done) == (other.resets, other.changed, other.done)
 }

@@ -15,6 +15,7 @@
 //! | [`certificates`] | what the keysigner and the verifier ask |
 //! | [`primaries`] | domains that certify their own users, and what their users do |
 //! | [`sign_in`] | a password against an account; failed tries |
+//! | [`staging`] | what waits for the proof of an address: begun here, completed anywhere |
 //! | [`operations`] | what can be asked of a replica, by name |
 //! | [`replica`] | the replica, here or in another process |
 //! | [`once`] | a request that may come twice, and is done once |
@@ -37,6 +38,7 @@ mod refusal;
 pub mod replica;
 pub mod sessions;
 pub mod sign_in;
+pub mod staging;
 #[cfg(test)]
 mod stories;
 
@@ -72,6 +74,7 @@ use self::{
     once::{Recall, Recalled},
     operations::Writing,
     sign_in::Trying,
+    staging::SiteNumber,
 };
 use crate::store::{ReadError, Records, Store, TransactError};
 
@@ -85,6 +88,7 @@ pub struct Identity {
     trying: Arc<Trying>,
     clock: Arc<dyn Fn() -> u64 + Send + Sync>,
     once: Option<Once>,
+    site: SiteNumber,
 }
 
 /// What is known of people, for the tiers that only read. Cloning gives another handle.
@@ -114,6 +118,16 @@ impl Identity {
             trying: Arc::default(),
             clock: Arc::new(clock),
             once: None,
+            site: SiteNumber::of(""),
+        }
+    }
+
+    /// The same at a site, whose number the tokens bear that are made here.
+    #[must_use]
+    pub fn at_site(self, site: &str) -> Identity {
+        Identity {
+            site: SiteNumber::of(site),
+            ..self
         }
     }
 

@@ -31,6 +31,16 @@ pub enum Refusal {
     WrongPassword,
     /// Too many wrong passwords.
     Locked,
+    /// A password has to be given.
+    PasswordNeeded,
+    /// The account has a password, and none is to be chosen here.
+    HasPassword,
+    /// The token is for nothing, or not for this, or its day is over.
+    UnknownStaging,
+    /// What the token was for has come true, or was begun anew too often.
+    StagingEnded,
+    /// Too many wrong codes.
+    CodeEnded,
     /// The key of an earlier request came with other contents.
     OtherRequest,
 }
@@ -51,6 +61,11 @@ impl Refusal {
             Refusal::TooManyAddresses => "too-many-addresses",
             Refusal::WrongPassword => "wrong-password",
             Refusal::Locked => "locked",
+            Refusal::PasswordNeeded => "password-needed",
+            Refusal::HasPassword => "has-password",
+            Refusal::UnknownStaging => "unknown-staging",
+            Refusal::StagingEnded => "staging-ended",
+            Refusal::CodeEnded => "code-ended",
             Refusal::OtherRequest => "other-request",
         }
     }
@@ -70,6 +85,13 @@ impl Refusal {
             Refusal::TooManyAddresses => "The account has as many addresses as it may have.",
             Refusal::WrongPassword => "The address or the password is wrong.",
             Refusal::Locked => "Too many wrong passwords; reset the password by mail.",
+            Refusal::PasswordNeeded => "The password has to be given.",
+            Refusal::HasPassword => "The account has a password already.",
+            Refusal::UnknownStaging => "This link or code is not valid, or not any more; begin again.",
+            Refusal::StagingEnded => {
+                "This was completed before, or begun again since; if it is not as it should be, begin again."
+            }
+            Refusal::CodeEnded => "Too many wrong codes; follow the link in the mail, or begin again.",
             Refusal::OtherRequest => "This was sent before with other contents; send it as a new request.",
         }
     }
@@ -95,6 +117,11 @@ mod tests {
             TooManyAddresses,
             WrongPassword,
             Locked,
+            PasswordNeeded,
+            HasPassword,
+            UnknownStaging,
+            StagingEnded,
+            CodeEnded,
             OtherRequest,
         ];
         let codes: std::collections::BTreeSet<_> = all.iter().map(|refusal| refusal.code()).collect();

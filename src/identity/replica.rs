@@ -15,13 +15,14 @@ use std::{
 use futures_util::future::BoxFuture;
 use gossip::Dot;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, time::timeout};
 
 use super::{
     OperationError, Outcome, SessionStanding,
     once::Once,
     operations::{self, Access, Operation, ReadSession, Reading, RemoteError, WriteRequest, Writing},
     sessions::{self, WaitedFor},
+    staging::{SiteNumber, StagingId, look::ReadStaging},
 };
 use crate::store::Store;
 
@@ -53,6 +54,8 @@ pub struct Here {
     clock: Arc<dyn Fn() -> u64 + Send + Sync>,
     peers: Option<Arc<dyn Peers>>,
     waited_for: Arc<WaitedFor>,
+    /// Those who wait for stagings.
+    fetching: Arc<Semaphore>,
 }
 
 /// What a site does for its replica beyond the replica's own disk.
@@ -63,6 +66,10 @@ pub trait Peers: Send + Sync + 'static {
     /// Waits until this replica has somebody's last write, asking whoever has it: for [`PATIENCE`] at most, and not
     /// at all while nobody could bring it. Whether it is here then.
     fn follow(&self, dot: Dot) -> BoxFuture<'_, bool>;
+
+    /// Has a staging sent here, by the site that made its token, else by any other: one flight for each. Whether
+    /// there is any use in waiting for it.
+    fn fetch_staging(&self, id: StagingId, site: SiteNumber) -> BoxFuture<'_, bool>;
 }
 
 /// How an answer stands.
@@ -74,6 +81,9 @@ pub enum Durability {
     /// On fewer: availability wins, never silently.
     Degraded,
 }
+
+/// Requests that wait for stagings at once at most: tokens that nobody made must not gather those who wait for them.
+pub const FETCHING_MAX: usize = 256;
 
 /// How long a request waits for what another site has: DESIGN.md §4.4.
 pub const PATIENCE: Duration = Duration::from_millis(300);
@@ -87,6 +97,20 @@ pub struct Follow {
 
 impl Operation for Follow {
     const NAME: &'static str = "follow";
+    type Answer = bool;
+}
+
+/// Waits for a staging: [`Replica::fetch_staging`].
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct FetchStaging {
+    /// Which.
+    pub id: StagingId,
+    /// Who made its token.
+    pub site: SiteNumber,
+}
+
+impl Operation for FetchStaging {
+    const NAME: &'static str = "fetch-staging";
     type Answer = bool;
 }
 
@@ -144,6 +168,16 @@ impl Replica {
         }
     }
 
+    /// Waits until a staging that another site made is here, for [`PATIENCE`] at most. Whether it is.
+    pub async fn fetch_staging(&self, id: StagingId, site: SiteNumber) -> Result<bool, OperationError> {
+        match self {
+            Replica::Here(here) => Ok(here.fetch_staging(id, site).await),
+            Replica::There(remote) => {
+                ask::<FetchStaging, _>(&**remote, Access::Read, &FetchStaging { id, site }).await
+            }
+        }
+    }
+
     /// Waits until a write of this replica is as durable as is configured, or that takes too long.
     pub async fn durability_of(&self, dot: Dot) -> Result<Durability, OperationError> {
         match self {
@@ -181,6 +215,7 @@ impl Here {
             clock: Arc::new(clock),
             peers: None,
             waited_for: Arc::default(),
+            fetching: Arc::new(Semaphore::new(FETCHING_MAX)),
         }
     }
 
@@ -264,6 +299,28 @@ impl Here {
 
     fn covers(&self, dot: Dot) -> bool {
         self.store.state().vector.covers(&dot)
+    }
+
+    /// As [`Replica::fetch_staging`].
+    pub async fn fetch_staging(&self, id: StagingId, site: SiteNumber) -> bool {
+        let look = ReadStaging { id, nonce_hash: None };
+        let is_here = |_: &Store| matches!(self.read(&look), Ok(Some(_)));
+        let Ok(_waiting) = self.fetching.try_acquire() else {
+            return is_here(&self.store);
+        };
+        let fetched = async {
+            match &self.peers {
+                Some(peers) if !peers.fetch_staging(id, site).await => is_here(&self.store),
+                Some(_) | None => std::future::pending().await,
+            }
+        };
+        let arrives = async {
+            tokio::select! {
+                () = self.store.wait_until(is_here) => true,
+                is_here = fetched => is_here,
+            }
+        };
+        timeout(PATIENCE, arrives).await.unwrap_or(false)
     }
 
     /// As [`Replica::durability_of`].

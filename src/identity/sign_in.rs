@@ -17,8 +17,8 @@ use std::{
 };
 
 use crdt::{
-    AccountId, AccountView, AccountWrite, Cell, CellKind, EmailId, Epoch, Ownership, Password, RecordKey,
-    Tries,
+    AccountId, AccountView, AccountWrite, Cell, CellKind, EmailId, Epoch, Hlc, Ownership, Password,
+    RecordKey, Tries, VaultId,
 };
 
 use serde::{Deserialize, Serialize};
@@ -259,6 +259,30 @@ impl Target {
         })
     }
 
+    /// A password that was chosen for an account, and is not its own yet: the account may not be there.
+    pub(super) fn staged(
+        records: &impl Records,
+        id: AccountId,
+        now_ms: u64,
+        chosen: HashedPassword,
+    ) -> Result<Target, OperationError> {
+        // It stands in for a password that no account has.
+        let none = Password {
+            resets: 0,
+            changed: Hlc::ZERO,
+            done: Hlc::ZERO,
+            rehashes: 0,
+            vault: VaultId::from_bytes([0; 16]),
+        };
+        Ok(Target {
+            key: id.into(),
+            account: None,
+            password: Some((none, chosen)),
+            tries: tries(records, id.into(), now_ms)?,
+            device_tries: 0,
+        })
+    }
+
     /// An account by itself.
     pub(super) fn account(
         records: &impl Records,
@@ -328,7 +352,7 @@ fn tries(records: &impl Records, key: TriesKey, now_ms: u64) -> Result<u32, Read
     Ok(Tries::total(live(&cells, now_ms)))
 }
 
-fn live(cells: &[Cell], now_ms: u64) -> impl Iterator<Item = Tries> {
+pub(super) fn live(cells: &[Cell], now_ms: u64) -> impl Iterator<Item = Tries> {
     cells
         .iter()
         .filter(move |cell| cell.is_live(now_ms))
@@ -337,7 +361,16 @@ fn live(cells: &[Cell], now_ms: u64) -> impl Iterator<Item = Tries> {
 
 /// Counts `wrong` more wrong passwords in this replica's slot.
 pub(crate) fn fail(txn: &mut Txn<'_>, key: TriesKey, wrong: u32) -> Result<(), ReadError> {
-    let cells = txn.cells(CellKind::TRIES, &key.bytes())?;
+    fail_for(txn, &key.bytes(), key.keep_ms(), wrong)
+}
+
+/// The same of something that is no record.
+pub(super) fn fail_under(txn: &mut Txn<'_>, key: &[u8], wrong: u32) -> Result<(), ReadError> {
+    fail_for(txn, key, TRIES_KEEP_MS, wrong)
+}
+
+fn fail_for(txn: &mut Txn<'_>, key: &[u8], keep_ms: u64, wrong: u32) -> Result<(), ReadError> {
+    let cells = txn.cells(CellKind::TRIES, key)?;
     let since = live(&cells, txn.now_ms())
         .map(|tries| tries.since)
         .max()
@@ -368,7 +401,7 @@ pub(crate) fn fail(txn: &mut Txn<'_>, key: TriesKey, wrong: u32) -> Result<(), R
             count: others.saturating_add(wrong),
         }
     };
-    put_tries(txn, key, counted);
+    put_tries(txn, key, keep_ms, counted);
     Ok(())
 }
 
@@ -381,19 +414,19 @@ pub(super) fn forgive(txn: &mut Txn<'_>, key: TriesKey) -> Result<(), ReadError>
             .max()
             .unwrap_or_default();
         let since = txn.stamp_past(since);
-        put_tries(txn, key, Tries { since, count: 0 });
+        put_tries(txn, &key.bytes(), key.keep_ms(), Tries { since, count: 0 });
     }
     Ok(())
 }
 
-fn put_tries(txn: &mut Txn<'_>, key: TriesKey, tries: Tries) {
+fn put_tries(txn: &mut Txn<'_>, key: &[u8], keep_ms: u64, tries: Tries) {
     let cell = Cell {
         kind: CellKind::TRIES,
-        key: key.bytes(),
+        key: key.to_vec(),
         slot: txn.slot(),
         stamp: txn.stamp(),
         value: tries.encode(),
-        expires_ms: txn.now_ms().saturating_add(key.keep_ms()),
+        expires_ms: txn.now_ms().saturating_add(keep_ms),
     };
     txn.put_cell(cell);
 }

@@ -67,7 +67,7 @@ pub fn write_private(path: &Path, text: &str) -> io::Result<()> {
 }
 
 /// Makes what was created or renamed there survive a power failure.
-pub(super) fn sync_directory_of(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_directory_of(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
         _ => File::open(".")?.sync_all(),

@@ -12,7 +12,10 @@ use crdt::{
 use gossip::Dot;
 
 use super::{MembersError, cluster, features, features::NotFinalisable, own::Own, state_name};
-use crate::store::{Records, Store, TransactError, Txn};
+use crate::{
+    keyring,
+    store::{Records, Store, TransactError, Txn},
+};
 
 /// An invitation may stand this long at most, in milliseconds: a week.
 pub const INVITE_VALID_MAX_MS: u64 = 7 * 24 * 3_600_000;
@@ -47,7 +50,7 @@ impl From<crate::store::ReadError> for RecordError {
     }
 }
 
-fn refused<T>(words: impl Into<String>) -> Result<T, RecordError> {
+pub(crate) fn refused<T>(words: impl Into<String>) -> Result<T, RecordError> {
     Err(RecordError::Refused(words.into()))
 }
 
@@ -129,6 +132,9 @@ pub async fn advance(own: MemberId, state: MemberState, store: &Store) -> Result
             }
             let at = txn.stamp_past(cluster.latest);
             write_member(txn, own, at, vec![MemberField::State(state)]);
+            if state >= MemberState::Leaving {
+                keyring::record::retire_all(own, &cluster, txn);
+            }
             Ok(())
         })
         .await?;
@@ -189,7 +195,8 @@ pub fn used(cluster: &ClusterView) -> BTreeSet<TokenHash> {
     admissions.map(|admission| admission.token).collect()
 }
 
-fn has_a_word(own: MemberId, cluster: &ClusterView) -> Result<(), RecordError> {
+/// Only an active member has a word in who belongs to the cluster and in whom to trust.
+pub(crate) fn has_a_word(own: MemberId, cluster: &ClusterView) -> Result<(), RecordError> {
     match cluster.members.get(&own).map(|member| member.state) {
         Some(MemberState::Active) => Ok(()),
         state => refused(format!(

@@ -240,6 +240,10 @@ impl Remains {
             let (begun_ms, account) = match records::decode_cell(value) {
                 Ok(cell) => {
                     let staging = Staging::decode(&cell.value).ok();
+                    // Of one that has ended a site keeps nothing of anybody.
+                    if staging.as_ref().is_some_and(|staging| staging.address.is_empty()) {
+                        return ControlFlow::Continue(());
+                    }
                     let account = staging.and_then(|staging| staging.account).map(|(id, _)| id);
                     (cell.stamp.ms(), account)
                 }

@@ -11,6 +11,7 @@ mod forger;
 mod full_disk;
 mod gossiper;
 mod junk;
+mod keys;
 mod kill_loop;
 mod members;
 mod process;

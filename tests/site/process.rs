@@ -97,6 +97,7 @@ impl Plan {
                 threads: 1,
                 queue: Duration::from_secs(10),
             },
+            keys: Default::default(),
             disk: DiskConfig {
                 reserve_mib: 0,
                 free_min_mib: 0,

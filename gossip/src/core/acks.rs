@@ -6,6 +6,7 @@
 //! Promise: nothing is called stable, or on a site's disk, that the latest ack known here does not state.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::hello::is_later;
 use super::vector::{Dot, MemberId, ReplicaId, Tip, Vector, Writer};
@@ -191,6 +192,22 @@ impl Gossip {
             }
         }
         sites.len()
+    }
+
+    /// Members that count, were heard themselves within `heard_within`, and are not known to have all of `vector` on
+    /// disk. One that is silent is not among them, nor one that joins.
+    #[must_use]
+    pub fn lacking(&self, vector: &Vector, heard_within: Duration) -> Vec<MemberId> {
+        let heard = |peer: &&Peer| {
+            let heard = self.heard.get(&peer.id);
+            heard.is_some_and(|at| self.now.at.saturating_sub(*at) <= heard_within)
+        };
+        let lacks = |peer: &&Peer| {
+            let theirs = self.believed_vector(&peer.id);
+            theirs.is_none_or(|theirs| !theirs.covers_vector(vector))
+        };
+        let lacking = self.counted().filter(heard).filter(lacks);
+        lacking.map(|peer| peer.id).collect()
     }
 
     /// Does any other site have all of `vector` on disk? What a drain waits for.

@@ -93,6 +93,12 @@ pub(super) enum Command {
         /// Hears each outcome, and is dropped after the last.
         verdicts: mpsc::UnboundedSender<Outcome>,
     },
+    /// Who was heard of late and lacks any of this?
+    Lacking {
+        vector: Vector,
+        heard_within: Duration,
+        reply: oneshot::Sender<Vec<MemberId>>,
+    },
     Stop,
 }
 
@@ -345,6 +351,14 @@ impl Driver {
                 asked,
                 verdicts,
             } => self.inquire(member, purpose, asked, verdicts),
+            Command::Lacking {
+                vector,
+                heard_within,
+                reply,
+            } => {
+                // Who does not wait any more needs no answer.
+                let _ = reply.send(self.gossip.lacking(&vector, heard_within));
+            }
             Command::Stop => self.stopping = true,
         }
     }

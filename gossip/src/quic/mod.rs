@@ -329,6 +329,26 @@ impl Node {
         )
     }
 
+    /// Members that count, were heard within `heard_within`, and are not known to have all of this on disk. All that
+    /// count, if the node has stopped.
+    pub async fn lacking(&self, vector: Vector, heard_within: Duration) -> Vec<MemberId> {
+        let (reply, answer) = oneshot::channel();
+        self.command(Command::Lacking {
+            vector,
+            heard_within,
+            reply,
+        });
+        match answer.await {
+            Ok(lacking) => lacking,
+            Err(_) => {
+                let peers = &self.status().gossip.peers;
+                let counts =
+                    |peer: &&crate::PeerStatus| matches!(peer.state, PeerState::Active | PeerState::Leaving);
+                peers.iter().filter(counts).map(|peer| peer.member).collect()
+            }
+        }
+    }
+
     /// From the next connection on, in both directions, this key is shown; those that stand go on. Who is asked to list
     /// it must have done so before.
     pub fn set_identity(&self, identity: Identity) {

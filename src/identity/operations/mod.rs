@@ -30,7 +30,12 @@ pub use self::{
 use super::{
     OperationError, Refusal,
     once::{Once, Recall},
-    replica::{DurabilityOf, Follow, Here},
+    replica::{DurabilityOf, FetchStaging, Follow, Here},
+    staging::{
+        begin::BeginStaging,
+        complete::CompleteStaging,
+        look::{ReadStaging, ReadStagingStatus, ReadToken},
+    },
 };
 use crate::store::{Records, Txn};
 
@@ -163,9 +168,15 @@ registry! {
         ReadStanding,
         ReadAddressFacts,
         Ping,
+        ReadStagingStatus,
+        ReadToken,
     ];
     writings: [];
-    others: [Follow => carry_follow, ReadSession => carry_session];
+    others: [
+        Follow => carry_follow,
+        ReadSession => carry_session,
+        FetchStaging => carry_fetch_staging,
+    ];
 }
 
 registry! {
@@ -175,6 +186,7 @@ registry! {
         Recall,
         ReadTarget,
         IsSignedInNews,
+        ReadStaging,
     ];
     writings: [
         SignUp,
@@ -192,6 +204,8 @@ registry! {
         SignInAsPrimary,
         SetUsedAs,
         NoteIdp,
+        BeginStaging,
+        CompleteStaging,
     ];
     others: [DurabilityOf => carry_durability];
 }
@@ -219,6 +233,14 @@ fn carry_session<'h>(request: &[u8], here: &'h Here) -> Running<'h> {
     let session: ReadSession = decode(ReadSession::NAME, request)?;
     Ok(Box::pin(async move {
         encode(ReadSession::NAME, &here.session(session).await)
+    }))
+}
+
+fn carry_fetch_staging<'h>(request: &[u8], here: &'h Here) -> Running<'h> {
+    let FetchStaging { id, site } = decode(FetchStaging::NAME, request)?;
+    Ok(Box::pin(async move {
+        let is_here = here.fetch_staging(id, site).await;
+        encode(FetchStaging::NAME, &Ok::<_, OperationError>(is_here))
     }))
 }
 

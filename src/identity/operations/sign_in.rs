@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// What a password is to be tried against. It tells a hash, so it is for secure webheads.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ReadTarget {
     /// What is given with the password.
     pub of: TargetOf,
@@ -22,12 +22,19 @@ pub struct ReadTarget {
 }
 
 /// What is given with a password.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum TargetOf {
     /// The account that has an address, or the address if nobody has it.
     Email(EmailId),
     /// An account by itself.
     Account(AccountId),
+    /// A password that was chosen for an account, and is not its own yet.
+    Staged {
+        /// The account, which may not be made yet: wrong ones are counted there.
+        account: AccountId,
+        /// The password.
+        chosen: HashedPassword,
+    },
 }
 
 impl Operation for ReadTarget {
@@ -39,9 +46,12 @@ impl Reading for ReadTarget {
     const ACCESS: Access = Access::Write;
 
     fn read(&self, records: &impl Records, now_ms: u64) -> Result<Self::Answer, OperationError> {
-        match self.of {
-            TargetOf::Email(email) => Target::email(records, email, self.device, now_ms).map(Ok),
-            TargetOf::Account(account) => Target::account(records, account, self.device, now_ms),
+        match &self.of {
+            TargetOf::Email(email) => Target::email(records, *email, self.device, now_ms).map(Ok),
+            TargetOf::Account(account) => Target::account(records, *account, self.device, now_ms),
+            TargetOf::Staged { account, chosen } => {
+                Target::staged(records, *account, now_ms, chosen.clone()).map(Ok)
+            }
         }
     }
 }

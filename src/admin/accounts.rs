@@ -148,7 +148,7 @@ pub(super) async fn sign_in(
 ) -> Answer<SignedInReport> {
     let address = Address::parse(&body.address)?;
     let password = TypedPassword::parse(body.password)?;
-    match site.identity.sign_in(&address, password).await? {
+    match site.identity.sign_in(&address, password, None).await? {
         // What a sign-in writes (a rehash, a cleared count) waits for nobody.
         Outcome::Done { value, .. } => Ok(Json(SignedInReport {
             account: value.account.to_string(),

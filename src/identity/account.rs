@@ -12,6 +12,7 @@ use super::{
     emails::{self, HeldEmail},
     operations::{
         CancelAccount, ChangePassword, ReadAccount, ReadTarget, ResetPassword, SignOutEverywhere, SignUp,
+        TargetOf,
     },
     sign_in::{self, SignedIn},
 };
@@ -99,12 +100,16 @@ impl Identity {
         if let Some(outcome) = self.recall().await? {
             return Ok(outcome);
         }
-        let target = self.replica.read(&ReadTarget::Account(account)).await?;
+        let target = ReadTarget {
+            of: TargetOf::Account(account),
+            device: None,
+        };
+        let target = self.replica.read(&target).await?;
         let target = match target {
             Ok(target) => target,
             Err(refusal) => return Ok(Outcome::Refused(refusal)),
         };
-        let known = match self.try_password(target, old).await? {
+        let known = match self.try_password(target, old, None).await? {
             Ok(tried) => tried.password,
             Err(refusal) => return Ok(Outcome::Refused(refusal)),
         };
@@ -278,7 +283,8 @@ pub(crate) fn reset(
             account: Some((account, resets)),
             ..
         } => (account, Some(resets)),
-        Word::Staged { account: None, .. } => return Ok(Err(Refusal::NotHeld)),
+        // Who comes by an assertion needs no password, and cannot say whose one to set.
+        Word::Staged { account: None, .. } | Word::Asserted => return Ok(Err(Refusal::NotHeld)),
         Word::Operator => match holder {
             Some(account) => (account, None),
             None => return Ok(Err(Refusal::NotHeld)),

@@ -158,7 +158,7 @@ pub(crate) fn add(
     let pair = Pair::read(txn, account, email)?;
     let resets = pair.account.as_ref().map_or(0, crdt::AccountView::resets);
     let begun = match word {
-        Word::Operator => resets,
+        Word::Operator | Word::Asserted => resets,
         Word::Staged {
             account: Some((of, resets)),
             ..

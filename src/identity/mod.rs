@@ -15,7 +15,7 @@
 //! | [`emails`] | add, move and remove an address |
 //! | [`sessions`] | whether a session is over, where an account is signed in |
 //! | [`certificates`] | what the keysigner and the verifier ask |
-//! | [`primaries`] | domains that certify their own users |
+//! | [`primaries`] | domains that certify their own users, and what their users do |
 //! | [`sign_in`] | a password against an account; failed tries |
 //! | [`staging`] | what waits for the proof of an address: begun here, completed anywhere |
 //! | [`operations`] | what can be asked of a replica, by name |

@@ -39,6 +39,15 @@ impl Proof {
         self.derive("persona 2026-11-22 vault salt of a password")
     }
 
+    /// A proof that is later than all that is seen.
+    fn now(txn: &mut Txn<'_>, latest: Hlc, by: ClaimedBy) -> Proof {
+        Proof {
+            id: txn.random(),
+            at: txn.stamp_past(latest),
+            by,
+        }
+    }
+
     fn derive<const N: usize>(&self, context: &str) -> [u8; N] {
         let mut bytes = [0; N];
         blake3::Hasher::new_derive_key(context)
@@ -71,10 +80,12 @@ pub enum Word {
     },
     /// An operator vouches, now. The proof is made in the transaction itself, later than all that it sees.
     Operator,
+    /// The address's own domain vouches, now, by an assertion that was verified. The proof is made likewise.
+    Asserted,
 }
 
 impl Word {
-    /// The proof, which an operator's word only becomes here. `latest` is what it must beat.
+    /// The proof, which a word of now only becomes here. `latest` is what it must beat.
     pub(super) fn proof(&self, txn: &mut Txn<'_>, latest: Hlc) -> Proof {
         match self {
             Word::Staged { proof, .. } if planted::is(Bug::OwnTimeOfCompletion) => Proof {
@@ -82,11 +93,8 @@ impl Word {
                 ..*proof
             },
             Word::Staged { proof, .. } => *proof,
-            Word::Operator => Proof {
-                id: txn.random(),
-                at: txn.stamp_past(latest),
-                by: ClaimedBy::Operator,
-            },
+            Word::Operator => Proof::now(txn, latest, ClaimedBy::Operator),
+            Word::Asserted => Proof::now(txn, latest, ClaimedBy::Idp),
         }
     }
 }

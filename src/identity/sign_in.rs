@@ -4,6 +4,9 @@
 //! success add up, so spreading tries over sites gains an attacker no more than the lag between them. While a
 //! password is being checked its try is taken in memory as well, so tries at once gain nothing either.
 //!
+//! Ten wrong ones lock, but not the browsers that signed in to the account before, which have tries of their own: so
+//! nobody can lock somebody else out.
+//!
 //! Promise: a wrong password and an address that nobody has are told apart neither by the answer, nor by the lock,
 //! nor by the time that it takes. A right one writes nothing unless there were wrong ones before it.
 
@@ -22,14 +25,19 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Address, HashError, HashedPassword, Identity, OperationError, Outcome, Refusal, TypedPassword, account,
-    operations::{CountWrong, ReadTarget, Welcome},
+    operations::{CountWrong, ReadTarget, TargetOf, Welcome},
 };
-use crate::store::{CHANGES_MAX, ReadError, Records, Txn};
+use crate::{
+    session::Device,
+    store::{CHANGES_MAX, ReadError, Records, Txn},
+};
 
 /// Wrong passwords after which none is checked any more, as in the original service.
 pub const TRIES_MAX: u32 = 10;
 /// How long a wrong password counts, in milliseconds: a week.
 pub const TRIES_KEEP_MS: u64 = 7 * 24 * 3600 * 1000;
+/// How long one counts that came from a browser which knows the account, while others are locked out: a day.
+pub const DEVICE_TRIES_KEEP_MS: u64 = 24 * 3600 * 1000;
 /// Accounts and addresses at most for which wrong passwords are kept in mind: a few MB. Beyond it the oldest are
 /// forgotten, which takes an attacker as many wrong passwords at others.
 const KEPT_MAX: usize = 65_536;
@@ -46,28 +54,37 @@ pub struct SignedIn {
 }
 
 impl Identity {
-    /// Checks a password against the account that has the address, verified or not.
+    /// Checks a password against the account that has the address, verified or not. After [`TRIES_MAX`] wrong ones only
+    /// a browser that knows the account by its device cookie may try as many more.
     pub async fn sign_in(
         &self,
         address: &Address,
         password: TypedPassword,
+        device: Option<Device>,
     ) -> Result<Outcome<SignedIn>, OperationError> {
         if let Some(outcome) = self.recall().await? {
             return Ok(outcome);
         }
         let email = self.email_id(address);
-        let target = match self.replica.read(&ReadTarget::Email(email)).await? {
+        let target = ReadTarget {
+            of: TargetOf::Email(email),
+            device: device.as_ref().map(|device| device.id),
+        };
+        let target = match self.replica.read(&target).await? {
             Ok(target) => target,
             Err(refusal) => return Ok(Outcome::Refused(refusal)),
         };
         let Some((account, epoch)) = target.account else {
-            return Ok(match self.try_password(target, password).await? {
+            return Ok(match self.try_password(target, password, None).await? {
                 Err(refusal) => Outcome::Refused(refusal),
                 // The decoy is nobody's password.
                 Ok(_) => Outcome::Refused(Refusal::WrongPassword),
             });
         };
-        let tried = match self.try_password(target, password.clone()).await? {
+        let tried = self
+            .try_password(target, password.clone(), device.as_ref())
+            .await?;
+        let tried = match tried {
             Ok(tried) => tried,
             Err(refusal) => return Ok(Outcome::Refused(refusal)),
         };
@@ -83,6 +100,7 @@ impl Identity {
         };
         let welcome = Welcome {
             account,
+            device: tried.device,
             rehashed: rehashed.map(|hashed| (tried.password, hashed)),
         };
         let dot = match self.replica.write(welcome, None).await {
@@ -102,13 +120,22 @@ impl Identity {
         &self,
         target: Target,
         typed: TypedPassword,
+        device: Option<&Device>,
     ) -> Result<Result<Tried, Refusal>, OperationError> {
         let now_ms = (self.clock)();
-        if target.tries.saturating_add(self.trying.kept(target.key, now_ms)) >= TRIES_MAX {
+        let is_locked = |key, tries: u32| tries.saturating_add(self.trying.kept(key, now_ms)) >= TRIES_MAX;
+        let (mut key, mut tries) = (target.key, target.tries);
+        if is_locked(key, tries)
+            && let Some((account, epoch)) = target.account
+            && let Some(device) = device.filter(|device| device.knows(account, epoch.resets, now_ms))
+        {
+            (key, tries) = (TriesKey::Device(account, device.id), target.device_tries);
+        }
+        if is_locked(key, tries) {
             metrics::counter!("persona_sign_in_locked_total").increment(1);
             return Ok(Err(Refusal::Locked));
         }
-        let taken = self.trying.take(target.key, target.tries, now_ms);
+        let taken = self.trying.take(key, tries, now_ms);
         let mut taken = taken.ok_or(OperationError::Crowded {
             retry_after: CROWDED_RETRY,
         })?;
@@ -116,20 +143,22 @@ impl Identity {
         let checked = self.passwords.check(typed, hashed).await?;
         if let Some(password) = password.filter(|_| checked.right) {
             self.trying.forget(target.key);
+            self.trying.forget(key);
             return Ok(Ok(Tried {
                 password,
                 stale: checked.stale,
-                tries: target.tries,
+                tries: target.tries.max(tries),
+                device: key.device(),
             }));
         }
         metrics::counter!("persona_sign_in_wrong_total").increment(1);
         let count = CountWrong {
-            key: target.key,
+            key,
             wrong: taken.gather(),
         };
         if let Err(error) = self.write(count).await {
             // What cannot be written down is kept in mind: a replica that cannot write is no place to guess at.
-            taken.keep((self.clock)().saturating_add(TRIES_KEEP_MS));
+            taken.keep((self.clock)().saturating_add(key.keep_ms()));
             return Err(error);
         }
         taken.written();
@@ -144,16 +173,66 @@ pub(super) struct Tried {
     stale: bool,
     /// Wrong ones before it.
     tries: u32,
+    /// The browser whose wrong ones are counted apart, if it was its turn.
+    device: Option<[u8; 16]>,
+}
+
+/// Where wrong passwords are counted.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum TriesKey {
+    /// An account, or an address that nobody has.
+    Record(RecordKey),
+    /// A browser that knows the account, while others are locked out.
+    Device(AccountId, [u8; 16]),
+}
+
+impl TriesKey {
+    /// The key of the cells.
+    fn bytes(self) -> Vec<u8> {
+        match self {
+            TriesKey::Record(key) => key.as_bytes().to_vec(),
+            TriesKey::Device(account, device) => [&account.as_bytes()[..], &device].concat(),
+        }
+    }
+
+    /// How long a wrong one counts, in milliseconds.
+    fn keep_ms(self) -> u64 {
+        match self {
+            TriesKey::Record(_) => TRIES_KEEP_MS,
+            TriesKey::Device(..) => DEVICE_TRIES_KEEP_MS,
+        }
+    }
+
+    fn device(self) -> Option<[u8; 16]> {
+        match self {
+            TriesKey::Record(_) => None,
+            TriesKey::Device(_, device) => Some(device),
+        }
+    }
+}
+
+impl From<AccountId> for TriesKey {
+    fn from(account: AccountId) -> TriesKey {
+        TriesKey::Record(account.into())
+    }
+}
+
+impl From<EmailId> for TriesKey {
+    fn from(email: EmailId) -> TriesKey {
+        TriesKey::Record(email.into())
+    }
 }
 
 /// What a password is tried against.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Target {
     /// Where tries are counted: the account, or the address that nobody has.
-    key: RecordKey,
+    key: TriesKey,
     account: Option<(AccountId, Epoch)>,
     password: Option<(Password, HashedPassword)>,
     tries: u32,
+    /// Those of the browser, counted apart.
+    device_tries: u32,
 }
 
 impl Target {
@@ -161,11 +240,12 @@ impl Target {
     pub(super) fn email(
         records: &impl Records,
         email: EmailId,
+        device: Option<[u8; 16]>,
         now_ms: u64,
     ) -> Result<Target, OperationError> {
         let view = records.email(email)?.unwrap_or_default();
         if let Ownership::Held { claim, .. } = records.owner_of(&view)?
-            && let Ok(target) = Target::account(records, claim.account, now_ms)?
+            && let Ok(target) = Target::account(records, claim.account, device, now_ms)?
         {
             return Ok(target);
         }
@@ -175,6 +255,7 @@ impl Target {
             account: None,
             password: None,
             tries,
+            device_tries: 0,
         })
     }
 
@@ -198,6 +279,7 @@ impl Target {
             account: None,
             password: Some((none, chosen)),
             tries: tries(records, id.into(), now_ms)?,
+            device_tries: 0,
         })
     }
 
@@ -205,6 +287,7 @@ impl Target {
     pub(super) fn account(
         records: &impl Records,
         id: AccountId,
+        device: Option<[u8; 16]>,
         now_ms: u64,
     ) -> Result<Result<Target, Refusal>, OperationError> {
         let view = match account::standing(records.account(id)?) {
@@ -215,12 +298,17 @@ impl Target {
             Some(password) => Some((*password, stored(records, id, password)?)),
             None => None,
         };
+        let device_tries = match device {
+            Some(device) => tries(records, TriesKey::Device(id, device), now_ms)?,
+            None => 0,
+        };
         let tries = tries(records, id.into(), now_ms)?;
         Ok(Ok(Target {
             key: id.into(),
             account: Some((id, view.epoch)),
             password,
             tries,
+            device_tries,
         }))
     }
 }
@@ -259,8 +347,8 @@ pub(super) fn rehash(
 }
 
 /// Wrong passwords that count now.
-fn tries(records: &impl Records, key: RecordKey, now_ms: u64) -> Result<u32, ReadError> {
-    let cells = records.cells(CellKind::TRIES, key.as_bytes())?;
+fn tries(records: &impl Records, key: TriesKey, now_ms: u64) -> Result<u32, ReadError> {
+    let cells = records.cells(CellKind::TRIES, &key.bytes())?;
     Ok(Tries::total(live(&cells, now_ms)))
 }
 
@@ -272,12 +360,16 @@ pub(super) fn live(cells: &[Cell], now_ms: u64) -> impl Iterator<Item = Tries> {
 }
 
 /// Counts `wrong` more wrong passwords in this replica's slot.
-pub(crate) fn fail(txn: &mut Txn<'_>, key: RecordKey, wrong: u32) -> Result<(), ReadError> {
-    fail_under(txn, key.as_bytes(), wrong)
+pub(crate) fn fail(txn: &mut Txn<'_>, key: TriesKey, wrong: u32) -> Result<(), ReadError> {
+    fail_for(txn, &key.bytes(), key.keep_ms(), wrong)
 }
 
 /// The same of something that is no record.
 pub(super) fn fail_under(txn: &mut Txn<'_>, key: &[u8], wrong: u32) -> Result<(), ReadError> {
+    fail_for(txn, key, TRIES_KEEP_MS, wrong)
+}
+
+fn fail_for(txn: &mut Txn<'_>, key: &[u8], keep_ms: u64, wrong: u32) -> Result<(), ReadError> {
     let cells = txn.cells(CellKind::TRIES, key)?;
     let since = live(&cells, txn.now_ms())
         .map(|tries| tries.since)
@@ -309,32 +401,32 @@ pub(super) fn fail_under(txn: &mut Txn<'_>, key: &[u8], wrong: u32) -> Result<()
             count: others.saturating_add(wrong),
         }
     };
-    put_tries(txn, key, counted);
+    put_tries(txn, key, keep_ms, counted);
     Ok(())
 }
 
 /// Forgets all wrong passwords, if there are any.
-pub(super) fn forgive(txn: &mut Txn<'_>, key: RecordKey) -> Result<(), ReadError> {
-    let cells = txn.cells(CellKind::TRIES, key.as_bytes())?;
+pub(super) fn forgive(txn: &mut Txn<'_>, key: TriesKey) -> Result<(), ReadError> {
+    let cells = txn.cells(CellKind::TRIES, &key.bytes())?;
     if Tries::total(live(&cells, txn.now_ms())) > 0 {
         let since = live(&cells, txn.now_ms())
             .map(|tries| tries.since)
             .max()
             .unwrap_or_default();
         let since = txn.stamp_past(since);
-        put_tries(txn, key.as_bytes(), Tries { since, count: 0 });
+        put_tries(txn, &key.bytes(), key.keep_ms(), Tries { since, count: 0 });
     }
     Ok(())
 }
 
-fn put_tries(txn: &mut Txn<'_>, key: &[u8], tries: Tries) {
+fn put_tries(txn: &mut Txn<'_>, key: &[u8], keep_ms: u64, tries: Tries) {
     let cell = Cell {
         kind: CellKind::TRIES,
         key: key.to_vec(),
         slot: txn.slot(),
         stamp: txn.stamp(),
         value: tries.encode(),
-        expires_ms: txn.now_ms().saturating_add(TRIES_KEEP_MS),
+        expires_ms: txn.now_ms().saturating_add(keep_ms),
     };
     txn.put_cell(cell);
 }
@@ -348,10 +440,10 @@ pub(super) struct Trying {
 #[derive(Default)]
 struct Unwritten {
     /// No more than there are requests.
-    under_way: HashMap<RecordKey, u32>,
-    kept: HashMap<RecordKey, Kept>,
+    under_way: HashMap<TriesKey, u32>,
+    kept: HashMap<TriesKey, Kept>,
     /// The keys of `kept`, by when they are forgotten.
-    ends: BTreeSet<(u64, RecordKey)>,
+    ends: BTreeSet<(u64, TriesKey)>,
 }
 
 /// Wrong passwords that could not be written down. They count for as long as if they had been.
@@ -363,7 +455,7 @@ struct Kept {
 
 impl Trying {
     /// Takes one more, unless together with the `counted` ones that might be too many.
-    fn take(self: &Arc<Trying>, key: RecordKey, counted: u32, now_ms: u64) -> Option<Taken> {
+    fn take(self: &Arc<Trying>, key: TriesKey, counted: u32, now_ms: u64) -> Option<Taken> {
         let mut unwritten = self.lock();
         let here = unwritten.under_way.get(&key).copied().unwrap_or_default();
         let kept = unwritten.kept(key, now_ms);
@@ -380,12 +472,12 @@ impl Trying {
     }
 
     /// Wrong ones that could not be written down.
-    fn kept(&self, key: RecordKey, now_ms: u64) -> u32 {
+    fn kept(&self, key: TriesKey, now_ms: u64) -> u32 {
         self.lock().kept(key, now_ms)
     }
 
     /// Forgets the wrong ones that could not be written down: a right one came after them, or a reset.
-    pub(super) fn forget(&self, key: RecordKey) {
+    pub(super) fn forget(&self, key: TriesKey) {
         self.lock().forget(key);
     }
 
@@ -395,7 +487,7 @@ impl Trying {
 }
 
 impl Unwritten {
-    fn keep(&mut self, key: RecordKey, more: Kept) {
+    fn keep(&mut self, key: TriesKey, more: Kept) {
         let known = self.forget(key).unwrap_or_default();
         let kept = Kept {
             tries: known.tries.saturating_add(more.tries),
@@ -410,14 +502,14 @@ impl Unwritten {
         }
     }
 
-    fn forget(&mut self, key: RecordKey) -> Option<Kept> {
+    fn forget(&mut self, key: TriesKey) -> Option<Kept> {
         let kept = self.kept.remove(&key)?;
         self.ends.remove(&(kept.until_ms, key));
         Some(kept)
     }
 
     /// Those that count now, once all that have ended are forgotten.
-    fn kept(&mut self, key: RecordKey, now_ms: u64) -> u32 {
+    fn kept(&mut self, key: TriesKey, now_ms: u64) -> u32 {
         while let Some((until_ms, ended)) = self.ends.first().copied()
             && until_ms <= now_ms
         {
@@ -430,7 +522,7 @@ impl Unwritten {
 /// One try under way; given back when dropped.
 struct Taken {
     trying: Arc<Trying>,
-    key: RecordKey,
+    key: TriesKey,
     /// Itself, and those kept in mind that are being written down with it.
     tries: u32,
     /// What is kept in mind when it is dropped: what was before, unless it is known to be written.
@@ -482,14 +574,14 @@ impl Drop for Taken {
 mod tests {
     use super::*;
 
-    fn key(number: u32) -> RecordKey {
+    fn key(number: u32) -> TriesKey {
         let mut id = [0; 15];
         id[..4].copy_from_slice(&number.to_be_bytes());
-        RecordKey::from(AccountId::from_bytes(id))
+        TriesKey::from(AccountId::from_bytes(id))
     }
 
     /// Fails at `now_ms`, and cannot be written down.
-    fn fails(trying: &Arc<Trying>, key: RecordKey, now_ms: u64) {
+    fn fails(trying: &Arc<Trying>, key: TriesKey, now_ms: u64) {
         let mut taken = trying.take(key, 0, now_ms).expect("one more");
         taken.gather();
         taken.keep(now_ms + TRIES_KEEP_MS);

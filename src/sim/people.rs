@@ -216,7 +216,7 @@ impl Deed {
                 Word::Staged { proof, .. } => {
                     vec![Meaning::Exists(proof.account()), proven(address, proof.at)?]
                 }
-                Word::Operator => Vec::new(),
+                Word::Operator | Word::Asserted => Vec::new(),
             },
             Deed::Add {
                 address,
@@ -225,7 +225,7 @@ impl Deed {
                 ..
             } => match word {
                 Word::Staged { proof, .. } => vec![proven(address, proof.at)?],
-                Word::Operator => {
+                Word::Operator | Word::Asserted => {
                     let view = records.email(address.id(&key))?.unwrap_or_default();
                     let mut claims = view.claims.iter();
                     let claim = claims.find(|claim| claim.account == *account);
@@ -338,6 +338,7 @@ fn on(word: &Word) -> String {
     match word {
         Word::Staged { proof, .. } => format!("(proof of {})", proof.at),
         Word::Operator => "(operator)".to_owned(),
+        Word::Asserted => "(assertion)".to_owned(),
     }
 }
 
@@ -424,7 +425,7 @@ impl People {
                 let word = self.word(now, None);
                 let address = match &word {
                     Word::Staged { proof, .. } => typed_by(proof.account(), &address),
-                    Word::Operator => address,
+                    Word::Operator | Word::Asserted => address,
                 };
                 (
                     Deed::SignUp {

@@ -71,7 +71,7 @@ impl Group<'_> {
         Ok(())
     }
 
-    /// Where an account was signed in goes with the account.
+    /// Where an account was signed in goes with it, in the batch that cancels it.
     pub(super) fn forget_places(&mut self, account: AccountId) -> Result<(), ReadError> {
         for places in self.cells(CellKind::SIGNED_IN, account.as_bytes())? {
             let key = layout::cell_key(places.kind, &places.key, places.slot);

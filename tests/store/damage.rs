@@ -593,6 +593,7 @@ async fn a_cell_that_cannot_be_read_is_worth_no_more_than_none() {
             .sign_in(
                 &address("ada@example.org"),
                 crate::replica::password("wrong horse"),
+                None,
             )
             .await;
         assert!(!matches!(failed, Ok(persona::identity::Outcome::Done { .. })));

@@ -166,7 +166,7 @@ impl Replica {
     pub(crate) async fn signs_in(&self, text: &str) -> bool {
         let outcome = self
             .identity
-            .sign_in(&address(text), password("correct horse"))
+            .sign_in(&address(text), password("correct horse"), None)
             .await;
         matches!(outcome, Ok(Outcome::Done { .. }))
     }

@@ -384,7 +384,11 @@ async fn of_two_changes_of_a_password_the_one_that_lost_goes() {
         let signed_in = site
             .replica
             .identity
-            .sign_in(&address("ada@example.org"), password("tr0ub4dor&3 tr0ub4dor"))
+            .sign_in(
+                &address("ada@example.org"),
+                password("tr0ub4dor&3 tr0ub4dor"),
+                None,
+            )
             .await;
         assert!(matches!(signed_in, Ok(Outcome::Done { .. })), "{signed_in:?}");
     }

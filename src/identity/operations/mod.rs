@@ -11,6 +11,7 @@
 mod account;
 mod certificates;
 mod emails;
+mod primaries;
 mod sessions;
 mod sign_in;
 
@@ -22,8 +23,9 @@ pub use self::{
     account::{CancelAccount, ChangePassword, ReadAccount, ResetPassword, SignOutEverywhere, SignUp},
     certificates::{Ping, ReadAddressFacts, ReadCertifiable, ReadStanding},
     emails::{AddEmail, ReadEmail, RemoveEmail},
+    primaries::{NoteIdp, SetUsedAs, SignInAsPrimary},
     sessions::{EndSession, IsSignedInNews, NoteSignedIn, RaiseEpoch, ReadPlaces, ReadSession},
-    sign_in::{CountWrong, ReadTarget, Welcome},
+    sign_in::{CountWrong, ReadTarget, TargetOf, Welcome},
 };
 use super::{
     OperationError, Refusal,
@@ -199,6 +201,9 @@ registry! {
         EndSession,
         NoteSignedIn,
         RaiseEpoch,
+        SignInAsPrimary,
+        SetUsedAs,
+        NoteIdp,
         BeginStaging,
         CompleteStaging,
     ];

@@ -1,20 +1,29 @@
 //! What can be asked about passwords that are tried.
 
-use crdt::{AccountId, EmailId, Password, RecordKey};
+use crdt::{AccountId, EmailId, Password};
 use serde::{Deserialize, Serialize};
 
 use super::{Access, Operation, Reading, Writing};
 use crate::{
     identity::{
         HashedPassword, OperationError, Refusal,
-        sign_in::{Target, fail, forgive, rehash},
+        sign_in::{Target, TriesKey, fail, forgive, rehash},
     },
     store::{Records, Txn},
 };
 
 /// What a password is to be tried against. It tells a hash, so it is for secure webheads.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub enum ReadTarget {
+pub struct ReadTarget {
+    /// What is given with the password.
+    pub of: TargetOf,
+    /// The browser that it comes from, if it may have signed in here before.
+    pub device: Option<[u8; 16]>,
+}
+
+/// What is given with a password.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum TargetOf {
     /// The account that has an address, or the address if nobody has it.
     Email(EmailId),
     /// An account by itself.
@@ -37,10 +46,10 @@ impl Reading for ReadTarget {
     const ACCESS: Access = Access::Write;
 
     fn read(&self, records: &impl Records, now_ms: u64) -> Result<Self::Answer, OperationError> {
-        match self {
-            ReadTarget::Email(email) => Target::email(records, *email, now_ms).map(Ok),
-            ReadTarget::Account(account) => Target::account(records, *account, now_ms),
-            ReadTarget::Staged { account, chosen } => {
+        match &self.of {
+            TargetOf::Email(email) => Target::email(records, *email, self.device, now_ms).map(Ok),
+            TargetOf::Account(account) => Target::account(records, *account, self.device, now_ms),
+            TargetOf::Staged { account, chosen } => {
                 Target::staged(records, *account, now_ms, chosen.clone()).map(Ok)
             }
         }
@@ -50,8 +59,8 @@ impl Reading for ReadTarget {
 /// Counts wrong passwords. It always refuses: that is what a wrong password comes to.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct CountWrong {
-    /// Where they are counted: the account, or an address that nobody has.
-    pub key: RecordKey,
+    /// Where they are counted.
+    pub key: TriesKey,
     /// How many.
     pub wrong: u32,
 }
@@ -73,6 +82,8 @@ impl Writing for CountWrong {
 pub struct Welcome {
     /// Whose password it was.
     pub account: AccountId,
+    /// The browser whose wrong ones were counted apart.
+    pub device: Option<[u8; 16]>,
     /// The password that was right, and its hash made anew.
     pub rehashed: Option<(Password, HashedPassword)>,
 }
@@ -88,6 +99,9 @@ impl Writing for Welcome {
             rehash(txn, self.account, tried, hashed)?;
         }
         forgive(txn, self.account.into())?;
+        if let Some(device) = self.device {
+            forgive(txn, TriesKey::Device(self.account, device))?;
+        }
         Ok(Ok(()))
     }
 }

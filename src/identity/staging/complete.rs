@@ -23,7 +23,7 @@ use crate::{
         Address, HashedPassword, Identity, OperationError, Outcome, Refusal, TypedPassword, Word, account,
         account::{is_same, standing},
         emails,
-        operations::{Operation, ReadTarget, Writing},
+        operations::{Operation, ReadTarget, TargetOf, Writing},
         sign_in::{fail_under, forgive, live},
     },
     store::{Records, Txn},
@@ -187,16 +187,17 @@ impl Identity {
             return Ok(Err(Refusal::StagingEnded));
         };
         let is_staged = staged.is_some();
-        let target = match staged {
-            Some(chosen) => ReadTarget::Staged { account, chosen },
-            None => ReadTarget::Account(account),
+        let of = match staged {
+            Some(chosen) => TargetOf::Staged { account, chosen },
+            None => TargetOf::Account(account),
         };
+        let target = ReadTarget { of, device: None };
         let target = self.replica.read(&target).await?;
         let target = match target {
             Ok(target) => target,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        Ok(self.try_password(target, typed).await?.map(|tried| {
+        Ok(self.try_password(target, typed, None).await?.map(|tried| {
             if is_staged {
                 Shown::StagedPassword
             } else {

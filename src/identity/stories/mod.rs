@@ -2,6 +2,7 @@
 
 mod addresses;
 mod certificates;
+mod primaries;
 mod proofs;
 mod repeated;
 mod sessions;
@@ -133,7 +134,7 @@ impl Site {
 
     async fn sign_in(&self, typed: &str, password: &str) -> Outcome<SignedIn> {
         self.identity
-            .sign_in(&address(typed), pass(password))
+            .sign_in(&address(typed), pass(password), None)
             .await
             .expect("sign in")
     }

@@ -61,7 +61,7 @@ async fn a_wrong_password_that_comes_twice_counts_once() {
     for site in [&oslo, &oslo, &lima] {
         for _ in 0..TRIES_MAX {
             let guess = again(site, 1)
-                .sign_in(&address("ada@example.org"), pass(OTHER))
+                .sign_in(&address("ada@example.org"), pass(OTHER), None)
                 .await;
             refused(guess.expect("a try"), Refusal::WrongPassword);
         }

@@ -235,7 +235,7 @@ async fn what_is_not_here_yet_is_waited_for_once_and_never_gone() {
     assert_eq!(oslo.look(nobody, PHONE, epoch).await, SessionStanding::NotYet);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_site_that_is_alone_waits_no_longer_than_its_patience() {
     let (oslo, lima) = (Site::new(1), Site::new(2));
     let Outcome::Done {
@@ -245,6 +245,7 @@ async fn a_site_that_is_alone_waits_no_longer_than_its_patience() {
     else {
         panic!("created")
     };
+    tokio::time::pause();
     for expected in [PATIENCE, Duration::ZERO] {
         let asked = tokio::time::Instant::now();
         let standing = lima.look_behind(ada, PHONE, Epoch::default(), dot).await;

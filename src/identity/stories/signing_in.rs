@@ -1,6 +1,10 @@
 //! Passwords: right, wrong, changed, made anew.
 
 use super::*;
+use crate::{
+    identity::sign_in::DEVICE_TRIES_KEEP_MS,
+    session::{Device, Known, device::REMEMBERED_MS},
+};
 
 #[tokio::test]
 async fn who_signs_up_can_sign_in_and_nobody_else() {
@@ -195,7 +199,7 @@ async fn a_site_that_cannot_write_still_lets_people_in_but_lets_nobody_guess() {
     for _ in 0..TRIES_MAX {
         let guess = oslo
             .identity
-            .sign_in(&address("ada@example.org"), pass(OTHER))
+            .sign_in(&address("ada@example.org"), pass(OTHER), None)
             .await;
         assert!(
             matches!(guess, Err(OperationError::Store(TransactError::NotWritable(_)))),
@@ -207,7 +211,7 @@ async fn a_site_that_cannot_write_still_lets_people_in_but_lets_nobody_guess() {
     // As others are, and for as long as if it had been written down.
     assert!(
         oslo.identity
-            .sign_in(&address("nobody@example.org"), pass(OTHER))
+            .sign_in(&address("nobody@example.org"), pass(OTHER), None)
             .await
             .is_err()
     );
@@ -223,7 +227,7 @@ async fn tries_that_the_disk_did_not_take_are_written_down_with_the_next() {
         disk.plan(Fault::Full);
         let guess = oslo
             .identity
-            .sign_in(&address("ada@example.org"), pass(OTHER))
+            .sign_in(&address("ada@example.org"), pass(OTHER), None)
             .await;
         assert!(matches!(guess, Err(OperationError::Store(_))), "{guess:?}");
         // The disk is open again, and the next fault is not for that.
@@ -250,11 +254,145 @@ async fn tries_that_the_disk_did_not_take_are_written_down_with_the_next() {
     disk.plan(Fault::Full);
     let tenth = oslo
         .identity
-        .sign_in(&address("ada@example.org"), pass(OTHER))
+        .sign_in(&address("ada@example.org"), pass(OTHER), None)
         .await;
     assert!(matches!(tenth, Err(OperationError::Store(_))), "{tenth:?}");
     refused(oslo.sign_in("ada@example.org", NEW).await, Refusal::Locked);
     // What a reset forgives is forgiven there too.
     done(oslo.reset("ada@example.org", OLD, Word::Operator).await);
     assert_eq!(done(oslo.sign_in("ada@example.org", OLD).await).account, ada);
+}
+
+/// A browser that signed in to an account which had had so many resets.
+fn browser(id: u8, account: AccountId, resets: u32) -> Device {
+    let mut device = Device::new([id; 16]);
+    device.signed_in(Known {
+        account,
+        resets,
+        signed_in_ms: MORNING,
+    });
+    device
+}
+
+async fn try_from(site: &Site, typed: &str, password: &str, device: &Device) -> Outcome<SignedIn> {
+    let signed_in = site
+        .identity
+        .sign_in(&address(typed), pass(password), Some(device.clone()))
+        .await;
+    signed_in.expect("sign in")
+}
+
+async fn lock(site: &Site) {
+    for _ in 0..TRIES_MAX {
+        refused(
+            site.sign_in("ada@example.org", OTHER).await,
+            Refusal::WrongPassword,
+        );
+    }
+    refused(site.sign_in("ada@example.org", OTHER).await, Refusal::Locked);
+}
+
+#[tokio::test]
+async fn nobody_locks_somebody_else_out_of_their_own_browser() {
+    let (oslo, lima) = (Site::new(1), Site::new(2));
+    let ada = done(oslo.create("ada@example.org", OLD, Word::Operator).await);
+    let bob = done(oslo.create("bob@example.org", OLD, Word::Operator).await);
+    lock(&oslo).await;
+    heal(&oslo, &lima).await;
+    let (laptop, bobs, new) = (browser(1, ada, 0), browser(2, bob, 0), Device::new([3; 16]));
+    for stranger in [&bobs, &new] {
+        for site in [&oslo, &lima] {
+            refused(
+                try_from(site, "ada@example.org", OLD, stranger).await,
+                Refusal::Locked,
+            );
+        }
+    }
+    // Its own wrong ones lock it too, at whatever site, and no other browser of Ada's.
+    for site in [&oslo, &lima] {
+        for _ in 0..TRIES_MAX / 2 {
+            refused(
+                try_from(site, "ada@example.org", OTHER, &laptop).await,
+                Refusal::WrongPassword,
+            );
+        }
+    }
+    heal(&oslo, &lima).await;
+    for site in [&oslo, &lima] {
+        refused(
+            try_from(site, "ada@example.org", OLD, &laptop).await,
+            Refusal::Locked,
+        );
+    }
+    let phone = browser(4, ada, 0);
+    assert_eq!(
+        done(try_from(&lima, "ada@example.org", OLD, &phone).await).account,
+        ada
+    );
+    // Whoever knows the password unlocks the account for all.
+    assert_eq!(done(lima.sign_in("ada@example.org", OLD).await).account, ada);
+}
+
+#[tokio::test]
+async fn a_browser_that_knows_an_account_has_ten_tries_a_day_and_forgets_it_with_a_reset() {
+    let oslo = Site::new(1);
+    let ada = done(oslo.create("ada@example.org", OLD, Word::Operator).await);
+    let laptop = browser(1, ada, 0);
+    // As long as all may try, its tries are counted with all others.
+    for _ in 0..TRIES_MAX {
+        refused(
+            try_from(&oslo, "ada@example.org", OTHER, &laptop).await,
+            Refusal::WrongPassword,
+        );
+    }
+    refused(oslo.sign_in("ada@example.org", OLD).await, Refusal::Locked);
+    for _ in 0..2 {
+        for _ in 0..TRIES_MAX {
+            refused(
+                try_from(&oslo, "ada@example.org", OTHER, &laptop).await,
+                Refusal::WrongPassword,
+            );
+        }
+        refused(
+            try_from(&oslo, "ada@example.org", OLD, &laptop).await,
+            Refusal::Locked,
+        );
+        oslo.wait(DEVICE_TRIES_KEEP_MS);
+        refused(oslo.sign_in("ada@example.org", OLD).await, Refusal::Locked);
+    }
+    // What it has tried counts no more once it was right.
+    for _ in 1..TRIES_MAX {
+        refused(
+            try_from(&oslo, "ada@example.org", OTHER, &laptop).await,
+            Refusal::WrongPassword,
+        );
+    }
+    done(try_from(&oslo, "ada@example.org", OLD, &laptop).await);
+    lock(&oslo).await;
+    for _ in 1..TRIES_MAX {
+        refused(
+            try_from(&oslo, "ada@example.org", OTHER, &laptop).await,
+            Refusal::WrongPassword,
+        );
+    }
+    done(try_from(&oslo, "ada@example.org", OLD, &laptop).await);
+
+    done(oslo.reset("ada@example.org", NEW, Word::Operator).await);
+    for _ in 0..TRIES_MAX {
+        refused(oslo.sign_in("ada@example.org", OLD).await, Refusal::WrongPassword);
+    }
+    refused(
+        try_from(&oslo, "ada@example.org", NEW, &laptop).await,
+        Refusal::Locked,
+    );
+    let after = browser(1, ada, 1);
+    done(try_from(&oslo, "ada@example.org", NEW, &after).await);
+    lock(&oslo).await;
+    oslo.wait(REMEMBERED_MS - 3 * DEVICE_TRIES_KEEP_MS);
+    lock(&oslo).await;
+    oslo.wait(3 * DEVICE_TRIES_KEEP_MS);
+    refused(
+        try_from(&oslo, "ada@example.org", NEW, &after).await,
+        Refusal::Locked,
+    );
 }

@@ -9,6 +9,7 @@ use super::{
     operations::{Access, Operation, REQUEST_BYTES_MAX, ReadAccount, ReadTarget},
     *,
 };
+use crate::idp::{GracePeriod, Sighting};
 
 /// A way to a replica, which carries bytes only.
 struct Wire {
@@ -120,10 +121,104 @@ async fn over_a_wire_everything_is_as_in_one_process() {
     assert_eq!(out, again);
     done(oslo.remove(ada, "ada@work.example").await);
     done(oslo.cancel(ada).await);
+    // Nor is there anything else that does not survive the trip.
+    let other = done(
+        oslo.identity
+            .sign_in_as_primary(address("ada@idp.example"))
+            .await
+            .expect("sign in"),
+    );
+    let (account, epoch, id) = (other.account, other.epoch, [7; 16]);
+    let device = crate::session::Device::new(id);
+    let tried = oslo
+        .identity
+        .sign_in(&address("ada@idp.example"), pass(OLD), Some(device))
+        .await;
+    refused(tried.expect("sign in"), Refusal::WrongPassword);
+    let note = SignedInNote {
+        account,
+        id,
+        epoch,
+        started_ms: MORNING,
+        expires_ms: MORNING + 1,
+        device: "a browser".to_owned(),
+        site: "oslo".to_owned(),
+    };
+    oslo.identity.note_signed_in(note).await.expect("note");
+    let directory = oslo.identity.directory();
+    let places = directory.sessions(account).await.expect("read");
+    assert_eq!(places.len(), 1);
+    assert_eq!(
+        places,
+        wire.here.read(&operations::ReadPlaces { account }).expect("read")
+    );
+    let good = SessionStanding::Good(Standing {
+        epoch,
+        has_password: false,
+    });
+    assert_eq!(directory.session(account, id, epoch, Some(dot)).await, Ok(good));
+    done(
+        oslo.identity
+            .end_session(account, id, MORNING)
+            .await
+            .expect("end"),
+    );
+    assert_eq!(
+        directory.session(account, id, epoch, None).await,
+        Ok(SessionStanding::Over)
+    );
+    let typed = address("ada@idp.example");
+    let certifiable = directory
+        .certifiable(account, &typed, GracePeriod::default())
+        .await;
+    assert!(matches!(certifiable, Ok(Certifiable::Yes { .. })));
+    let standing = directory.standing(&typed).await;
+    assert!(matches!(
+        standing,
+        Ok(crate::browserid::Standing::Held { verified: true, .. })
+    ));
+    let domain = crate::browserid::Domain::of(&typed);
+    oslo.identity
+        .note_idp(&domain, Sighting::Seen)
+        .await
+        .expect("note");
+    let facts = directory.address_facts(&typed).await.expect("read");
+    assert_eq!(facts.idp_seen_ms, Some(MORNING));
+    assert_eq!(facts.email.map(|email| email.address), Some(typed.clone()));
+    assert_eq!(directory.ping().await, Ok(()));
+    let ahead = Epoch { resets: 1, ..epoch };
+    done(oslo.identity.raise_epoch(account, ahead).await.expect("raise"));
+    done(
+        oslo.identity
+            .add_primary(account, typed.clone())
+            .await
+            .expect("add"),
+    );
+    wrote_nothing(
+        &oslo
+            .identity
+            .used_as(account, typed, crdt::UsedAs::Primary)
+            .await
+            .expect("note"),
+    );
+    let once = Once::new("a random key", &[]);
+    assert_eq!(oslo.identity.is_recorded(&once).await, Ok(false));
+
     // Whoever may only read was asked for nothing else.
     let asked = wire.asked.lock().expect("no panic");
     for (access, name) in &*asked {
-        let only_reads = ["account", "email", "follow"].contains(name);
+        let only_reads = [
+            "account",
+            "address-facts",
+            "certifiable",
+            "email",
+            "follow",
+            "ping",
+            "places",
+            "session",
+            "standing",
+        ]
+        .contains(name);
         assert_eq!(*access == Access::Read, only_reads, "{name}");
     }
 }

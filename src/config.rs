@@ -27,6 +27,7 @@ pub use self::{
 use crate::{
     browserid::Usage,
     identity::{PasswordRules, PasswordSettings},
+    limits::LimitSettings,
     public_url::PublicUrl,
     store::{DigestKey, KeepLog, Keeping},
     tiers::Tier,
@@ -129,6 +130,9 @@ pub struct SiteConfig {
     /// How long a starting site waits for a peer before it serves alone.
     #[serde(default = "ten_seconds", with = "millis", rename = "startup_grace_ms")]
     pub startup_grace: Duration,
+    /// What requests of people's pay.
+    #[serde(default)]
+    pub limits: LimitSettings,
     /// What all sites share.
     pub cluster: ClusterConfig,
     /// When a write is answered.

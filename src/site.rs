@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use crdt::{ClusterView, MemberState};
+use crdt::{CellKind, ClusterView, MemberState};
 use futures_util::future::BoxFuture;
 use gossip::{
     Dot, PeerState,
@@ -24,8 +24,7 @@ use crate::{
     identity::{
         Durability as Durable, Here, Identity, IndexKey, NORMALISATION, PasswordPool, Peers, PoolError,
         Replica,
-        replica::PATIENCE,
-        staging::{SiteNumber, StagingId},
+                staging::{SiteNumber, StagingId},
     },
     keyring::{self, Keyring, KeyringError, publisher::Publisher},
     members::{
@@ -414,12 +413,6 @@ impl Site {
         self.node.status().gossip.isolated
     }
 
-    /// Waits for the cluster record to change: what is new of it is asked for meanwhile.
-    pub(crate) async fn ask_for_record(&self) {
-        let mut changes = self.replication.watch_record();
-        let _ = tokio::time::timeout(PATIENCE, changes.changed()).await;
-    }
-
     /// Whether a drain has begun.
     pub fn is_draining(&self) -> bool {
         *self.drain.borrow()
@@ -559,17 +552,26 @@ impl Peers for Around {
         })
     }
 
-    fn fetch_staging(&self, _: StagingId, _: SiteNumber) -> BoxFuture<'_, bool> {
-        // The replica itself waits for it to come.
-        Box::pin(std::future::pending())
+    fn fetch_staging(&self, id: StagingId, number: SiteNumber) -> BoxFuture<'_, bool> {
+        let site = self.site();
+        Box::pin(async move {
+            let Some(site) = site else { return false };
+            let members = members::cluster(&site.store).unwrap_or_default().members;
+            // The one that made it, or else whoever has it.
+            let origin = members
+                .values()
+                    .find(|member| SiteNumber::of(&member.site) == number)
+                .map(|member| member.id);
+            let cells = site.await_cells(CellKind::STAGING, id.as_bytes(), origin).await;
+            cells.is_ok_and(|cells| !cells.is_empty())
+        })
     }
 
     fn follow(&self, dot: Dot) -> BoxFuture<'_, bool> {
         let site = self.site();
         Box::pin(async move {
             let Some(site) = site else { return false };
-            let is_here = site.store.wait_until(|store| store.state().vector.covers(&dot));
-            tokio::time::timeout(PATIENCE, is_here).await.is_ok()
+            site.await_transaction(dot).await
         })
     }
 }

@@ -112,7 +112,7 @@ impl Verifier {
             && let Some(kid) = certificate.kid()
             && !self.keys.certificates().knows(kid)
         {
-            self.keys.renew().await;
+            self.keys.ask_for(kid).await;
             if !self.keys.certificates().knows(kid) {
                 return Err(Problem::unavailable(
                     "unknown-key",

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     ConfigError, Hex, IdpConfig, MailConfig, OutboundConfig, PasswordConfig, PublicUrl, ten_seconds,
 };
+use crate::limits::{LimitSettings, TrustedProxies};
 use crate::tiers::{
     Tier,
     certificates::{CertificatesError, TierIdentity},
@@ -32,9 +33,9 @@ pub struct WebConfig {
     /// PEM file with the certificate chain and its private key; without it, a proxy in front speaks TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<PathBuf>,
-    /// Whose word on where a request comes from counts: networks like `10.1.0.0/16`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub trusted_proxies: Vec<String>,
+    /// Whose word on where a request comes from counts, and in which header they say it.
+    #[serde(default)]
+    pub trusted_proxies: TrustedProxies,
 }
 
 /// How a process that is not all of a site reaches the other parts, and they reach it.
@@ -92,6 +93,9 @@ pub struct TierConfig {
     /// Domains that certify their own users.
     #[serde(default)]
     pub idp: IdpConfig,
+    /// What requests pay.
+    #[serde(default)]
+    pub limits: LimitSettings,
     /// How long a drain waits.
     #[serde(default = "ten_seconds", with = "super::millis", rename = "drain_timeout_ms")]
     pub drain_timeout: std::time::Duration,

@@ -134,7 +134,8 @@ async fn cert_key(
         email: &address,
         public_key: &public_key,
         now_ms: reception.now_ms(),
-        rests_on_ms,
+        // A session may have seen an epoch that is not here yet.
+        rests_on_ms: rests_on_ms.max(person.epoch.at.ms()),
         short: ephemeral || (keysigner.is_isolated)(),
         session_ends_ms: person.session.expires_ms,
     };

@@ -78,6 +78,11 @@ impl Client {
         Client(client)
     }
 
+    /// The address, to tell another tier of the site.
+    pub fn address(self) -> IpAddr {
+        self.0
+    }
+
     /// What pays: an IPv4 address, or 64 bits of an IPv6 one.
     pub(super) fn narrow(self) -> [u8; 9] {
         let mut name = [0; 9];
@@ -109,6 +114,13 @@ impl Client {
                 Some([a, b, c, d, e, f])
             }
         }
+    }
+}
+
+/// As a tier in front has found out.
+impl From<IpAddr> for Client {
+    fn from(address: IpAddr) -> Client {
+        Client(address.to_canonical())
     }
 }
 

@@ -27,6 +27,7 @@ use axum::{
     extract::FromRef,
     routing::{get, post},
 };
+use crdt::Epoch;
 use gossip::Dot;
 use utoipa::OpenApi;
 
@@ -144,6 +145,16 @@ impl SecureWebhead {
     /// lost.
     async fn person<A>(&self, call: &Post<A>, at_least: Level) -> Result<Person, Problem> {
         match self.reception.person(&call.visitor, at_least).await {
+            Ok(person) => {
+                // What the session has seen and this site had not, it knows from now on.
+                if person.session.epoch > Epoch::default() {
+                    let raised = self.identity.raise_epoch(person.account(), person.session.epoch).await;
+                    if let Err(error) = raised {
+                        tracing::debug!(%error, "a session's epoch could not be noted");
+                    }
+                }
+                Ok(person)
+            }
             Err(problem) => {
                 let (Some(once), Some(session)) = (&call.once, &call.visitor.session) else {
                     return Err(problem);
@@ -158,7 +169,6 @@ impl SecureWebhead {
                     session: session.clone(),
                 })
             }
-            person => person,
         }
     }
 

@@ -8,6 +8,7 @@ use super::{SecureWebhead, sessions::Grounds};
 use crate::{
     browserid::{BackedAssertion, Reason},
     identity::{Address, Outcome, Refusal},
+    limits::Cost,
     wsapi::{
         Post, Problem,
         answer::Answer,
@@ -71,9 +72,11 @@ pub(super) async fn authenticate_user(
         pass: Password(password),
         ephemeral,
     } = call.args;
+    tier.reception.pay_for(&address, Cost::Password)?;
     let identity = tier.identity_for(call.once);
-    match identity.sign_in(&address, password).await? {
+    match identity.sign_in(&address, password, call.visitor.device.clone()).await? {
         Outcome::Done { value, dot } => {
+            tier.reception.give_back(call.client, &address, Cost::Password);
             tier.durable(dot).await;
             let grounds = Grounds {
                 account: value.account,

@@ -16,6 +16,7 @@ use crate::{
         Address, Outcome, Refusal,
         staging::{Begin, Begun, Challenge, Completed, Completion, Link, Nonce, PasswordSession, STAGING_MS},
     },
+    limits::Cost,
     mail::{self, Mail, Message, Notice, RelyingParty},
     wsapi::{
         Post, Problem,
@@ -245,6 +246,7 @@ impl SecureWebhead {
         relying_party: RelyingParty,
     ) -> Result<Answer<Done>, Problem> {
         let (purpose, to) = subject(&begin);
+        self.reception.pay_for(&to, Cost::Mail)?;
         // A request that comes twice gets the same, though it is kept nowhere.
         let nonce = match &call.request_key {
             Some(key) => Nonce::of_request(key),

@@ -34,10 +34,7 @@ use crate::{
     listener::Listener,
     mail::Mailer,
     outbound::Outbound,
-    webhead::{
-        TrustedProxies,
-        health::{Check, Health},
-    },
+    webhead::health::{Check, Health},
 };
 
 /// How often what the replica says is asked for.
@@ -108,10 +105,10 @@ impl Apart {
             index_key: IndexKey::new(config.index_key.0),
             keys: PublishedKeys::new(
                 hearing.keys.clone(),
-                Arc::new(move || {
+                Arc::new(move |kid| {
                     let asked = asked.clone();
                     Box::pin(async move {
-                        if let Some(told) = asked.replica.keys(true).await {
+                        if let Some(told) = asked.replica.keys_with(&kid).await {
                             asked.keys.heed(told);
                         }
                     })
@@ -119,6 +116,7 @@ impl Apart {
             ),
             discovery: Discovery::new(Arc::new(outbound), config.idp.settings(Some(public_url))),
             grace: config.idp.grace(),
+            limits: config.limits.clone(),
             is_isolated: Arc::new(move || heard.health.load().isolated),
         })?;
         let mut apart = Apart {
@@ -160,9 +158,8 @@ impl Apart {
                 upstream(Tier::SecureWebhead, secure_webhead, &config.tiers.secure_webhead)?,
                 upstream(Tier::Keysigner, keysigner, &config.tiers.keysigner)?,
                 health(&hearing),
-                TrustedProxies::default(),
-                Router::new(),
-            );
+                web,
+            )?;
             let listener = Listener::bind(web.listen, web.server()?).await;
             let listener = listener.map_err(|source| ServeError::Listen {
                 what: "web listener",
@@ -207,7 +204,7 @@ async fn listen(hearing: Weak<Hearing>) {
     loop {
         {
             let Some(hearing) = hearing.upgrade() else { return };
-            let (keys, health) = tokio::join!(hearing.replica.keys(false), hearing.replica.health());
+            let (keys, health) = tokio::join!(hearing.replica.keys(), hearing.replica.health());
             hearing
                 .is_heard
                 .store(keys.is_some() && health.is_some(), Ordering::Release);

@@ -6,14 +6,17 @@ use axum::Router;
 
 use super::{Upstream, keys::PublishedKeys};
 use crate::{
+    config::WebConfig,
     identity::{Identity, IndexKey, PasswordPool, Replica},
     idp::{Discovery, GracePeriod},
     keysigner::{self, Keysigner, Signer},
+    limits::LimitSettings,
     mail::Mailer,
     public_url::PublicUrl,
     secure_webhead::{self, SecureWebhead},
     verifier::{NoDomain, Verifier},
-    webhead::{self, TrustedProxies, Webhead, health::Health},
+    web::{PageError, Web},
+    webhead::{self, Front, Webhead, health::Health},
     wsapi::Reception,
 };
 
@@ -34,6 +37,8 @@ pub struct Ground {
     pub discovery: Discovery,
     /// How long a domain that is gone stays an IdP.
     pub grace: GracePeriod,
+    /// What requests pay.
+    pub limits: LimitSettings,
     /// Whether this site has heard no other for a minute.
     pub is_isolated: Arc<dyn Fn() -> bool + Send + Sync>,
 }
@@ -54,6 +59,7 @@ impl Construction {
             ground.public_url.clone(),
             ground.keys.clone(),
             identity_directory.clone(),
+            &ground.limits,
         );
         let verifier = Verifier::new(
             &ground.public_url,
@@ -106,9 +112,8 @@ impl Construction {
         secure_webhead: Upstream,
         keysigner: Upstream,
         health: Health,
-        proxies: TrustedProxies,
-        pages: Router,
-    ) -> Router {
+        config: &WebConfig,
+    ) -> Result<Router, PageError> {
         let webhead = Webhead {
             reception: self.reception.clone(),
             verifier: self.verifier.clone(),
@@ -116,6 +121,8 @@ impl Construction {
             keysigner,
             health,
         };
-        webhead::router(webhead, proxies, pages)
+        let pages = Arc::new(Web::new(&self.ground.public_url)?).router();
+        let front = Front::new(config.trusted_proxies.clone(), &self.ground.limits);
+        Ok(webhead::router(webhead, front, pages))
     }
 }

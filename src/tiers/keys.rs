@@ -9,26 +9,26 @@ use futures_util::future::BoxFuture;
 
 use crate::keyring::Keys;
 
-/// Asks for the cluster record anew, and returns when it has come or that takes too long.
-pub type Renewal = Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
+/// Asks for a key by its `kid`, and returns when it has come or that takes too long.
+pub type Asking = Arc<dyn Fn(String) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// Public keys, and how to hear of new ones.
 #[derive(Clone)]
 pub struct PublishedKeys {
     keys: Arc<Keys>,
-    renewal: Renewal,
+    asking: Asking,
 }
 
 impl PublishedKeys {
-    /// These, renewed so.
-    pub fn new(keys: Arc<Keys>, renewal: Renewal) -> PublishedKeys {
-        PublishedKeys { keys, renewal }
+    /// These, asked for so.
+    pub fn new(keys: Arc<Keys>, asking: Asking) -> PublishedKeys {
+        PublishedKeys { keys, asking }
     }
 
-    /// Asks for what is new.
-    pub async fn renew(&self) {
+    /// Asks for a key that is not known here.
+    pub async fn ask_for(&self, kid: &str) {
         metrics::counter!("persona_keys_asked_for_total").increment(1);
-        (self.renewal)().await;
+        (self.asking)(kid.to_owned()).await;
     }
 }
 

@@ -5,7 +5,7 @@
 //! | `/replica/read/NAME` | the domain's operations that read, by name | webhead, secure webhead, keysigner |
 //! | `/replica/write/NAME` | those that write, or tell a secret | secure webhead |
 //! | `/replica/keys` | the public keys of all sites | webhead, secure webhead, keysigner |
-//! | `/replica/keys/renew` | the same, after asking the peers for what is new | webhead, secure webhead, keysigner |
+//! | `/replica/keys/ask/KID` | the same, after asking the peers for one of them | webhead, secure webhead, keysigner |
 //! | `/replica/keys/settle/session` | a holder of session keys says what it has | secure webhead |
 //! | `/replica/keys/settle/certificate` | the same of certificate keys | keysigner |
 //! | `/replica/health` | whether people should be sent to this site | webhead, secure webhead, keysigner |
@@ -64,7 +64,7 @@ pub(crate) fn router(site: &Arc<Site>) -> Router {
     let state: Weak<Site> = Arc::downgrade(site);
     let for_readers = Router::new()
         .route("/replica/keys", get(keys))
-        .route("/replica/keys/renew", post(renew))
+        .route("/replica/keys/ask/{kid}", post(ask))
         .route("/replica/health", get(health))
         .with_state(state.clone());
     let sessions = Router::new()
@@ -118,11 +118,11 @@ async fn keys(State(site): State<Weak<Site>>) -> Response {
     }
 }
 
-async fn renew(State(site): State<Weak<Site>>) -> Response {
+async fn ask(State(site): State<Weak<Site>>, Path(kid): Path<String>) -> Response {
     let Some(site) = site.upgrade() else {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     };
-    site.ask_for_record().await;
+    site.await_key(&kid).await;
     encoded(&*site.signing_keys.told())
 }
 
@@ -182,15 +182,22 @@ impl RemoteReplica {
         RemoteReplica(remote)
     }
 
-    /// The public keys of all sites; asking for what is new first, if that is wanted. `None`: it did not answer.
-    pub async fn keys(&self, renewed: bool) -> Option<Told> {
-        match renewed {
-            false => self.ask_for(Method::GET, "/replica/keys", Vec::new()).await,
-            true => {
-                self.ask_for(Method::POST, "/replica/keys/renew", Vec::new())
-                    .await
-            }
+    /// The public keys of all sites. `None`: it did not answer.
+    pub async fn keys(&self) -> Option<Told> {
+        self.ask_for(Method::GET, "/replica/keys", Vec::new()).await
+    }
+
+    /// The same, after asking for one that is not known here.
+    pub async fn keys_with(&self, kid: &str) -> Option<Told> {
+        // What is no name of a key of ours is asked of nobody.
+        let is_name = kid
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+        if kid.is_empty() || !is_name {
+            return None;
         }
+        let path = format!("/replica/keys/ask/{kid}");
+        self.ask_for(Method::POST, &path, Vec::new()).await
     }
 
     /// How the site is. `None`: it did not answer.

@@ -18,14 +18,14 @@ use super::{
 use crate::{
     config::{MailConfigError, OutboundConfigError, WebConfigError},
     identity::PoolError,
-    idp::Discovery,
     keyring::KeyringError,
     listener::Listener,
     mail::{Mailer, StartError},
-    outbound::{Outbound, OutboundSetupError},
+    outbound::OutboundSetupError,
     site::Site,
     verifier::NoDomain,
-    webhead::{TrustedProxies, health::Health},
+    web::PageError,
+    webhead::health::Health,
 };
 
 /// Why people cannot be served.
@@ -49,6 +49,9 @@ pub enum ServeError {
     /// Requests to the outside.
     #[error(transparent)]
     Outbound(#[from] OutboundSetupError),
+    /// Pages: this build's templates or words are broken.
+    #[error(transparent)]
+    Pages(#[from] PageError),
     /// The signing keys' directory.
     #[error(transparent)]
     Keyring(#[from] KeyringError),
@@ -78,6 +81,8 @@ pub enum ServeError {
 pub(crate) struct Doors {
     serving: Vec<(Listener, Router)>,
     mailer: Option<Arc<Mailer>>,
+    #[cfg(feature = "lab")]
+    inbox: Option<crate::mail::inbox::Mails>,
 }
 
 impl Doors {
@@ -92,7 +97,6 @@ impl Doors {
         };
         let mut inside = Router::new();
         if let (Some(mail), Some(public_url)) = (&config.mail, &config.public_url) {
-            let outbound = Outbound::new(&config.outbound.settings()?)?;
             let isolation = Arc::downgrade(site);
             let construction = Construction::new(Ground {
                 site: config.site.as_str().into(),
@@ -100,13 +104,19 @@ impl Doors {
                 replica: site.identity.replica().clone(),
                 index_key: site.identity.index_key().clone(),
                 keys: published_keys(site),
-                discovery: Discovery::new(Arc::new(outbound), config.idp.settings(Some(public_url))),
+                discovery: config.discovery()?,
                 grace: config.idp.grace(),
+                limits: config.limits.clone(),
                 is_isolated: Arc::new(move || isolation.upgrade().is_some_and(|site| site.is_isolated())),
             })?;
             let mut secure_webhead = None;
             if runs(Tier::SecureWebhead) {
-                let mailer = Arc::new(Mailer::new(mail.settings(&config.data, public_url)?)?);
+                let settings = mail.settings(&config.data, public_url)?;
+                #[cfg(feature = "lab")]
+                {
+                    doors.inbox = settings.transport.mails();
+                }
+                let mailer = Arc::new(Mailer::new(settings)?);
                 let keyring = site.keyring.clone();
                 let signer = Arc::new(move || keyring.session_signer());
                 let passwords = site.identity.passwords().clone();
@@ -144,9 +154,13 @@ impl Doors {
                         tiers.and_then(|tiers| tiers.keysigner.as_ref()),
                     )?,
                     health(site, doors.mailer.as_deref()),
-                    TrustedProxies::default(),
-                    Router::new(),
-                );
+                    web,
+                )?;
+                #[cfg(feature = "lab")]
+                let people = match &doors.inbox {
+                    Some(mails) => crate::mail::inbox::router(mails.clone()).fallback_service(people),
+                    None => people,
+                };
                 let listener = Listener::bind(web.listen, web.server()?).await;
                 let listener = listener.map_err(|source| ServeError::Listen {
                     what: "web listener",
@@ -191,15 +205,15 @@ const MAIL_DRAIN: Duration = Duration::from_secs(5);
 
 fn published_keys(site: &Arc<Site>) -> PublishedKeys {
     let asked = Arc::downgrade(site);
-    let renewal = move || -> futures_util::future::BoxFuture<'static, ()> {
+    let asking = move |kid: String| -> futures_util::future::BoxFuture<'static, ()> {
         let asked = asked.clone();
         Box::pin(async move {
             if let Some(site) = asked.upgrade() {
-                site.ask_for_record().await;
+                site.await_key(&kid).await;
             }
         })
     };
-    PublishedKeys::new(site.signing_keys.clone(), Arc::new(renewal))
+    PublishedKeys::new(site.signing_keys.clone(), Arc::new(asking))
 }
 
 fn health(site: &Arc<Site>, mailer: Option<&Mailer>) -> Health {

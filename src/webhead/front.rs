@@ -21,8 +21,12 @@ use tokio::sync::Semaphore;
 use tower_http::{catch_panic::CatchPanicLayer, timeout::TimeoutLayer};
 
 use crate::{
+    limits::{Client, Cost, LimitSettings, Limits, TrustedProxies},
     listener::Peer,
-    wsapi::{Problem, reception::CLIENT_HEADER},
+    wsapi::{
+        Endpoint, PREFIX, Problem,
+        reception::{CLIENT_HEADER, monotonic, too_many},
+    },
 };
 
 /// Requests under way at once. Each is well under a millisecond of work but for a password's hash, which has a bound of its
@@ -33,28 +37,20 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 /// When to come back to a site that is full.
 const FULL_RETRY: Duration = Duration::from_secs(1);
 
-/// Whose word on where a request comes from counts.
-#[derive(Clone, Debug, Default)]
-pub struct TrustedProxies;
-
-impl TrustedProxies {
-    fn client_of(&self, request: &Request) -> IpAddr {
-        let peer = request.extensions().get::<Peer>();
-        peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.address.ip())
-    }
-}
-
 /// What every request of people's passes first.
 #[derive(Clone)]
-pub(super) struct Front {
+pub struct Front {
     proxies: Arc<TrustedProxies>,
+    limits: Arc<Limits>,
     places: Arc<Semaphore>,
 }
 
 impl Front {
-    pub(super) fn new(proxies: TrustedProxies) -> Front {
+    /// One that believes these proxies.
+    pub fn new(proxies: TrustedProxies, limits: &LimitSettings) -> Front {
         Front {
             proxies: Arc::new(proxies),
+            limits: Arc::new(Limits::new(limits, monotonic())),
             places: Arc::new(Semaphore::new(IN_FLIGHT_MAX)),
         }
     }
@@ -76,11 +72,25 @@ async fn enter(State(front): State<Front>, mut request: Request, next: Next) -> 
         metrics::counter!("persona_requests_shed_total").increment(1);
         return Problem::unavailable("busy", "server is too busy", FULL_RETRY).into_response();
     };
-    let client = front.proxies.client_of(&request).to_string();
+    let peer = request.extensions().get::<Peer>();
+    let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.address.ip());
+    let client = Client::of(peer, request.headers(), &front.proxies);
+    if let Err(error) = front.limits.pay(client, cost_of(request.uri().path())) {
+        return too_many(error).into_response();
+    }
     let headers = request.headers_mut();
-    match HeaderValue::from_str(&client) {
+    match HeaderValue::from_str(&client.address().to_string()) {
         Ok(client) => drop(headers.insert(CLIENT_HEADER, client)),
         Err(_) => drop(headers.remove(CLIENT_HEADER)),
     }
     next.run(request).await
+}
+
+/// What a request makes us do.
+fn cost_of(path: &str) -> Cost {
+    match path.strip_prefix(PREFIX) {
+        Some(name) => Endpoint::named(name).map_or(Cost::Read, |endpoint| endpoint.cost),
+        None if path == "/verify" => Cost::Verify,
+        None => Cost::Read,
+    }
 }

@@ -23,7 +23,7 @@ mod well_known;
 use std::sync::Arc;
 
 use axum::{
-    Router,
+    Json, Router,
     extract::{FromRef, Request, State},
     handler::Handler,
     http::{Method, header::CACHE_CONTROL},
@@ -33,8 +33,8 @@ use axum::{
 
 use utoipa::OpenApi;
 
-pub use self::front::TrustedProxies;
-use self::{front::Front, health::Health};
+pub use self::front::Front;
+use self::health::Health;
 use crate::{
     tiers::{Tier, Upstream},
     verifier::Verifier,
@@ -63,7 +63,7 @@ impl FromRef<Webhead> for Arc<Reception> {
 }
 
 /// Everything that people reach, behind what keeps it upright.
-pub fn router(webhead: Webhead, proxies: TrustedProxies, pages: Router) -> Router {
+pub fn router(webhead: Webhead, front: Front, pages: Router) -> Router {
     let mut calls = Router::new();
     for endpoint in ENDPOINTS {
         let route = match (endpoint.tier, endpoint.name) {
@@ -77,9 +77,10 @@ pub fn router(webhead: Webhead, proxies: TrustedProxies, pages: Router) -> Route
         .route("/verify", post(verify::verify))
         .route("/wsapi/{*name}", axum::routing::any(no_such_api))
         .method_not_allowed_fallback(no_such_api)
+        .route("/openapi.json", get(description_as_json))
         .with_state(webhead.clone())
-        .merge(pages);
-    let people = Front::new(proxies).before(people);
+        .fallback_service(pages);
+    let people = front.before(people);
     Router::new()
         .route("/.well-known/browserid", get(well_known::support_document))
         .route("/__lbheartbeat__", get(health::lbheartbeat))
@@ -173,6 +174,10 @@ async fn pass_on(upstream: &Upstream, request: Request) -> Response {
 
 /// When a tier is away.
 const RETRY: std::time::Duration = std::time::Duration::from_secs(1);
+
+async fn description_as_json() -> impl IntoResponse {
+    Json(crate::wsapi::openapi::description())
+}
 
 async fn no_such_api() -> Response {
     let mut response = Problem::no_such_api().into_response();

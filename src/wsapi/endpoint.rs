@@ -4,7 +4,7 @@
 
 use axum::http::Method;
 
-use crate::tiers::Tier;
+use crate::{limits::Cost, tiers::Tier};
 
 /// Where all calls lie.
 pub const PREFIX: &str = "/wsapi/";
@@ -18,6 +18,8 @@ pub struct Endpoint {
     pub method: Method,
     /// Who answers it.
     pub tier: Tier,
+    /// What it makes us do.
+    pub cost: Cost,
 }
 
 impl Endpoint {
@@ -27,62 +29,64 @@ impl Endpoint {
     }
 }
 
-const fn get(name: &'static str, tier: Tier) -> Endpoint {
+const fn get(name: &'static str, tier: Tier, cost: Cost) -> Endpoint {
     Endpoint {
         name,
         method: Method::GET,
         tier,
+        cost,
     }
 }
 
-const fn post(name: &'static str, tier: Tier) -> Endpoint {
+const fn post(name: &'static str, tier: Tier, cost: Cost) -> Endpoint {
     Endpoint {
         name,
         method: Method::POST,
         tier,
+        cost,
     }
 }
 
 /// All of them. Who may only read answers what is only read; `address_info` and `discovery` ask strangers' hosts, and note
 /// when a domain was seen as an IdP, so the tier that may do both answers them.
 pub const ENDPOINTS: &[Endpoint] = &[
-    get("session_context", Tier::Webhead),
-    get("have_email", Tier::Webhead),
-    get("list_emails", Tier::Webhead),
-    get("user_creation_status", Tier::Webhead),
-    get("email_addition_status", Tier::Webhead),
-    get("email_reverify_status", Tier::Webhead),
-    get("password_reset_status", Tier::Webhead),
-    get("transition_status", Tier::Webhead),
-    get("email_for_token", Tier::Webhead),
-    post("interaction_data", Tier::Webhead),
-    get("ping", Tier::Webhead),
-    get("account_details", Tier::Webhead),
-    get("list_sessions", Tier::Webhead),
-    get("address_info", Tier::SecureWebhead),
-    get("discovery", Tier::SecureWebhead),
-    post("authenticate_user", Tier::SecureWebhead),
-    post("auth_with_assertion", Tier::SecureWebhead),
-    post("logout", Tier::SecureWebhead),
-    post("prolong_session", Tier::SecureWebhead),
-    post("stage_user", Tier::SecureWebhead),
-    post("complete_user_creation", Tier::SecureWebhead),
-    post("stage_email", Tier::SecureWebhead),
-    post("complete_email_confirmation", Tier::SecureWebhead),
-    post("stage_reset", Tier::SecureWebhead),
-    post("complete_reset", Tier::SecureWebhead),
-    post("stage_reverify", Tier::SecureWebhead),
-    post("stage_transition", Tier::SecureWebhead),
-    post("complete_transition", Tier::SecureWebhead),
-    post("update_password", Tier::SecureWebhead),
-    post("add_email_with_assertion", Tier::SecureWebhead),
-    post("remove_email", Tier::SecureWebhead),
-    post("account_cancel", Tier::SecureWebhead),
-    post("used_address_as_primary", Tier::SecureWebhead),
-    post("complete_by_code", Tier::SecureWebhead),
-    post("end_session", Tier::SecureWebhead),
-    post("sign_out_everywhere", Tier::SecureWebhead),
-    post("cert_key", Tier::Keysigner),
+    get("session_context", Tier::Webhead, Cost::Read),
+    get("have_email", Tier::Webhead, Cost::Read),
+    get("list_emails", Tier::Webhead, Cost::Read),
+    get("user_creation_status", Tier::Webhead, Cost::Read),
+    get("email_addition_status", Tier::Webhead, Cost::Read),
+    get("email_reverify_status", Tier::Webhead, Cost::Read),
+    get("password_reset_status", Tier::Webhead, Cost::Read),
+    get("transition_status", Tier::Webhead, Cost::Read),
+    get("email_for_token", Tier::Webhead, Cost::Read),
+    post("interaction_data", Tier::Webhead, Cost::Read),
+    get("ping", Tier::Webhead, Cost::Read),
+    get("account_details", Tier::Webhead, Cost::Read),
+    get("list_sessions", Tier::Webhead, Cost::Read),
+    get("address_info", Tier::SecureWebhead, Cost::Fetch),
+    get("discovery", Tier::SecureWebhead, Cost::Fetch),
+    post("authenticate_user", Tier::SecureWebhead, Cost::Password),
+    post("auth_with_assertion", Tier::SecureWebhead, Cost::Fetch),
+    post("logout", Tier::SecureWebhead, Cost::Write),
+    post("prolong_session", Tier::SecureWebhead, Cost::Write),
+    post("stage_user", Tier::SecureWebhead, Cost::Mail),
+    post("complete_user_creation", Tier::SecureWebhead, Cost::Password),
+    post("stage_email", Tier::SecureWebhead, Cost::Mail),
+    post("complete_email_confirmation", Tier::SecureWebhead, Cost::Password),
+    post("stage_reset", Tier::SecureWebhead, Cost::Mail),
+    post("complete_reset", Tier::SecureWebhead, Cost::Password),
+    post("stage_reverify", Tier::SecureWebhead, Cost::Mail),
+    post("stage_transition", Tier::SecureWebhead, Cost::Mail),
+    post("complete_transition", Tier::SecureWebhead, Cost::Password),
+    post("update_password", Tier::SecureWebhead, Cost::Password),
+    post("add_email_with_assertion", Tier::SecureWebhead, Cost::Fetch),
+    post("remove_email", Tier::SecureWebhead, Cost::Write),
+    post("account_cancel", Tier::SecureWebhead, Cost::Write),
+    post("used_address_as_primary", Tier::SecureWebhead, Cost::Fetch),
+    post("complete_by_code", Tier::SecureWebhead, Cost::Password),
+    post("end_session", Tier::SecureWebhead, Cost::Write),
+    post("sign_out_everywhere", Tier::SecureWebhead, Cost::Write),
+    post("cert_key", Tier::Keysigner, Cost::Verify),
 ];
 
 #[cfg(test)]

@@ -13,7 +13,7 @@
 use std::{
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use axum::{
@@ -31,8 +31,12 @@ use super::{
     cookies::{CookieName, Cookies},
 };
 use crate::{
-    browserid::json::{decode_base64url, encode_base64url},
-    identity::{Directory, Once, staging::BegunHere},
+    browserid::{
+        Kind, Unverified,
+        json::{decode_base64url, encode_base64url},
+    },
+    identity::{Address, Directory, Once, staging::BegunHere},
+    limits::{Client, Cost, LimitSettings, Limits, RetryAfter},
     public_url::PublicUrl,
     session::{Device, Session, SessionError, SignatureCache},
     tiers::keys::PublishedKeys,
@@ -59,19 +63,40 @@ pub struct Reception {
     pub keys: PublishedKeys,
     /// What the records say.
     pub directory: Directory,
+    /// What addresses pay with.
+    pub limits: Limits,
     signatures: SignatureCache,
 }
 
 impl Reception {
     /// The reception of a service at this address.
-    pub fn new(public_url: PublicUrl, keys: PublishedKeys, directory: Directory) -> Reception {
+    pub fn new(
+        public_url: PublicUrl,
+        keys: PublishedKeys,
+        directory: Directory,
+        limits: &LimitSettings,
+    ) -> Reception {
         Reception {
             cookies: Cookies::new(&public_url),
             public_url,
             keys,
             directory,
+            limits: Limits::new(limits, monotonic()),
             signatures: SignatureCache::new(SIGNATURES_MAX),
         }
+    }
+
+    /// An address pays for what is done about it, known or not.
+    pub fn pay_for(&self, address: &Address, cost: Cost) -> Result<(), Problem> {
+        let email = self.directory.email_id(address);
+        self.limits.pay_for_address(email.as_bytes(), cost).map_err(too_many)
+    }
+
+    /// What was paid comes back: whoever asked is whom they said they were.
+    pub fn give_back(&self, client: Client, address: &Address, cost: Cost) {
+        let email = self.directory.email_id(address);
+        self.limits.give_back_to_address(email.as_bytes(), cost);
+        self.limits.give_back(client, cost);
     }
 
     /// Now, in milliseconds since 1970.
@@ -88,7 +113,9 @@ impl Reception {
         let session = match cookie(CookieName::Session) {
             Some(cookie) => match self.session(cookie) {
                 Err(SessionError::UnknownKey) => {
-                    self.keys.renew().await;
+                    let kid = Unverified::parse(Kind::Session, cookie).ok();
+                    let kid = kid.as_ref().and_then(Unverified::kid).unwrap_or_default();
+                    self.keys.ask_for(kid).await;
                     match self.session(cookie) {
                         Err(SessionError::UnknownKey) => return Err(unknown_key()),
                         session => session.ok(),
@@ -141,6 +168,19 @@ impl Reception {
     }
 }
 
+/// A clock that never goes back.
+pub(crate) fn monotonic() -> impl Fn() -> Duration + Send + Sync + 'static {
+    let begun = Instant::now();
+    move || begun.elapsed()
+}
+
+/// Somebody asks too often.
+#[expect(clippy::needless_pass_by_value, reason = "it is given to `map_err`")]
+pub(crate) fn too_many(error: RetryAfter) -> Problem {
+    metrics::counter!("persona_requests_limited_total").increment(1);
+    Problem::too_many("too-many-requests", error.to_string(), error.0)
+}
+
 fn unknown_key() -> Problem {
     Problem::unavailable(
         "unknown-key",
@@ -179,12 +219,13 @@ fn read_random(cookie: &str) -> Option<[u8; 16]> {
 }
 
 /// Whose request it is, as the webhead in front says.
-pub fn client_of(headers: &HeaderMap) -> IpAddr {
+pub fn client_of(headers: &HeaderMap) -> Client {
     headers
         .get(CLIENT_HEADER)
         .and_then(|client| client.to_str().ok())
         .and_then(|client| client.parse().ok())
         .unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+        .into()
 }
 
 /// A GET call: who asks, and what.
@@ -193,7 +234,7 @@ pub struct Get<A> {
     /// Who asks.
     pub visitor: Visitor,
     /// From where.
-    pub client: IpAddr,
+    pub client: Client,
     /// What.
     pub args: A,
 }
@@ -224,7 +265,7 @@ pub struct Post<A> {
     /// Who asks.
     pub visitor: Visitor,
     /// From where.
-    pub client: IpAddr,
+    pub client: Client,
     /// What.
     pub args: A,
     /// If the same may be asked again.

@@ -65,8 +65,8 @@ pub mod site;
 pub mod store;
 pub mod tiers;
 pub mod verifier;
-pub mod webhead;
 pub mod web;
+pub mod webhead;
 #[cfg(feature = "lab")]
 pub mod world;
 pub mod wsapi;

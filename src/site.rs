@@ -24,7 +24,7 @@ use crate::{
     identity::{
         Durability as Durable, Here, Identity, IndexKey, NORMALISATION, PasswordPool, Peers, PoolError,
         Replica,
-                staging::{SiteNumber, StagingId},
+        staging::{SiteNumber, StagingId},
     },
     keyring::{self, Keyring, KeyringError, publisher::Publisher},
     members::{
@@ -560,7 +560,7 @@ impl Peers for Around {
             // The one that made it, or else whoever has it.
             let origin = members
                 .values()
-                    .find(|member| SiteNumber::of(&member.site) == number)
+                .find(|member| SiteNumber::of(&member.site) == number)
                 .map(|member| member.id);
             let cells = site.await_cells(CellKind::STAGING, id.as_bytes(), origin).await;
             cells.is_ok_and(|cells| !cells.is_empty())

@@ -198,7 +198,7 @@ impl<'g> Errand<'g> {
         &mut self,
         person: &mut Person,
         device: usize,
-        address: usize,
+        which: usize,
     ) -> Result<(), Setback> {
         if !person.browsers[device].is_signed_in {
             self.context(&mut person.browsers[device]).await?;

@@ -339,7 +339,10 @@ async fn set_out(options: &LoadArgs) -> Result<(Arc<Ground>, Vec<LeftOut>), Load
         Ok(mailbox) => Some(mailbox),
         Err(error) if !options.inbox.is_empty() => return Err(error),
         Err(error) => {
-            let takes_account = |activity: &Activity| activity.takes_mail() || activity.takes_account();
+            let takes_account = |activity: &Activity| {
+                let takes_account = activity.takes_mail() || activity.takes_account();
+                takes_account && !options.without.contains(activity)
+            };
             left_out.extend(
                 Activity::ALL
                     .into_iter()

@@ -51,10 +51,7 @@ impl Schedule {
     pub(crate) fn new(demand: Demand, seed: u64) -> Schedule {
         Schedule {
             demand,
-            rate: Activity::ALL
-                .iter()
-                .map(|activity| activity.rate(demand.users))
-                .sum(),
+            rate: activities(demand.users),
             expected: 0.0,
             random: StdRng::seed_from_u64(seed),
         }

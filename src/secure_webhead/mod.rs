@@ -148,7 +148,10 @@ impl SecureWebhead {
             Ok(person) => {
                 // What the session has seen and this site had not, it knows from now on.
                 if person.session.epoch > Epoch::default() {
-                    let raised = self.identity.raise_epoch(person.account(), person.session.epoch).await;
+                    let raised = self
+                        .identity
+                        .raise_epoch(person.account(), person.session.epoch)
+                        .await;
                     if let Err(error) = raised {
                         tracing::debug!(%error, "a session's epoch could not be noted");
                     }

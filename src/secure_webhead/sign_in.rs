@@ -74,7 +74,10 @@ pub(super) async fn authenticate_user(
     } = call.args;
     tier.reception.pay_for(&address, Cost::Password)?;
     let identity = tier.identity_for(call.once);
-    match identity.sign_in(&address, password, call.visitor.device.clone()).await? {
+    match identity
+        .sign_in(&address, password, call.visitor.device.clone())
+        .await?
+    {
         Outcome::Done { value, dot } => {
             tier.reception.give_back(call.client, &address, Cost::Password);
             tier.durable(dot).await;

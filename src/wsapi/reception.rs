@@ -89,7 +89,9 @@ impl Reception {
     /// An address pays for what is done about it, known or not.
     pub fn pay_for(&self, address: &Address, cost: Cost) -> Result<(), Problem> {
         let email = self.directory.email_id(address);
-        self.limits.pay_for_address(email.as_bytes(), cost).map_err(too_many)
+        self.limits
+            .pay_for_address(email.as_bytes(), cost)
+            .map_err(too_many)
     }
 
     /// What was paid comes back: whoever asked is whom they said they were.

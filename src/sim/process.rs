@@ -273,9 +273,9 @@ impl World {
             let group = next_group(ledger, &mut running.queue);
             let now_ms = self.wall_ms(at);
             self.checks.batch_made(now_ms);
-            if ledger.commit(now_ms, running.space, group).0.is_ok() {
-                landed = Some(ledger.vector().clone());
-            }
+            // Whatever the disk answered: what it answers wrongly nobody is told of either.
+            let _ = ledger.commit(now_ms, running.space, group);
+            landed = Some(ledger.vector().clone());
             self.tally.count("batches that landed in a crash", 1);
         }
         let process = &mut self.processes[at];
@@ -287,6 +287,9 @@ impl World {
         }
         for connection in self.network.links_of(at) {
             for (other, connection) in self.unlink(connection).into_iter().flatten() {
+        if self.is_one_of_two(at) {
+            self.checks.held_beside_clone(at);
+        }
                 if other != at {
                     self.after(
                         super::network::IDLE_TIMEOUT,
@@ -302,6 +305,12 @@ impl World {
 
     /// Something for the core of a process.
     pub(crate) fn input(&mut self, at: usize, input: Input) {
+    /// Another process was made of a copy of its directory, or it is such a copy.
+    fn is_one_of_two(&self, at: usize) -> bool {
+        let copied = self.processes.iter().any(|other| other.copy_of == Some(at));
+        copied || self.processes[at].copy_of.is_some()
+    }
+
         let now = self.clock(at);
         if let Some(running) = &mut self.processes[at].running {
             running.gossip.handle(now, input);
@@ -645,12 +654,17 @@ impl World {
         };
         running.committing = false;
         running.waiting.clear();
-        running.ledger = None;
+        let before = running.ledger.take().map(|ledger| ledger.vector().clone());
         let disk = process.disk.clone();
-        let opened = disk
-            .reopen()
-            .map_err(LedgerError::from)
-            .and_then(|()| Ledger::open(Arc::new(disk), beginning, keeping, seed));
+        let reopened = disk.reopen().map_err(LedgerError::from);
+        if let (Ok(()), Some(vector)) = (&reopened, before) {
+            self.landed(at, &vector);
+        }
+        let opened = reopened.and_then(|()| Ledger::open(Arc::new(disk), beginning, keeping, seed));
+        let process = &mut self.processes[at];
+        let Some(running) = &mut process.running else {
+            return;
+        };
         match opened {
             Ok(ledger) => {
                 running

@@ -14,7 +14,7 @@ use gossip::{
 
 use super::{
     check::{Numbers, Promise},
-    people::{Deed, Outcome},
+    people::{Deed, Gone, Outcome},
     rng::Rng,
     talks::Kept,
     trouble::Kind,
@@ -94,6 +94,7 @@ pub(crate) struct Running {
     told: Arc<Mutex<Vec<(u64, Outcome)>>>,
     pub(crate) kept: Kept,
     pub(crate) settlement: Settlement,
+    pub(crate) gone: Gone,
     /// When the disk was last rewritten.
     pub(crate) rewritten: Option<Duration>,
     /// States that came before what they follow.
@@ -245,6 +246,7 @@ impl World {
             told: Arc::default(),
             kept: Kept::default(),
             settlement: Settlement::default(),
+            gone: Gone::default(),
             rewritten: None,
             waiting_repairs: WaitingRepairs::default(),
         });
@@ -285,11 +287,11 @@ impl World {
         if let Some(vector) = landed {
             self.landed(at, &vector);
         }
-        for connection in self.network.links_of(at) {
-            for (other, connection) in self.unlink(connection).into_iter().flatten() {
         if self.is_one_of_two(at) {
             self.checks.held_beside_clone(at);
         }
+        for connection in self.network.links_of(at) {
+            for (other, connection) in self.unlink(connection).into_iter().flatten() {
                 if other != at {
                     self.after(
                         super::network::IDLE_TIMEOUT,
@@ -303,14 +305,14 @@ impl World {
         }
     }
 
-    /// Something for the core of a process.
-    pub(crate) fn input(&mut self, at: usize, input: Input) {
     /// Another process was made of a copy of its directory, or it is such a copy.
     fn is_one_of_two(&self, at: usize) -> bool {
         let copied = self.processes.iter().any(|other| other.copy_of == Some(at));
         copied || self.processes[at].copy_of.is_some()
     }
 
+    /// Something for the core of a process.
+    pub(crate) fn input(&mut self, at: usize, input: Input) {
         let now = self.clock(at);
         if let Some(running) = &mut self.processes[at].running {
             running.gossip.handle(now, input);
@@ -561,6 +563,7 @@ impl World {
                     self.tally
                         .count("values that a scrub found wrong", report.mended + report.damaged);
                 }
+                self.not_gone(at, &committed.unsettled.cancelled);
                 let members = committed.cluster_changed;
                 self.committed(at, start, &committed, &received);
                 answers.tell();

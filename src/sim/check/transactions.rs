@@ -44,6 +44,10 @@ impl World {
         received: &[Received],
     ) {
         let disk = self.processes[at].disk.clone();
+        self.receipts_taken_back(at);
+        if group.caught_up || group.catch_up_failed {
+            self.states_are_here(at);
+        }
         let mut found = Ok(());
         for (dot, bytes) in &group.local {
             found = found.and_then(|()| self.checks.local(&mut self.tally, at, start, *dot, bytes, &disk));

@@ -58,6 +58,16 @@ enum Stage {
     Rewritten(Arc<BTreeSet<String>>),
 }
 
+impl Stage {
+    fn is_gone(&self) -> bool {
+        match self {
+            Stage::Rewritten(_) => true,
+            Stage::Due { .. } => planted::is(Bug::ReceiptsEarly),
+            _ => false,
+        }
+    }
+}
+
 /// What an account's erasure waits for here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaitsFor {
@@ -203,8 +213,7 @@ impl Erasures {
     pub fn forgotten(&self, copies: &BTreeSet<String>) -> Vec<AccountId> {
         let gone = |stage: &Stage| match stage {
             Stage::Rewritten(then) => then.is_disjoint(copies),
-            Stage::Due { .. } => planted::is(Bug::ReceiptsEarly),
-            _ => false,
+            stage => stage.is_gone(),
         };
         self.pending
             .iter()
@@ -213,9 +222,16 @@ impl Erasures {
             .collect()
     }
 
-    /// Its receipt is given.
+    /// Whether nothing of it has come since the disk was rewritten for it.
+    pub fn is_gone(&self, account: AccountId) -> bool {
+        self.pending.get(&account).is_some_and(Stage::is_gone)
+    }
+
+    /// Its receipt is written. If something of it has come meanwhile, the erasure goes on: that receipt does not hold.
     pub fn end(&mut self, account: AccountId) {
-        self.pending.remove(&account);
+        if self.is_gone(account) {
+            self.pending.remove(&account);
+        }
     }
 
     /// What an account waits for.
@@ -322,5 +338,17 @@ mod tests {
         assert_eq!(erasures.waits_for(account), WaitsFor::Settled);
         erasures.rewritten(&[account], BTreeSet::new());
         assert!(erasures.forgotten(&BTreeSet::new()).is_empty());
+    }
+
+    #[test]
+    fn a_receipt_that_something_late_has_overtaken_ends_nothing() {
+        let account = AccountId::from_bytes([7; 15]);
+        let mut erasures = due(account);
+        erasures.rewritten(&[account], BTreeSet::new());
+        assert!(erasures.is_gone(account));
+        erasures.begin_again(account, &Arc::default());
+        assert!(!erasures.is_gone(account));
+        erasures.end(account);
+        assert_eq!(erasures.waits_for(account), WaitsFor::Settled);
     }
 }

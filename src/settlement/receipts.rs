@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::WaitsFor;
 use crate::store::{RECEIPT_MS, ReadError, Records, Txn};
 
-/// Writes this member's receipts for accounts of which nothing is left on its disk.
+/// Writes this member's receipts for accounts of which nothing is left on its disk, unless something of one comes in the same
+/// batch: it was on its way to the disk when that was looked for.
 pub(crate) fn give(txn: &mut Txn<'_>, member: MemberId, accounts: &[AccountId]) {
     txn.urgent();
     let at_ms = txn.now_ms();
@@ -18,6 +19,9 @@ pub(crate) fn give(txn: &mut Txn<'_>, member: MemberId, accounts: &[AccountId]) 
         scope: ERASED_SCOPE,
     };
     for account in accounts {
+        if txn.is_recalled(*account) {
+            continue;
+        }
         txn.put_cell(Cell {
             kind: CellKind::ERASED,
             key: account.as_bytes().to_vec(),

@@ -50,6 +50,9 @@ pub struct SimArgs {
     /// Seconds to spend on making a failure smaller.
     #[arg(long, default_value_t = 30)]
     pub shrink: u64,
+    /// Lines of a failure's story to print: the last ones.
+    #[arg(long, value_name = "LINES", default_value_t = 400)]
+    pub story: usize,
     /// Prints one JSON object at the end, and nothing else.
     #[arg(long)]
     pub json: bool,
@@ -57,8 +60,6 @@ pub struct SimArgs {
 
 /// Seeds that exercise every kind of fault and every checker for certain.
 const SEEDS_FOR_ALL: u64 = 200;
-/// Lines of a story printed at most: the last ones.
-const STORY_LINES_MAX: usize = 400;
 
 /// Runs the command.
 pub fn command(args: &SimArgs) -> Result<ExitCode, String> {
@@ -282,7 +283,7 @@ fn lives(options: &Options, plant: Option<Plant>, record: bool) -> Verdict {
 fn show(verdict: &Verdict, plant: Option<Plant>, args: &SimArgs) -> ExitCode {
     println!("{}", verdict.options);
     let Some(violation) = &verdict.violation else {
-        print_story(verdict);
+        print_story(verdict, args);
         println!("{}", table(&verdict.tally));
         println!(
             "No violation. {:.0} simulated seconds in {:.2} s.",
@@ -294,7 +295,7 @@ fn show(verdict: &Verdict, plant: Option<Plant>, args: &SimArgs) -> ExitCode {
     println!("FAILED: {violation}");
     let smallest = shrink(verdict, plant, Duration::from_secs(args.shrink));
     println!("The smallest world found that fails so: {}", smallest.options);
-    print_story(&smallest);
+    print_story(&smallest, args);
     if let Some(violation) = &smallest.violation {
         println!("{violation}");
     }
@@ -313,8 +314,8 @@ fn show(verdict: &Verdict, plant: Option<Plant>, args: &SimArgs) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn print_story(verdict: &Verdict) {
-    let skipped = verdict.story.len().saturating_sub(STORY_LINES_MAX);
+fn print_story(verdict: &Verdict, args: &SimArgs) {
+    let skipped = verdict.story.len().saturating_sub(args.story);
     if skipped > 0 {
         println!("({skipped} lines before)");
     }

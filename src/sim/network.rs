@@ -2,7 +2,7 @@
 //! with the others: control, pushes, and pulls.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -56,7 +56,9 @@ pub(crate) enum Class {
 pub(crate) struct Link {
     /// Who, and by which number each knows it.
     pub(crate) ends: [(usize, ConnectionId); 2],
-    /// When the last thing arrives, by direction and class.
+    /// What is on its way, by direction and class: each arrival is of the first, whatever it was that was held up.
+    pub(crate) under_way: [[VecDeque<Carried>; 4]; 2],
+    /// When the last thing arrives.
     pub(crate) arrives: [[Duration; 4]; 2],
     pub(crate) cut_since: Option<Duration>,
 }
@@ -113,6 +115,7 @@ impl Network {
             id,
             Link {
                 ends: [(from, ends[0]), (to, ends[1])],
+                under_way: Default::default(),
                 arrives: [[now; 4]; 2],
                 cut_since: None,
             },

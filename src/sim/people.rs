@@ -4,6 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -97,10 +98,11 @@ pub(crate) enum Deed {
     },
     /// The winner is written once more, so that losers go.
     Collapse(Contested),
-    /// Nothing is left of these accounts on a member's disk.
+    /// Nothing is left of these accounts on a member's disk, if that is still so when its turn comes.
     Receipts {
         member: MemberId,
         accounts: Vec<AccountId>,
+        gone: Gone,
     },
     /// One that was put out comes back as somebody else.
     Enrol {
@@ -108,6 +110,9 @@ pub(crate) enum Deed {
         former: MemberId,
     },
 }
+
+/// The accounts of which nothing is left on a disk, as of its latest commit.
+pub(crate) type Gone = Arc<Mutex<BTreeSet<AccountId>>>;
 
 /// What became of a deed.
 #[derive(Clone, Debug)]
@@ -177,8 +182,15 @@ impl Deed {
                 members::write_enrolment(txn, *id, *former)?;
                 Ok(Ok(()))
             }
-            Deed::Receipts { member, accounts } => {
-                receipts::give(txn, *member, accounts);
+            Deed::Receipts {
+                member,
+                accounts,
+                gone,
+            } => {
+                let gone = gone.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut given = accounts.clone();
+                given.retain(|account| gone.contains(account));
+                receipts::give(txn, *member, &given);
                 Ok(Ok(()))
             }
             Deed::Setting { name, value } => {

@@ -14,7 +14,7 @@ use gossip::{
 
 use super::{
     check::{Numbers, Promise},
-    people::{Deed, Outcome},
+    people::{Deed, Gone, Outcome},
     rng::Rng,
     talks::Kept,
     trouble::Kind,
@@ -94,6 +94,7 @@ pub(crate) struct Running {
     told: Arc<Mutex<Vec<(u64, Outcome)>>>,
     pub(crate) kept: Kept,
     pub(crate) settlement: Settlement,
+    pub(crate) gone: Gone,
     /// When the disk was last rewritten.
     pub(crate) rewritten: Option<Duration>,
     /// States that came before what they follow.
@@ -245,6 +246,7 @@ impl World {
             told: Arc::default(),
             kept: Kept::default(),
             settlement: Settlement::default(),
+            gone: Gone::default(),
             rewritten: None,
             waiting_repairs: WaitingRepairs::default(),
         });
@@ -273,9 +275,9 @@ impl World {
             let group = next_group(ledger, &mut running.queue);
             let now_ms = self.wall_ms(at);
             self.checks.batch_made(now_ms);
-            if ledger.commit(now_ms, running.space, group).0.is_ok() {
-                landed = Some(ledger.vector().clone());
-            }
+            // Whatever the disk answered: what it answers wrongly nobody is told of either.
+            let _ = ledger.commit(now_ms, running.space, group);
+            landed = Some(ledger.vector().clone());
             self.tally.count("batches that landed in a crash", 1);
         }
         let process = &mut self.processes[at];
@@ -284,6 +286,9 @@ impl World {
         self.story.tell(self.now, || format!("{} ends", process.name));
         if let Some(vector) = landed {
             self.landed(at, &vector);
+        }
+        if self.is_one_of_two(at) {
+            self.checks.held_beside_clone(at);
         }
         for connection in self.network.links_of(at) {
             for (other, connection) in self.unlink(connection).into_iter().flatten() {
@@ -298,6 +303,12 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Another process was made of a copy of its directory, or it is such a copy.
+    fn is_one_of_two(&self, at: usize) -> bool {
+        let copied = self.processes.iter().any(|other| other.copy_of == Some(at));
+        copied || self.processes[at].copy_of.is_some()
     }
 
     /// Something for the core of a process.
@@ -552,6 +563,7 @@ impl World {
                     self.tally
                         .count("values that a scrub found wrong", report.mended + report.damaged);
                 }
+                self.not_gone(at, &committed.unsettled.cancelled);
                 let members = committed.cluster_changed;
                 self.committed(at, start, &committed, &received);
                 answers.tell();
@@ -645,12 +657,17 @@ impl World {
         };
         running.committing = false;
         running.waiting.clear();
-        running.ledger = None;
+        let before = running.ledger.take().map(|ledger| ledger.vector().clone());
         let disk = process.disk.clone();
-        let opened = disk
-            .reopen()
-            .map_err(LedgerError::from)
-            .and_then(|()| Ledger::open(Arc::new(disk), beginning, keeping, seed));
+        let reopened = disk.reopen().map_err(LedgerError::from);
+        if let (Ok(()), Some(vector)) = (&reopened, before) {
+            self.landed(at, &vector);
+        }
+        let opened = reopened.and_then(|()| Ledger::open(Arc::new(disk), beginning, keeping, seed));
+        let process = &mut self.processes[at];
+        let Some(running) = &mut process.running else {
+            return;
+        };
         match opened {
             Ok(ledger) => {
                 running

@@ -1,13 +1,17 @@
 //! What is done once nothing concurrent is on its way: losers go, and cancelled accounts are forgotten. The site's
 //! settler, without its threads.
 
-use std::time::Duration;
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use crdt::AccountId;
 use gossip::Vector;
 
 use super::{
-    people::Deed,
+    people::{Deed, Gone},
     trouble::Kind,
     world::{Happening, World, read_disk, read_records},
 };
@@ -36,6 +40,7 @@ impl World {
             && let Some(ledger) = &running.ledger
         {
             running.settlement.restarted(ledger.vector());
+            lock(&running.gone).clear();
         }
         self.scan(at);
     }
@@ -166,8 +171,22 @@ impl World {
             running.settlement.erasures().rewritten(&due, disk.copies());
         }
         let accounts = running.settlement.erasures().forgotten(&disk.copies());
+        let gone = Arc::clone(&running.gone);
+        lock(&gone).extend(&accounts);
         if !accounts.is_empty() && serves {
-            self.do_now(at, Deed::Receipts { member, accounts });
+            let deed = Deed::Receipts {
+                member,
+                accounts,
+                gone,
+            };
+            self.do_now(at, deed);
+        }
+    }
+
+    /// A commit cancelled these accounts, or brought something of them.
+    pub(crate) fn not_gone(&mut self, at: usize, accounts: &[AccountId]) {
+        if let Some(running) = &self.processes[at].running {
+            lock(&running.gone).retain(|account| !accounts.contains(account));
         }
     }
 
@@ -180,4 +199,8 @@ impl World {
         }
         self.receipts_given(at, accounts);
     }
+}
+
+fn lock(gone: &Gone) -> MutexGuard<'_, BTreeSet<AccountId>> {
+    gone.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -283,6 +283,9 @@ impl World {
                     Part::Cells(cells) => format!("{name}: {} cells come", cells.len()),
                     Part::Complete { .. } => format!("{name}: all of a catch-up has come"),
                 });
+                if side == Side::Asker && talk.purpose == Purpose::CatchUp {
+                    self.states_come(at, talk.answerer.at);
+                }
                 if self.keep(at, id, side, talk.purpose, start, part) {
                     match side {
                         Side::Asker => talk.asker.keeping += 1,

@@ -107,7 +107,6 @@ pub(crate) enum Happening {
         at: usize,
         connection: ConnectionId,
         class: Class,
-        carried: Carried,
     },
     Lost {
         at: usize,
@@ -238,8 +237,7 @@ impl World {
                 at,
                 connection,
                 class,
-                carried,
-            } => self.arrive(at, connection, class, carried),
+            } => self.arrive(at, connection, class),
             Happening::Lost { at, connection } => {
                 self.input(at, Input::Disconnected { connection });
                 self.redial(at);
@@ -355,18 +353,18 @@ impl World {
         let arrives = &mut link.arrives[direction][class as usize];
         *arrives = (*arrives).max(now + way);
         let wait = *arrives - now;
+        link.under_way[direction][class as usize].push_back(carried);
         self.after(
             wait,
             Happening::Arrive {
                 at: to,
                 connection: there,
                 class,
-                carried,
             },
         );
     }
 
-    fn arrive(&mut self, at: usize, connection: ConnectionId, class: Class, carried: Carried) {
+    fn arrive(&mut self, at: usize, connection: ConnectionId, class: Class) {
         let Some((from, far)) = self.network.far_end(connection) else {
             return;
         };
@@ -387,11 +385,16 @@ impl World {
                     at,
                     connection,
                     class,
-                    carried,
                 },
             );
             return;
         }
+        let Some((link, direction)) = self.network.sending(far) else {
+            return;
+        };
+        let Some(carried) = link.under_way[direction][class as usize].pop_front() else {
+            return;
+        };
         match carried {
             Carried::Message(message) => self.input(at, Input::Message { connection, message }),
             Carried::Talk { id, to, frame } => self.heard_in_talk(id, to, frame),
@@ -469,9 +472,10 @@ impl World {
 
     /// Notes a violation; the first one ends the world.
     ///
-    /// But where a replica wrote on beside its own clone, unheard, and all others have folded that writer meanwhile, no vector
-    /// can name what it wrote any more. Its states come to the others by looks, as divergence: what these checkers then see
-    /// says nothing. Nobody can both forget the writers of the past and tell them from those of a copied directory.
+    /// But where a replica wrote on beside its own clone, unheard, or lay aside with what it had while that one was heard,
+    /// and all others have folded such a writer meanwhile, no vector can name what it holds of it any more. Its states
+    /// come to the others by looks, as divergence: what these checkers then see says nothing. Nobody can both forget the
+    /// writers of the past and tell them from those of a copied directory.
     pub(crate) fn fail(&mut self, found: Result<(), Violation>) {
         if let Err(violation) = found
             && self.goes_on()

@@ -168,14 +168,21 @@ impl Ledger {
         }
     }
 
-    /// Lays a part of a catch-up aside. `start`: the writer under which its conversation began.
-    pub(super) fn set_aside(&mut self, start: Writer, part: Part, batch: &mut Batch) -> Result<(), NotKept> {
+    /// Lays a part of a catch-up aside. `start`: the writer under which its conversation began. The outer error ends the
+    /// group.
+    pub(super) fn set_aside(
+        &mut self,
+        group: &mut Group<'_>,
+        start: Writer,
+        part: Part,
+        batch: &mut Batch,
+    ) -> Result<Result<(), NotKept>, ReadError> {
         if start != self.start {
-            return Err(NotKept::Restarted);
+            return Ok(Err(NotKept::Restarted));
         }
         let aside = &mut self.aside;
         if aside.phase == Phase::Merging {
-            return Err(NotKept::Merging);
+            return Ok(Err(NotKept::Merging));
         }
         match part {
             Part::States { cut, states } => {
@@ -186,6 +193,7 @@ impl Ledger {
                     aside.cut = Some(Arc::new(cut));
                 }
                 for (key, state) in states {
+                    group.recall_aside(RecordKey::from_bytes(key), &state)?;
                     batch.put(
                         Family::Side,
                         aside.key(layout::SIDE_STATES, &key),
@@ -217,14 +225,14 @@ impl Ledger {
                     aside.phase = Phase::Idle;
                     aside.cut = None;
                     aside.mark(batch);
-                    return Err(NotKept::AnotherCut);
+                    return Ok(Err(NotKept::AnotherCut));
                 }
                 aside.cut = Some(Arc::new(cut));
                 aside.phase = Phase::Merging;
                 aside.mark(batch);
             }
         }
-        Ok(())
+        Ok(Ok(()))
     }
 
     /// Merges a bounded part of what lies aside; with the last of it, the vector is raised.

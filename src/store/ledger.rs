@@ -460,7 +460,7 @@ impl Ledger {
                     answers.kept.extend(kept.map(|kept| (kept, Ok(()))));
                 }
                 Work::Aside { start, part, kept } => {
-                    let result = self.set_aside(start, part, &mut batch);
+                    let result = self.set_aside(&mut group, start, part, &mut batch)?;
                     answers.kept.push((kept, result));
                 }
                 Work::MergeAside => {

@@ -6,27 +6,80 @@
 //! after a crash finds it again). The receipts that are given for it from then on come later: each waits until everyone,
 //! this replica too, has had what came.
 //!
+//! A catch-up from one that had not heard of the cancellation brings what that one still holds, and lays it aside before it is
+//! merged: from then on it lies on this disk, so this replica's own receipt goes. Those of others go once it is merged, if
+//! it is news at all.
+//!
 //! Nor does a receipt of this replica's own hold that comes from elsewhere and is not here: a disk gave it that was put back to
 //! an earlier time since, or a copy of this one. Kept, it would end the erasure of what lies on this one.
 
 use std::collections::BTreeSet;
 
-use crdt::{AccountId, Cell, CellKind, RecordKey, VaultId, View};
+use crdt::{AccountId, Cell, CellKind, Document, RecordKey, RecordKind, VaultId, VaultValue, View};
 
 use super::{
+    cut::RecordState,
     group::Group,
     layout,
     records::{ReadError, Records},
 };
 
 impl Group<'_> {
-    /// A transaction or a state from elsewhere changed these records, and brought these values. Of a cancelled account any
-    /// change brings something. An email record goes on with other owners: there it is a value that nothing names.
+    /// A transaction or a state from elsewhere changed these records, and brought these values.
     pub(super) fn recall(
         &mut self,
         keys: impl IntoIterator<Item = RecordKey>,
         values: &[VaultId],
     ) -> Result<(), ReadError> {
+        for account in self.of_cancelled(keys, values)? {
+            self.take_back(account, |_| true)?;
+        }
+        Ok(())
+    }
+
+    /// A state from elsewhere brought these values, and nothing that this record lacked: others have had all of it, and what
+    /// they say of themselves still holds.
+    pub(super) fn recall_own(&mut self, key: RecordKey, values: &[VaultId]) -> Result<(), ReadError> {
+        let own = self.replica.0;
+        for account in self.of_cancelled([key], values)? {
+            self.take_back(account, |slot| slot == own)?;
+        }
+        Ok(())
+    }
+
+    /// A state is laid aside. What it brings of a cancelled account lies on this disk from now on, whether it is ever merged
+    /// or not. What others say of themselves holds until it is known what came.
+    pub(super) fn recall_aside(&mut self, key: RecordKey, state: &[u8]) -> Result<(), ReadError> {
+        let Ok(RecordState { document, values, .. }) = RecordState::decode(state) else {
+            return Ok(());
+        };
+        if values.is_empty() {
+            return Ok(());
+        }
+        let mut owners: BTreeSet<AccountId> = key.account().into_iter().collect();
+        let email = key.email().and(document);
+        let email = email.and_then(|document| Document::load(RecordKind::Email, &document).ok());
+        if let Some(View::Email(view)) = email.map(|document| document.view()) {
+            let values: BTreeSet<VaultId> = values.iter().map(VaultValue::id).collect();
+            let named = view.claims.iter().filter(|claim| values.contains(&claim.vault));
+            owners.extend(named.map(|claim| claim.account));
+        }
+        let own = self.replica.0;
+        for owner in owners {
+            if self.cancelled(owner)? {
+                self.take_back(owner, |slot| slot == own)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The cancelled accounts of which these records and values bring something. Of an account any change does. An email
+    /// record goes on with other owners: there it is a value that nothing names.
+    fn of_cancelled(
+        &mut self,
+        keys: impl IntoIterator<Item = RecordKey>,
+        values: &[VaultId],
+    ) -> Result<BTreeSet<AccountId>, ReadError> {
         let mut cancelled: BTreeSet<AccountId> = BTreeSet::new();
         let mut owners: BTreeSet<AccountId> = BTreeSet::new();
         let mut views: Vec<View> = Vec::new();
@@ -60,14 +113,19 @@ impl Group<'_> {
                 cancelled.extend(former);
             }
         }
-        for account in cancelled {
-            for receipt in self.cells(CellKind::ERASED, account.as_bytes())? {
+        Ok(cancelled)
+    }
+
+    /// The receipts of an account in some slots do not hold any more, and it is to be forgotten once more.
+    fn take_back(&mut self, account: AccountId, which: impl Fn([u8; 8]) -> bool) -> Result<(), ReadError> {
+        for receipt in self.cells(CellKind::ERASED, account.as_bytes())? {
+            if which(receipt.slot) {
                 let key = layout::cell_key(receipt.kind, &receipt.key, receipt.slot);
                 self.cells.remove(&key);
                 self.gone_cells.insert(key);
             }
-            self.recalled.insert(account);
         }
+        self.recalled.insert(account);
         Ok(())
     }
 

@@ -169,6 +169,7 @@ impl Group<'_> {
         let damaged = loaded.document.is_none();
         let added = !damaged && loaded.before.is_none() && loaded.changes.is_empty();
         let quarantined = loaded.quarantined;
+        let mut news = damaged || added || quarantined;
         match &loaded.document {
             None => {
                 loaded.replaced = Some(bytes);
@@ -180,6 +181,7 @@ impl Group<'_> {
                 let Ok(missing) = ours.missing(&theirs) else {
                     return Ok(RepairOutcome::Refused);
                 };
+                news |= !missing.is_empty();
                 if !missing.is_empty() && !self.extend(key, &missing)? {
                     return Ok(RepairOutcome::Refused);
                 }
@@ -206,8 +208,10 @@ impl Group<'_> {
             (false, false, true) => RepairOutcome::Healed,
             (false, false, false) => RepairOutcome::Unchanged,
         };
-        if outcome != RepairOutcome::Unchanged {
-            self.recall([key], &values)?;
+        match outcome {
+            RepairOutcome::Unchanged => {}
+            _ if news => self.recall([key], &values)?,
+            _ => self.recall_own(key, &values)?,
         }
         Ok(outcome)
     }

@@ -148,6 +148,11 @@ impl<'g> Txn<'g> {
         self.staged.is_empty()
     }
 
+    /// Whether something of a cancelled account came in this same batch.
+    pub(crate) fn is_recalled(&self, account: AccountId) -> bool {
+        self.group.recalled.contains(&account)
+    }
+
     /// 32 random bytes.
     pub fn random(&mut self) -> [u8; 32] {
         self.random.random()

@@ -25,7 +25,7 @@ const STATES: usize = 3;
 
 impl Replica {
     /// What a catch-up from this replica brings, in order.
-    fn parts_for(&self, other: &Replica) -> Vec<Part> {
+    pub(crate) fn parts_for(&self, other: &Replica) -> Vec<Part> {
         self.parts_beside(&other.elements())
     }
 
@@ -58,7 +58,7 @@ impl Replica {
         parts
     }
 
-    fn take(&self, parts: &[Part]) -> Result<(), CutError> {
+    pub(crate) fn take(&self, parts: &[Part]) -> Result<(), CutError> {
         parts
             .iter()
             .try_for_each(|part| self.store.take_part(PEER, Purpose::CatchUp, part.clone()))

@@ -8,6 +8,7 @@ mod catch_up;
 mod cells;
 mod damage;
 mod faults;
+mod receipts;
 mod repair;
 mod replica;
 mod review;

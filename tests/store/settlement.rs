@@ -16,13 +16,13 @@ use persona::{
 
 use crate::replica::{Replica, Time, address, password, passwords};
 
-const HOUR: Duration = Duration::from_hours(1);
+pub(crate) const HOUR: Duration = Duration::from_hours(1);
 
 /// A replica that settles, in a site of its own.
-struct Site {
-    replica: Replica,
+pub(crate) struct Site {
+    pub(crate) replica: Replica,
     told: Arc<Told>,
-    settler: Settler,
+    pub(crate) settler: Settler,
     member: MemberId,
     interval: Duration,
 }
@@ -58,7 +58,7 @@ impl Site {
         }
     }
 
-    fn restart(self) -> Site {
+    pub(crate) fn restart(self) -> Site {
         let Site {
             mut replica,
             member,
@@ -70,7 +70,7 @@ impl Site {
     }
 
     /// As often as it takes to do all that can be done now, the first scan included.
-    async fn steps(&self) {
+    pub(crate) async fn steps(&self) {
         for _ in 0..4 {
             self.settler.step().await.expect("a step");
         }
@@ -81,12 +81,12 @@ impl Site {
     }
 
     /// Where these bytes lie, in words.
-    fn traces(&self, text: &str) -> Vec<&'static str> {
+    pub(crate) fn traces(&self, text: &str) -> Vec<&'static str> {
         let traces = self.replica.store.traces(&[text.as_bytes()]).expect("a scan");
         traces.iter().map(|trace| trace.family.name()).collect()
     }
 
-    fn waits_for(&self, account: AccountId) -> Option<String> {
+    pub(crate) fn waits_for(&self, account: AccountId) -> Option<String> {
         let report = self.settler.report(account).expect("a report").expect("known");
         let own = self.member.to_string();
         let member = report.members.into_iter().find(|member| member.member == own);
@@ -109,13 +109,13 @@ impl Site {
 }
 
 /// Sites that know one another as active members; the first by name is the first given.
-struct World {
-    time: Time,
-    sites: Vec<Site>,
+pub(crate) struct World {
+    pub(crate) time: Time,
+    pub(crate) sites: Vec<Site>,
 }
 
 impl World {
-    async fn new<const N: usize>(names: [&str; N], interval: Duration) -> World {
+    pub(crate) async fn new<const N: usize>(names: [&str; N], interval: Duration) -> World {
         let world = World::of_before(names, interval).await;
         finalise(&world.sites[0]).await;
         world.heal().await;
@@ -123,7 +123,7 @@ impl World {
     }
 
     /// The same before anything was finalised.
-    async fn of_before<const N: usize>(names: [&str; N], interval: Duration) -> World {
+    pub(crate) async fn of_before<const N: usize>(names: [&str; N], interval: Duration) -> World {
         let (time, passwords) = (Time::new(), passwords());
         let sites: Vec<Site> = (1..)
             .zip(names)
@@ -141,7 +141,7 @@ impl World {
     }
 
     /// Everyone hears everything.
-    async fn heal(&self) {
+    pub(crate) async fn heal(&self) {
         for _ in 0..2 {
             for at in &self.sites {
                 for from in &self.sites {
@@ -155,7 +155,7 @@ impl World {
     }
 
     /// The gossip finds that everyone has everything, and that nothing is on its way; each site acts on it.
-    async fn settle(&self) {
+    pub(crate) async fn settle(&self) {
         self.time.pass(10);
         let settled = self.sites[0].replica.store.state().vector.clone();
         for site in &self.sites {
@@ -166,7 +166,7 @@ impl World {
         }
     }
 
-    fn assert_sound(&self) {
+    pub(crate) fn assert_sound(&self) {
         for site in &self.sites {
             site.replica.assert_sound();
             site.replica.assert_same(&self.sites[0].replica);
@@ -179,7 +179,7 @@ async fn register(at: &Site, id: MemberId, name: &str) {
 }
 
 /// A member that was put out before anybody here heard of it.
-async fn put_out(at: &Site, name: &str) {
+pub(crate) async fn put_out(at: &Site, name: &str) {
     let evicted = MemberField::Evicted {
         by: at.member,
         compromised: false,
@@ -208,7 +208,7 @@ async fn write_member(at: &Site, id: MemberId, name: &str, more: Option<MemberFi
 }
 
 /// An operator says that every member can read receipts.
-async fn finalise(at: &Site) {
+pub(crate) async fn finalise(at: &Site) {
     at.replica
         .store
         .transact(|txn| -> Result<(), TransactError> {

@@ -31,6 +31,8 @@ pub(super) struct Erasing {
     tells: BTreeMap<AccountId, BTreeSet<Vec<u8>>>,
     /// By process: the accounts that its disk holds nothing of, as it said.
     receipts: BTreeMap<usize, BTreeSet<AccountId>>,
+    /// Processes to which states come that may bring something of a cancelled account.
+    comes: BTreeSet<usize>,
 }
 
 impl Erasing {
@@ -79,8 +81,12 @@ impl Erasing {
 }
 
 impl World {
-    /// A process says that nothing is left of these accounts on its disk.
+    /// A process says that nothing is left of these accounts on its disk, unless it takes that back at once.
     pub(crate) fn receipts_given(&mut self, at: usize, accounts: &[AccountId]) {
+        let Some(start) = self.processes[at].start() else {
+            return;
+        };
+        let accounts = self.receipts_on_disk(at, start.replica.0, accounts);
         self.tally.count("erasure receipts", accounts.len() as u64);
         let receipts = self.checks.erasing.receipts.entry(at).or_default();
         receipts.extend(accounts);
@@ -89,21 +95,55 @@ impl World {
 
     /// A start begins: its disk may hold receipts of its own that nobody was told of, or that came with a backup.
     pub(super) fn find_receipts(&mut self, at: usize, slot: [u8; 8]) {
-        let cancelled = self.checks.tracks[at].cancelled.clone();
+        let cancelled: Vec<AccountId> = self.checks.tracks[at].cancelled.iter().copied().collect();
+        let found = self.receipts_on_disk(at, slot, &cancelled);
+        self.checks.erasing.receipts.insert(at, found);
+        self.checks.erasing.comes.remove(&at);
+        self.search(at);
+    }
+
+    /// States of a catch-up come to a process from another. One that it could not know of when it was told what is settled may
+    /// not have heard of a cancellation: a receipt that is taken back for what comes from there was true until then.
+    pub(crate) fn states_come(&mut self, at: usize, from: usize) {
+        if self.checks.settling.excuses_states(at, from) {
+            self.checks.erasing.comes.insert(at);
+        }
+    }
+
+    /// Something was committed, perhaps of what comes by states.
+    pub(super) fn receipts_taken_back(&mut self, at: usize) {
+        let Some(start) = self.processes[at].start() else {
+            return;
+        };
+        if !self.checks.erasing.comes.contains(&at) {
+            return;
+        }
+        let receipts = self.checks.erasing.receipts.get(&at);
+        let receipts: Vec<AccountId> = receipts.into_iter().flatten().copied().collect();
+        let left = self.receipts_on_disk(at, start.replica.0, &receipts);
+        let gone = (receipts.len() - left.len()) as u64;
+        self.tally.count("receipts that were overtaken by states", gone);
+        self.checks.erasing.receipts.insert(at, left);
+    }
+
+    /// All that came by states is merged, or was given up.
+    pub(crate) fn states_are_here(&mut self, at: usize) {
+        self.checks.erasing.comes.remove(&at);
+    }
+
+    /// Those of the accounts whose receipt, by the replica with this slot, is on a disk.
+    fn receipts_on_disk(&self, at: usize, slot: [u8; 8], accounts: &[AccountId]) -> BTreeSet<AccountId> {
         let found = read_records(&self.processes[at].disk, |records| {
             let mut found = BTreeSet::new();
-            for account in cancelled {
+            for account in accounts {
                 let cells = records.cells(CellKind::ERASED, account.as_bytes())?;
                 if cells.iter().any(|cell| cell.slot == slot) {
-                    found.insert(account);
+                    found.insert(*account);
                 }
             }
             Ok(found)
         });
-        if let Ok(found) = found {
-            self.checks.erasing.receipts.insert(at, found);
-            self.search(at);
-        }
+        found.unwrap_or_default()
     }
 
     /// Searches a disk for what nobody should find.

@@ -178,7 +178,8 @@ pub(crate) struct Checks {
     changes: BTreeMap<RecordKey, Vec<(Dot, [u8; 32])>>,
     /// Starts, with the process that made each.
     starts: BTreeMap<Writer, usize>,
-    /// Of each writer that wrote on when a clone of its replica had started a later one, the last such transaction.
+    /// Of each writer that wrote on when a clone of its replica had started a later one, or that one of two clones held
+    /// something of when it ended, the last such transaction.
     beside_clone: BTreeMap<Writer, u64>,
     ended: BTreeSet<Writer>,
     seen: Seen,

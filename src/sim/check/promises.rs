@@ -250,8 +250,11 @@ impl Checks {
             return Ok(false);
         };
         let has_seen = |later: &Dot| {
+            if later.writer == dot.writer {
+                return later.number >= dot.number;
+            }
             let seen = self.known(later).and_then(|known| known.after.get(&dot.writer));
-            later == dot || seen.is_some_and(|number| *number >= dot.number)
+            seen.is_some_and(|number| *number >= dot.number)
         };
         for (_, meanings) in self.promises.meant.iter().filter(|(later, _)| has_seen(later)) {
             for later in meanings {

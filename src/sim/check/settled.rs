@@ -59,6 +59,15 @@ impl Settling {
         self.disks_before(maker) != disk || told.is_none_or(|told| told.excused.contains(&maker))
     }
 
+    /// States that a process comes with say nothing about what was called settled at `at`.
+    pub(super) fn excuses_states(&self, at: usize, from: usize) -> bool {
+        let joins = self
+            .told
+            .get(&at)
+            .is_some_and(|told| told.joining.contains(&from));
+        joins || self.excuses(at, from, self.disks_before(from))
+    }
+
     /// How often a process's disk was replaced until now.
     pub(super) fn disks_before(&self, at: usize) -> u64 {
         self.set_back.get(&at).copied().unwrap_or_default()

@@ -44,6 +44,10 @@ impl World {
         received: &[Received],
     ) {
         let disk = self.processes[at].disk.clone();
+        self.receipts_taken_back(at);
+        if group.caught_up || group.catch_up_failed {
+            self.states_are_here(at);
+        }
         let mut found = Ok(());
         for (dot, bytes) in &group.local {
             found = found.and_then(|()| self.checks.local(&mut self.tally, at, start, *dot, bytes, &disk));
@@ -112,7 +116,8 @@ impl World {
         self.find_receipts(at, ledger.start().replica.0);
     }
 
-    /// A batch landed in a crash: what is in it is known from now on, for its log may be damaged before it is opened.
+    /// A batch may have landed of which nobody was told, in a crash or with a wrong answer: what of it is on the disk is
+    /// known from now on, for its log may be damaged before the replica begins again. `vector`: with that batch.
     pub(crate) fn landed(&mut self, at: usize, vector: &Vector) {
         let disk = self.processes[at].disk.clone();
         let found = self.checks.find_landed(&mut self.tally, at, vector, &disk);
@@ -131,7 +136,17 @@ impl World {
 }
 
 impl Checks {
-    /// What was written by replicas whose clones had started a later writer: the last of each writer.
+    /// One of two copies of a directory ends: only the other one's acks may count from now on, so what of a writer lies on
+    /// this disk alone keeps nobody from folding it.
+    pub(crate) fn held_beside_clone(&mut self, at: usize) {
+        for (writer, number) in &self.tracks[at].numbers {
+            let known = self.beside_clone.entry(*writer).or_default();
+            *known = (*number).max(*known);
+        }
+    }
+
+    /// What was written by replicas whose clones had started a later writer, or was held by one of two clones when it
+    /// ended: the last of each writer.
     pub(crate) fn beside_clone(&self) -> impl Iterator<Item = Dot> {
         let dot = |(writer, number): (&Writer, &u64)| Dot {
             writer: *writer,
@@ -180,7 +195,8 @@ impl Checks {
             start.replica == dot.writer.replica && start.epoch > dot.writer.epoch && *by != at
         };
         if self.starts.iter().any(is_outdone) {
-            self.beside_clone.insert(dot.writer, dot.number);
+            let known = self.beside_clone.entry(dot.writer).or_default();
+            *known = dot.number.max(*known);
         }
         self.advance(at, dot)?;
         let envelope = match Envelope::decode(bytes) {

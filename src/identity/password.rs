@@ -74,10 +74,16 @@ impl PasswordRules {
     /// Takes the text of a form as a new password.
     pub fn new_password(self, typed: String) -> Result<TypedPassword, PasswordError> {
         let password = TypedPassword::parse(typed)?;
+        self.allow(&password)?;
+        Ok(password)
+    }
+
+    /// Whether a password that was typed may become somebody's.
+    pub fn allow(self, password: &TypedPassword) -> Result<(), PasswordError> {
         if self.refuse_common && common_passwords::is_common(&password.normalised) {
             return Err(PasswordError::Common);
         }
-        Ok(password)
+        Ok(())
     }
 }
 
@@ -340,7 +346,7 @@ impl PasswordPool {
 
 /// A stored hash that is safe to compute: its parameters are within this program's bounds.
 enum Stored {
-    Argon2(StoredArgon2),
+    Argon2(Box<StoredArgon2>),
     /// Of the original service.
     Old,
 }
@@ -368,7 +374,7 @@ impl Stored {
             && params.t_cost() <= ITERATIONS_MAX
             && params.p_cost() <= PARALLELISM_MAX;
         if known && bounded {
-            Ok(Stored::Argon2(StoredArgon2 { hash, params }))
+            Ok(Stored::Argon2(Box::new(StoredArgon2 { hash, params })))
         } else {
             Err(HashError::Unreadable)
         }

@@ -437,8 +437,11 @@ fn put_places(txn: &mut Txn<'_>, account: AccountId, places: &Places) {
 /// of which the older is forgotten when the younger is full.
 #[derive(Default)]
 pub(super) struct WaitedFor {
-    generations: Mutex<[HashSet<([u8; 16], Dot)>; 2]>,
+    generations: Mutex<[Generation; 2]>,
 }
+
+/// Sessions, each with the transaction that it was waited for.
+type Generation = HashSet<([u8; 16], Dot)>;
 
 /// Sessions of a generation at most: about 50 bytes each.
 const WAITED_FOR_MAX: usize = 8192;
@@ -456,7 +459,7 @@ impl WaitedFor {
         young.insert((id, dot));
     }
 
-    fn lock(&self) -> MutexGuard<'_, [HashSet<([u8; 16], Dot)>; 2]> {
+    fn lock(&self) -> MutexGuard<'_, [Generation; 2]> {
         self.generations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

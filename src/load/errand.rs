@@ -288,7 +288,7 @@ impl<'g> Errand<'g> {
     /// Adds an address, and says which.
     pub(crate) async fn add_email(&mut self, person: &mut Person, device: usize) -> Result<usize, Setback> {
         let at = person.browsers[device].password_at;
-        if !at.is_some_and(|at| at.elapsed() < PASSWORD_FRESH) {
+        if at.is_none_or(|at| at.elapsed() >= PASSWORD_FRESH) {
             self.context(&mut person.browsers[device]).await?;
             self.authenticate(person, device).await?;
         }
@@ -592,6 +592,10 @@ fn read<T: DeserializeOwned>(reply: &Reply) -> Result<T, String> {
     serde_json::from_slice(&reply.body).map_err(|_| NONSENSE.to_owned())
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "it is given to what takes every reply"
+)]
 fn done(reply: Reply) -> Result<(), String> {
     let Done { success, code } = read(&reply)?;
     if success {

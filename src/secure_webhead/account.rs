@@ -44,6 +44,7 @@ pub(super) async fn update_password(
 ) -> Result<Answer<Done>, Problem> {
     let person = tier.person(&call, Level::Assertion).await?;
     let (old, new) = (call.args.oldpass.0.clone(), call.args.newpass.0.clone());
+    tier.allow(&new)?;
     let identity = tier.identity_for(call.once);
     match identity.change_password(person.account(), old, new).await? {
         Outcome::Done { value: epoch, dot } => {

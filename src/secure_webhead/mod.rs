@@ -33,7 +33,7 @@ use utoipa::OpenApi;
 
 use crate::{
     browserid::SigningKey,
-    identity::{Durability, Identity, Once},
+    identity::{Durability, Identity, Once, PasswordRules, TypedPassword},
     idp::{Discovery, GracePeriod},
     keysigner::Signer,
     mail::Mailer,
@@ -52,6 +52,8 @@ pub struct SecureWebhead {
     pub reception: Arc<Reception>,
     /// What people do.
     pub identity: Identity,
+    /// What a new password must be.
+    pub rules: PasswordRules,
     /// What assertions prove.
     pub verifier: Arc<Verifier>,
     /// Who speaks for a domain.
@@ -139,6 +141,12 @@ impl SecureWebhead {
             Some(once) => self.identity.once(once),
             None => self.identity.clone(),
         }
+    }
+
+    /// Refuses a new password that is too common.
+    fn allow(&self, password: &TypedPassword) -> Result<(), Problem> {
+        let allowed = self.rules.allow(password);
+        allowed.map_err(|error| Problem::bad_request("bad-password", error.to_string()))
     }
 
     /// Who asks for a write of their own. A repeat of what has ended their session goes through: it gets the answer that got

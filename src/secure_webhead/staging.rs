@@ -230,6 +230,10 @@ pub(super) async fn complete_by_code(
         return Err(problem::of_refusal(Refusal::UnknownStaging));
     };
     let password = call.args.pass.clone().map(|pass| pass.0);
+    // Beside a code it can only be a new one.
+    if let Some(password) = &password {
+        tier.allow(password)?;
+    }
     let identity = tier.identity_for(call.once);
     let outcome = identity
         .complete_by_code(here, &call.args.code.0, password)
@@ -246,6 +250,15 @@ impl SecureWebhead {
         relying_party: RelyingParty,
     ) -> Result<Answer<Done>, Problem> {
         let (purpose, to) = subject(&begin);
+        if let Begin::NewAccount { password, .. }
+        | Begin::Transition { password, .. }
+        | Begin::AddEmail {
+            password: Some(password),
+            ..
+        } = &begin
+        {
+            self.allow(password)?;
+        }
         self.reception.pay_for(&to, Cost::Mail)?;
         // A request that comes twice gets the same, though it is kept nowhere.
         let nonce = match &call.request_key {
@@ -327,6 +340,11 @@ impl SecureWebhead {
             session,
         };
         let password = call.args.pass.clone().map(|pass| pass.0);
+        if let Some(password) = &password
+            && purposes == [Purpose::Reset]
+        {
+            self.allow(password)?;
+        }
         let identity = self.identity_for(call.once);
         let outcome = identity.complete_by_link(purposes, link, password).await?;
         self.completed(&call.visitor, &call.user_agent, outcome).await

@@ -131,7 +131,8 @@ impl Apart {
             let mailer = Arc::new(Mailer::new(mail.settings(data, public_url)?)?);
             let passwords = PasswordPool::new(&config.passwords.settings())?;
             let signer = Arc::new(move || keyring.session_signer());
-            let router = construction.secure_webhead(signer, passwords, mailer.clone());
+            let router =
+                construction.secure_webhead(signer, passwords, config.passwords.rules(), mailer.clone());
             inside = inside.merge(router.clone());
             secure_webhead = Some(router);
             apart.mailer = Some(mailer);
@@ -150,7 +151,7 @@ impl Apart {
             let upstream = |tier, here: Option<Router>, there: &Option<HostPort>| match here {
                 Some(router) => Ok(Upstream::Here(router)),
                 None => match reach(tier, there).map_err(ServeError::Tls)? {
-                    Some(remote) => Ok(Upstream::There(remote)),
+                    Some(remote) => Ok(Upstream::There(Box::new(remote))),
                     None => Err(ServeError::Unreachable(tier)),
                 },
             };

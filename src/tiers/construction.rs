@@ -7,7 +7,7 @@ use axum::Router;
 use super::{Upstream, keys::PublishedKeys};
 use crate::{
     config::WebConfig,
-    identity::{Identity, IndexKey, PasswordPool, Replica},
+    identity::{Identity, IndexKey, PasswordPool, PasswordRules, Replica},
     idp::{Discovery, GracePeriod},
     keysigner::{self, Keysigner, Signer},
     limits::LimitSettings,
@@ -86,7 +86,13 @@ impl Construction {
     }
 
     /// A secure webhead with this key.
-    pub fn secure_webhead(&self, signer: Signer, passwords: PasswordPool, mailer: Arc<Mailer>) -> Router {
+    pub fn secure_webhead(
+        &self,
+        signer: Signer,
+        passwords: PasswordPool,
+        rules: PasswordRules,
+        mailer: Arc<Mailer>,
+    ) -> Router {
         let identity = Identity::over(
             self.ground.replica.clone(),
             self.ground.index_key.clone(),
@@ -96,6 +102,7 @@ impl Construction {
         secure_webhead::router(SecureWebhead {
             reception: self.reception.clone(),
             identity,
+            rules,
             verifier: self.verifier.clone(),
             discovery: self.ground.discovery.clone(),
             grace: self.ground.grace,

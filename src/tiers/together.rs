@@ -120,7 +120,8 @@ impl Doors {
                 let keyring = site.keyring.clone();
                 let signer = Arc::new(move || keyring.session_signer());
                 let passwords = site.identity.passwords().clone();
-                let router = construction.secure_webhead(signer, passwords, mailer.clone());
+                let router =
+                    construction.secure_webhead(signer, passwords, config.passwords.rules(), mailer.clone());
                 inside = inside.merge(router.clone());
                 secure_webhead = Some(router);
                 doors.mailer = Some(mailer);

@@ -53,7 +53,7 @@ pub enum Upstream {
     /// In this process.
     Here(Router),
     /// In another.
-    There(Remote),
+    There(Box<Remote>),
 }
 
 /// Why there was no answer.
@@ -69,7 +69,7 @@ pub struct NoAnswer {
 impl Upstream {
     /// A tier in another process, `host:port`.
     pub fn there(tier: Tier, address: HostPort, identity: &TierIdentity) -> io::Result<Upstream> {
-        Ok(Upstream::There(Remote::new(tier, address, identity)?))
+        Ok(Upstream::There(Box::new(Remote::new(tier, address, identity)?)))
     }
 
     /// Passes a request on, whole.

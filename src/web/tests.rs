@@ -439,7 +439,8 @@ async fn who_does_not_say_who_they_are_is_refused_and_told_the_cure() {
     ]
     .map(|path| [("returnTo", path), ("key", KEY)])
     .to_vec();
-    let mut cases: Vec<(Option<&str>, &[(&str, &str)], &str)> = vec![
+    type Case<'c> = (Option<&'c str>, &'c [(&'c str, &'c str)], &'c str);
+    let mut cases: Vec<Case<'_>> = vec![
         (None, whole, "Origin"),
         (Some("null"), whole, "Origin"),
         (Some("shop.example"), whole, "Origin"),

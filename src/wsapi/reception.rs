@@ -19,7 +19,7 @@ use std::{
 use axum::{
     body::to_bytes,
     extract::{FromRef, FromRequest, FromRequestParts, Request},
-    http::{HeaderMap, HeaderName, StatusCode, header::ORIGIN, request::Parts},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::ORIGIN, request::Parts},
 };
 use rand::RngExt;
 use serde::de::DeserializeOwned;
@@ -150,11 +150,11 @@ impl Reception {
                 "this call is for our own pages",
             )
         };
-        let site = headers.get(SEC_FETCH_SITE).map(|site| site.as_bytes());
+        let site = headers.get(SEC_FETCH_SITE).map(HeaderValue::as_bytes);
         if site.is_some_and(|site| site != b"same-origin") {
             return Err(elsewhere());
         }
-        let origin = headers.get(ORIGIN).map(|origin| origin.as_bytes());
+        let origin = headers.get(ORIGIN).map(HeaderValue::as_bytes);
         if origin.is_some_and(|origin| origin != self.public_url.origin().as_bytes()) {
             return Err(elsewhere());
         }
@@ -177,7 +177,6 @@ pub(crate) fn monotonic() -> impl Fn() -> Duration + Send + Sync + 'static {
 }
 
 /// Somebody asks too often.
-#[expect(clippy::needless_pass_by_value, reason = "it is given to `map_err`")]
 pub(crate) fn too_many(error: RetryAfter) -> Problem {
     metrics::counter!("persona_requests_limited_total").increment(1);
     Problem::too_many("too-many-requests", error.to_string(), error.0)

@@ -105,6 +105,7 @@ impl Plan {
             },
             backup: BackupConfig::default(),
             erasure: ErasureConfig::default(),
+            limits: persona::limits::LimitSettings::default(),
             run: persona::tiers::Tier::ALL.to_vec(),
             web: None,
             tiers: None,

@@ -9,6 +9,8 @@
 //! | `rules` | what every call demands: arguments, CSRF, methods, sizes |
 //! | `across` | flows that begin at one site and go on at another |
 
+#![cfg(feature = "lab")]
+
 mod account;
 mod across;
 mod browser;

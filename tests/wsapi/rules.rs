@@ -141,6 +141,11 @@ async fn arguments_are_read_strictly() {
             .await
             .refused(400, "bad-arguments");
     }
+    let common = with("pass", json!("password123"));
+    browser
+        .post("stage_user", common)
+        .await
+        .refused(400, "bad-password");
     for (call, args) in [
         ("complete_user_creation", json!({ "token": "short" })),
         ("complete_user_creation", json!({ "token": "-".repeat(48) })),

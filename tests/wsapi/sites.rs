@@ -2,7 +2,10 @@
 
 use std::{net::TcpListener, path::PathBuf, time::SystemTime};
 
-use persona::config::{Answer, MailConfig, SiteConfig, WebConfig};
+use persona::{
+    config::{Answer, MailConfig, SiteConfig, WebConfig},
+    limits::TrustedProxies,
+};
 
 use serde_json::json;
 
@@ -40,7 +43,7 @@ impl Sites {
             config.web = Some(WebConfig {
                 listen: free_address(),
                 tls: None,
-                trusted_proxies: Vec::new(),
+                trusted_proxies: TrustedProxies::default(),
             });
             config.mail = Some(mail(&mails));
             adapt(config);

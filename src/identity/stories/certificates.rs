@@ -80,7 +80,8 @@ async fn the_keysigner_refuses_whatever_its_own_replica_does_not_say() {
 async fn a_certificate_stands_until_what_it_rests_on_ends() {
     let nobodys = || Err(Reason::NobodysAddress);
     let superseded = || Err(Reason::Superseded);
-    let ends: [(&str, Result<(), Reason>, Result<(), Reason>); 6] = [
+    type Verdict = Result<(), Reason>;
+    let ends: [(&str, Verdict, Verdict); 6] = [
         // What ends it; what is said of it then; what of one that was issued after.
         ("reset", superseded(), Ok(())),
         (

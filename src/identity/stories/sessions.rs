@@ -7,7 +7,10 @@ use futures_util::future::BoxFuture;
 
 use super::{replica::PATIENCE, *};
 use crate::{
-    identity::sessions::{CUT_OFF_MS, NOTED_EVERY_MS},
+    identity::{
+        sessions::{CUT_OFF_MS, NOTED_EVERY_MS},
+        staging::{SiteNumber, StagingId},
+    },
     session::{LIFETIME_MS, SHORT_LIFETIME_MS},
 };
 
@@ -151,6 +154,10 @@ struct Around {
 impl Peers for Around {
     fn durability_of(&self, _: Dot) -> BoxFuture<'_, Durability> {
         Box::pin(async { Durability::AsConfigured })
+    }
+
+    fn fetch_staging(&self, _: StagingId, _: SiteNumber) -> BoxFuture<'_, bool> {
+        Box::pin(async { false })
     }
 
     fn follow(&self, dot: Dot) -> BoxFuture<'_, bool> {
@@ -329,7 +336,7 @@ async fn somebody_sees_where_they_are_signed_in_until_that_is_over() {
 
     // It is ended where it was seen first, and Lima's note of it counts no more.
     done(oslo.end(ada, PHONE, oslo.now_ms() + LIFETIME_MS).await);
-    assert_eq!(oslo.places(ada).await, [laptop.clone()]);
+    assert_eq!(oslo.places(ada).await, std::slice::from_ref(&laptop));
     oslo.note(ada, PHONE, "Firefox on Android", "oslo").await;
     assert_eq!(oslo.places(ada).await, [laptop], "what is over is not noted");
     heal(&oslo, &lima).await;

@@ -10,6 +10,7 @@
 //! | `across` | flows that begin at one site and go on at another |
 
 #![cfg(feature = "lab")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failure fails the test")]
 
 mod account;
 mod across;

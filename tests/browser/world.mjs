@@ -158,6 +158,16 @@ export class Person {
     return popup;
   }
 
+  /** Signs out of Persona by way of a dialog, and gives the site's page anew. */
+  async leaves() {
+    const shop = await this.visits();
+    const dialog = await this.opensDialog(shop);
+    await dialog.click("[data-act=leave]");
+    await state(dialog, "email");
+    await dialog.close();
+    return this.visits();
+  }
+
   /** From nothing to an address that the site knows, by the link, in this browser. */
   async signsUp(email, { password = "correct horse battery", page, mine = true } = {}) {
     const shop = page ?? (await this.visits());
@@ -211,6 +221,12 @@ export class Person {
     if (!mine) await dialog.uncheck("input[name=mine]");
     await dialog.click("button[type=submit]");
   }
+}
+
+/** A page goes elsewhere by itself. (An address that is typed cuts it from the windows that it opened.) */
+export async function goesTo(page, url) {
+  await Promise.all([page.waitForURL(url), page.evaluate((url) => void (location.href = url), url)]);
+  await page.waitForLoadState();
 }
 
 /** Waits until the dialog, or a page, shows a state. */

@@ -147,7 +147,7 @@ async function drawSessions() {
     view.sleep();
   } catch (error) {
     if (!(error instanceof net.Trouble)) throw error;
-    rows.replaceChildren(Object.assign(document.createElement("li"), { textContent: words(error) }));
+    rows.replaceChildren(Object.assign(document.createElement("li"), { textContent: view.trouble(error) }));
   }
 }
 
@@ -274,21 +274,17 @@ async function attempt(form, act) {
       if (!context.authenticated) return view.show(place, "welcome");
     }
     if (!(error instanceof net.Trouble)) return stumble(error);
-    if (form?.isConnected && form.querySelector(".error")) return view.complain(form, words(error));
-    const line = words(error);
+    if (form?.isConnected && form.querySelector(".error")) return view.complain(form, view.trouble(error));
+    const line = view.trouble(error);
     said("error-other");
     document.getElementById("said").textContent = line;
   }
 }
 
-function words(error) {
-  return view.say(`error-${error.code}`, { minutes: Math.max(1, Math.ceil(error.retryAfter / 60)) });
-}
-
 function stumble(error) {
   const known = error instanceof net.Trouble;
   if (!known) console.error(error);
-  view.show(place, "trouble", { text: known ? words(error) : view.words("error-other") });
+  view.show(place, "trouble", { text: known ? view.trouble(error) : view.words("error-other") });
   onClick(place, "[data-act=again]", () => {
     place.setAttribute("aria-busy", "true");
     return main();

@@ -4,7 +4,7 @@
 // asks decides nothing but for whom the assertion is.
 
 import * as certificates from "./certificates.js";
-import { NoFlow, begin } from "./flow.js";
+import { NoFlow, begin, mayAsk } from "./flow.js";
 import { assertion } from "./jose.js";
 import { mail } from "./mailed.js";
 import * as net from "./net.js";
@@ -184,12 +184,7 @@ async function use(email) {
   if (info.state === "unverified") return confirmAgain(email);
   if (info.state === "transition_no_password") return create(email, { transition: true });
   if (context.auth_level !== "password") return password(email, { note: "note-password-needed" });
-  try {
-    return await answer(email, await certificates.obtain(context, email));
-  } catch (error) {
-    if (error.code === "password-too-old") return password(email, { note: "note-password-needed" });
-    throw error;
-  }
+  return answer(email, await certificates.obtain(context, email));
 }
 
 /** Signs for who asked, and gives it to them. */
@@ -208,7 +203,7 @@ async function answer(email, { certificate, pair }) {
 
 /* ---- passwords ---- */
 
-function password(email, { note } = {}) {
+function password(email, { note, then = () => use(email) } = {}) {
   const mine = place.querySelector("form")?.elements.mine?.checked ?? true;
   view.show(place, "password", { email, note: note && view.say(note) });
   const form = place.querySelector("form");
@@ -223,7 +218,7 @@ function password(email, { note } = {}) {
       return view.complain(form, view.words(`error-${result.code}`), "pass");
     }
     await signedIn(result.userid, checked);
-    await use(email);
+    await then();
   });
   onClick("[data-act=forgot]", () => reset(email));
   onClick("[data-act=other]", () => typeEmail({ email: "" }));
@@ -303,8 +298,10 @@ async function mailed(what) {
   if (!context.authenticated) return password(what.email, { note: "note-confirmed-elsewhere" });
   if (what.mine) store.keepInBrowser();
   else store.forgetWhenClosed();
-  // This is their computer: they need not sign in again in an hour.
-  if (what.mine && !outcome.signedIn) await net.post("prolong_session").catch(() => {});
+  // A proof signs in for weeks. On a shared computer it is to be an hour, which only the password can say.
+  if (!what.mine && what.pass && !outcome.signedIn) {
+    await net.post("authenticate_user", { email: what.email, pass: what.pass, ephemeral: true });
+  }
   await store.dropCertificates();
   await list();
   return use(what.email);
@@ -314,7 +311,8 @@ async function mailed(what) {
 
 async function withPrimary(email, info, { adding = false } = {}) {
   const known = context.authenticated && !adding && has(email);
-  const detour = { email, kind: flow.kind, address: flow.address, adding, known, state: info.state };
+  const detour = { email, kind: flow.kind, origin: flow.origin, address: flow.address, adding, known, state: info.state };
+  if (![info.auth, info.prov].every((url) => mayAsk(new URL(url).origin))) return tell("offline", { email, domain: domainOf(email) });
   busyPlace();
   const certified = await primary.framed(email, info.prov);
   if (certified) return certifiedBy(detour, certified);
@@ -350,7 +348,7 @@ async function resume({ detour, outcome, certificate, pair }) {
 }
 
 /** The domain has certified a key of ours: that signs in to Persona itself, and then to who asked. */
-async function certifiedBy({ email, adding, known, state, mine = true }, { certificate, pair }) {
+async function certifiedBy({ email, origin, adding, known, state, mine = true }, { certificate, pair }) {
   busyPlace();
   const own = { certificate, key: pair.privateKey, audience: location.origin, now: net.now() };
   if (known && context.authenticated) {
@@ -370,6 +368,8 @@ async function certifiedBy({ email, adding, known, state, mine = true }, { certi
   }
   const entry = await certificates.keep(context, email, pair, certificate);
   if (!entry) throw new net.Trouble("bad-certificate");
+  // Somebody else sits behind this window now than when the person said yes: that takes another yes.
+  if (flow.kind !== "stranded" && origin !== flow.origin) return choose();
   return answer(email, entry);
 }
 
@@ -428,16 +428,15 @@ async function attempt(form, act) {
     await act();
   } catch (error) {
     if (await isOver(error)) return typeEmail({ note: "note-signed-out" });
+    if (error.code === "password-too-old" && emails.length > 0) {
+      return password(emails[0], { note: "note-password-needed", then: act });
+    }
     place.removeAttribute("aria-busy");
     if (form?.isConnected && form.querySelector(".error") && error instanceof net.Trouble) {
-      return view.complain(form, trouble(error));
+      return view.complain(form, view.trouble(error));
     }
     return stumble(error, main);
   }
-}
-
-function trouble(error) {
-  return view.say(`error-${error.code}`, { minutes: Math.max(1, Math.ceil(error.retryAfter / 60)) });
 }
 
 /** Whether the session ended meanwhile, elsewhere perhaps. */
@@ -454,7 +453,7 @@ function stumble(error, again) {
     return;
   }
   const known = error instanceof net.Trouble;
-  view.show(place, "trouble", { text: known ? trouble(error) : view.words("error-other") });
+  view.show(place, "trouble", { text: known ? view.trouble(error) : view.words("error-other") });
   // A defect of this page: for who looks into it. It names no address.
   if (!known) console.error(error);
   onClick("[data-act=again]", () => {

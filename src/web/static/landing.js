@@ -63,8 +63,10 @@ async function submit(form, { email, isReset }) {
   } catch (error) {
     if (!(error instanceof net.Trouble)) return stumble(error);
     // This browser did not begin it after all, or its cookie has ended.
-    if (error.status === 401) return pass === undefined ? prove({ email, purpose: purposeOf(form), must_auth: true }) : refused(form, "wrong-password");
-    view.complain(form, view.say(`error-${error.code}`, { minutes: Math.max(1, Math.ceil(error.retryAfter / 60)) }));
+    if (error.status === 401) return pass === undefined ? prove({ email, purpose: purposeOf(), must_auth: true }) : refused(form, "wrong-password");
+    // What it was about is gone: proven otherwise, released, reset or cancelled since.
+    if ([400, 404, 409, 410].includes(error.status)) return useless("useless-text");
+    view.complain(form, view.trouble(error));
   }
 }
 
@@ -75,7 +77,7 @@ function purposeOf() {
 }
 
 function refused(form, code) {
-  if (code === "wrong-password") return view.complain(form, view.words("error-wrong-password"), "pass");
+  if (code === "wrong-password" || code === "locked") return view.complain(form, view.words(`error-${code}`), "pass");
   return useless("useless-text");
 }
 
@@ -87,7 +89,7 @@ function useless(text) {
 function stumble(error) {
   const known = error instanceof net.Trouble;
   if (!known) console.error(error);
-  view.show(place, "trouble", { text: view.words(known ? `error-${error.code}` : "error-other") });
+  view.show(place, "trouble", { text: known ? view.trouble(error) : view.words("error-other") });
   place.querySelector("[data-act=again]").addEventListener("click", () => {
     place.setAttribute("aria-busy", "true");
     main();

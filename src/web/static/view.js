@@ -39,11 +39,17 @@ function guard(event) {
   event.stopImmediatePropagation();
 }
 
+/** A key that is held down since another page was in front means nothing here. */
+function ignoreHeld(event) {
+  if (event.repeat && ["Enter", " "].includes(event.key)) event.preventDefault();
+}
+
 /** Puts buttons to sleep whenever the window comes into view. */
 export function watchWindow() {
   const press = () => (pressed = performance.now());
   for (const type of ["pointerdown", "keydown"]) addEventListener(type, press, true);
   for (const type of ["click", "submit"]) addEventListener(type, guard, true);
+  addEventListener("keydown", ignoreHeld, true);
   addEventListener("focus", () => (focused = performance.now()));
   addEventListener("pageshow", sleep);
   document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && sleep());
@@ -59,6 +65,13 @@ export function words(code, fallback = "error-other") {
 /** The words for a code, with what is to be filled in. */
 export function say(code, data = {}) {
   return words(code).replace(/\[\[(\w+)\]\]/g, (whole, name) => (name in data ? data[name] : whole));
+}
+
+/** Why the service refused, in words; without any of its own a refusal by number is one of too many tries. */
+export function trouble({ code, status, retryAfter }) {
+  const known = document.querySelector(`#words [data-word="${CSS.escape(`error-${code}`)}"]`);
+  const name = known ? code : status === 429 ? "rate-limited" : "other";
+  return say(`error-${name}`, { minutes: Math.max(1, Math.ceil(retryAfter / 60)) });
 }
 
 /** A state's elements, filled in. `[[name]]` in its text becomes the value, set apart from the text around it. */

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, afterEach, before, test } from "node:test";
-import { PERSONA, Person, address, begin, close, end, logs, state } from "../world.mjs";
+import { PERSONA, Person, address, begin, close, end, goesTo, logs, state } from "../world.mjs";
 
 let sites;
 before(async () => (sites = await begin()));
@@ -124,7 +124,7 @@ test("an opener that becomes another page in between is answered by nobody", asy
   const { page, popup } = await eavesdrops(ada, { params: {} });
   await state(popup, "choose");
   // The bad site makes way for the good one, hoping for an answer that it can make use of.
-  await page.goto(`${sites.good}/plain/`);
+  await goesTo(page, `${sites.good}/plain/`);
   await popup.click("button[type=submit]");
   await state(popup, "notice");
   await logs(page, "ready");

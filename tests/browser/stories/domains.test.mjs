@@ -2,11 +2,12 @@
 
 import assert from "node:assert/strict";
 import { after, afterEach, before, test } from "node:test";
-import { IDP, Person, begin, close, end, logs, state } from "../world.mjs";
+import { IDP, Person, begin, close, end, goesTo, logs, state } from "../world.mjs";
 
 const skip = IDP ? false : "no IDP_URL";
+let sites;
 if (!skip) {
-  before(begin);
+  before(async () => (sites = await begin()));
   afterEach(close);
   after(end);
 }
@@ -80,4 +81,27 @@ test("who does not sign in there comes back to the choice of an address", { skip
   await state(dialog, "email");
   await dialog.click("#cancel");
   await logs(shop, "ready", "cancel");
+});
+
+test("an opener that became another site meanwhile is told nothing without a new yes", { skip }, async () => {
+  const ada = await Person.arrives();
+  const shop = await ada.visits();
+  const dialog = await ada.opensDialog(shop);
+  await dialog.fill("input[name=email]", user());
+  await dialog.click("button[type=submit]");
+  await state(dialog, "primary");
+  await dialog.click("button[type=submit]");
+  await dialog.waitForURL(`${IDP}/**`);
+  await goesTo(shop, `${sites.bad}/plain/?manual`);
+  await shop.evaluate(() => {
+    window.heard = [];
+    addEventListener("message", (event) => {
+      window.heard.push(event.data.type);
+      if (event.data.type === "ready") event.source.postMessage({ persona: 1, type: "request", params: {} }, "*");
+    });
+  });
+  await dialog.click("#ok");
+  await state(dialog, "choose");
+  assert.equal(await dialog.textContent("#asks .origin"), sites.bad);
+  assert.ok(!(await shop.evaluate(() => window.heard)).includes("result"));
 });

@@ -83,6 +83,7 @@ test("on a shared computer nothing is kept in the browser", async () => {
   const shop = await guest.visits();
   await guest.signsIn(await guest.opensDialog(shop), email, password, { mine: false });
   await guest.isKnown(shop, email);
+  await guest.signsUp(address("guest"), { page: await guest.leaves(), mine: false });
   const page = await guest.visits("/about", PERSONA);
   const kept = await page.evaluate(async () => {
     const open = indexedDB.open("persona", 1);

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, afterEach, before, test } from "node:test";
-import { PERSONA, Person, address, ask, begin, close, end, log, logs, mailTo, state } from "../world.mjs";
+import { PERSONA, Person, address, ask, begin, close, end, goesTo, log, logs, mailTo, state } from "../world.mjs";
 
 let sites;
 before(async () => (sites = await begin()));
@@ -205,7 +205,7 @@ test("an opener that has gone elsewhere gets nothing, and the dialog says so", a
   const page = await ada.visits();
   const dialog = await ada.opensDialog(page);
   await state(dialog, "choose");
-  await page.goto(`${sites.bad}/plain/`);
+  await goesTo(page, `${sites.bad}/plain/`);
   await page.evaluate(() => {
     window.heard = [];
     addEventListener("message", (event) => window.heard.push(event.data));

@@ -28,6 +28,7 @@
 //! | [`public_url`] | the one address under which people reach the service |
 //! | [`awaited`] | what somebody waits for that is not here yet |
 //! | [`admin`] | the operator's API on a Unix socket |
+//! | [`demo`] | the other side: a web site to sign in to, an email domain that certifies its users |
 //! | [`config`] | a site's configuration file |
 //! | `directory_lock` | a directory that one process has to itself |
 //! | `prometheus` | the status, as gauges |
@@ -41,6 +42,7 @@ pub mod admin;
 pub mod awaited;
 pub mod browserid;
 pub mod config;
+pub mod demo;
 mod directory_lock;
 pub mod identity;
 pub mod idp;

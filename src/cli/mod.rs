@@ -4,6 +4,7 @@ mod account;
 mod backup;
 mod client;
 mod cluster;
+mod demo;
 mod key;
 mod load;
 mod repair;
@@ -51,6 +52,10 @@ enum Command {
     /// The parts of a site as processes of their own: make their certificates.
     #[command(subcommand)]
     Tiers(tiers::TiersCommand),
+    /// Run a small web site that people sign in to with Persona: to look at, and to copy from.
+    DemoRp(demo::DemoRpArgs),
+    /// Run an email domain that certifies its own users: to look at, and to copy from.
+    DemoIdp(demo::DemoIdpArgs),
     /// Run ten sites on this machine, to break and to watch (laboratory).
     #[cfg(feature = "lab")]
     World(persona::world::WorldArgs),
@@ -84,6 +89,8 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
             Command::Status(args) => status::run(args).await,
             Command::Load(args) => load::run(args).await,
             Command::Tiers(command) => tiers::run(&command),
+            Command::DemoRp(args) => demo::relying_party(args).await,
+            Command::DemoIdp(args) => demo::identity_provider(args).await,
             #[cfg(feature = "lab")]
             Command::World(args) => persona::world::run(args).await.map_err(|error| error.to_string()),
             #[cfg(feature = "lab")]

@@ -28,7 +28,7 @@ use std::{
     time::Duration,
 };
 
-use crdt::{AccountId, Epoch, RecordKey};
+use crdt::{AccountId, Epoch, MemberId, RecordKey};
 use gossip::{Dot, Writer};
 
 pub(crate) use self::{
@@ -178,6 +178,8 @@ pub(crate) struct Checks {
     changes: BTreeMap<RecordKey, Vec<(Dot, [u8; 32])>>,
     /// Starts, with the process that made each.
     starts: BTreeMap<Writer, usize>,
+    /// And the member that each is of.
+    members: BTreeMap<Writer, MemberId>,
     /// Of each writer that wrote on when a clone of its replica had started a later one, or that one of two clones held
     /// something of when it ended, the last such transaction.
     beside_clone: BTreeMap<Writer, u64>,

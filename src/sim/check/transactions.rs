@@ -3,9 +3,9 @@
 //! What a transaction causally follows is taken from what its writer's disk held when it wrote, not from what the
 //! transaction says of itself.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
-use crdt::{RecordKey, Transaction, VaultId};
+use crdt::{MemberId, RecordKey, Transaction, VaultId};
 use gossip::{Dot, Envelope, Received, Tip, Vector, Writer, quic::LogChunk};
 use sha2::{Digest, Sha256};
 
@@ -13,10 +13,10 @@ use super::{Checker, Checks, Found, Numbers, wrong};
 use crate::{
     sim::{
         tally::Tally,
-        world::{World, read_disk},
+        world::{World, read_disk, read_records},
     },
     store::{
-        CommittedGroup, Ledger,
+        CommittedGroup, Ledger, Records,
         disk::{Family, memory::MemoryDisk},
         read_log,
     },
@@ -32,6 +32,10 @@ pub(crate) struct Known {
     pub(super) values: Vec<VaultId>,
     /// How often its writer's disk had been replaced by another.
     pub(super) disk: u64,
+    /// Who its writer was, as a member.
+    pub(super) by: MemberId,
+    /// The members that it held to be out.
+    pub(super) out: BTreeSet<MemberId>,
 }
 
 impl World {
@@ -117,6 +121,8 @@ impl World {
     }
 
     /// A batch may have landed of which nobody was told, in a crash or with a wrong answer: what of it is on the disk is
+        let member = MemberId::from_bytes(self.processes[at].member.0);
+        self.checks.members.insert(ledger.start(), member);
     /// known from now on, for its log may be damaged before the replica begins again. `vector`: with that batch.
     pub(crate) fn landed(&mut self, at: usize, vector: &Vector) {
         let disk = self.processes[at].disk.clone();
@@ -177,11 +183,18 @@ impl Checks {
         if !disk.is_synced(Family::Dots, &dot_key(&dot)) {
             return wrong(Checker::Sync, format!("{dot} is told, and is not on the disk"));
         }
-        self.learn(tally, at, dot, bytes)
+        self.learn(tally, at, dot, bytes, disk)
     }
 
     /// A transaction of this disk's own that nobody had before.
-    fn learn(&mut self, tally: &mut Tally, at: usize, dot: Dot, bytes: &Arc<[u8]>) -> Found {
+    fn learn(
+        &mut self,
+        tally: &mut Tally,
+        at: usize,
+        dot: Dot,
+        bytes: &Arc<[u8]>,
+        disk: &MemoryDisk,
+    ) -> Found {
         tally.look(Checker::Content);
         if let Some(known) = self.transactions.get(&dot) {
             let words = if known.bytes == *bytes {
@@ -235,6 +248,16 @@ impl Checks {
     fn remote(&mut self, tally: &mut Tally, at: usize, dot: Dot, bytes: Option<&Arc<[u8]>>) -> Found {
         tally.look(Checker::Order);
         tally.look(Checker::Content);
+            by: self
+                .members
+                .get(&dot.writer)
+                .copied()
+                .unwrap_or(MemberId::from_bytes([0; 8])),
+            out: if self.evictions.any_said() {
+                held_out(disk)
+            } else {
+                BTreeSet::new()
+            },
         let Some(known) = self.transactions.get(&dot) else {
             return wrong(
                 Checker::Sync,
@@ -329,7 +352,7 @@ impl Checks {
             if self.transactions.contains_key(&dot) {
                 self.remote(tally, at, dot, Some(&bytes))?;
             } else {
-                self.learn(tally, at, dot, &bytes)?;
+                self.learn(tally, at, dot, &bytes, disk)?;
             }
             dots.push(dot);
         }
@@ -368,6 +391,13 @@ fn change_hash(change: &[u8]) -> [u8; 32] {
 /// Where the log says it has a dot.
 pub(super) fn dot_key(dot: &Dot) -> Vec<u8> {
     let mut key = dot.writer.to_bytes().to_vec();
+/// The members that are out, as a disk has it.
+fn held_out(disk: &MemoryDisk) -> BTreeSet<MemberId> {
+    let view = read_records(disk, |records| records.cluster()).unwrap_or_default();
+    let out = view.members.values().filter(|member| member.is_out());
+    out.map(|member| member.id).collect()
+}
+
     key.extend_from_slice(&dot.number.to_be_bytes());
     key
 }

@@ -191,6 +191,8 @@ pub(crate) struct Checks {
     pub(crate) evictions: Evictions,
     /// Disks that were damaged by hand and are not whole again, by process.
     pub(crate) damaged: BTreeMap<usize, Damage>,
+    /// Disks on which some of a catch-up was merged, and the rest could not be: they hold more than their vectors say.
+    half_merged: BTreeSet<usize>,
     /// What was healed lately, and when: a look that began before still finds it.
     healed: Vec<(Duration, BTreeSet<RecordKey>)>,
     /// The least and the greatest time at which any replica made a batch, by its own clock, in milliseconds.
@@ -218,6 +220,7 @@ impl Checks {
             None => self.tracks.push(track),
         }
         self.damaged.remove(&at);
+        self.half_merged.remove(&at);
         self.settling.set_back(at);
         self.erasing.set_back(at);
         self.forget_what_is_gone();
@@ -240,6 +243,15 @@ impl Checks {
         for (writer, number) in numbers {
             let entry = known.entry(*writer).or_default();
             *entry = (*entry).max(*number);
+        }
+    }
+
+    /// The merging of a catch-up is over: all of it, or what of it could be read.
+    fn merged(&mut self, at: usize, all: bool) {
+        if all {
+            self.half_merged.remove(&at);
+        } else {
+            self.half_merged.insert(at);
         }
     }
 

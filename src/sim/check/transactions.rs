@@ -51,6 +51,7 @@ impl World {
         self.receipts_taken_back(at);
         if group.caught_up || group.catch_up_failed {
             self.states_are_here(at);
+            self.checks.merged(at, group.caught_up);
         }
         let mut found = Ok(());
         for (dot, bytes) in &group.local {
@@ -82,6 +83,13 @@ impl World {
             self.checks
                 .records_changed(&mut self.tally, at, &disk, &dots, own)
         });
+        if !self.merging(at) {
+            let keys = group.repaired.iter().map(|repaired| repaired.key);
+            found = found.and_then(|()| {
+                self.checks
+                    .nothing_beyond(&mut self.tally, at, &self.processes[at].name, &disk, keys)
+            });
+        }
         self.fail(found);
         if !group.caught_up {
             self.look_if_told(at);
@@ -113,6 +121,8 @@ impl World {
                 self.processes[at].coming = Some(numbers);
             }
         }
+        let member = MemberId::from_bytes(self.processes[at].member.0);
+        self.checks.members.insert(ledger.start(), member);
         let found = self
             .checks
             .opened(&mut self.tally, at, ledger.start(), ledger.vector(), &disk);
@@ -121,8 +131,6 @@ impl World {
     }
 
     /// A batch may have landed of which nobody was told, in a crash or with a wrong answer: what of it is on the disk is
-        let member = MemberId::from_bytes(self.processes[at].member.0);
-        self.checks.members.insert(ledger.start(), member);
     /// known from now on, for its log may be damaged before the replica begins again. `vector`: with that batch.
     pub(crate) fn landed(&mut self, at: usize, vector: &Vector) {
         let disk = self.processes[at].disk.clone();
@@ -240,14 +248,6 @@ impl Checks {
             records,
             values,
             disk: self.settling.disks_before(at),
-        };
-        self.transactions.insert(dot, known);
-        self.not_too_late(dot)
-    }
-
-    fn remote(&mut self, tally: &mut Tally, at: usize, dot: Dot, bytes: Option<&Arc<[u8]>>) -> Found {
-        tally.look(Checker::Order);
-        tally.look(Checker::Content);
             by: self
                 .members
                 .get(&dot.writer)
@@ -258,6 +258,14 @@ impl Checks {
             } else {
                 BTreeSet::new()
             },
+        };
+        self.transactions.insert(dot, known);
+        self.not_too_late(dot)
+    }
+
+    fn remote(&mut self, tally: &mut Tally, at: usize, dot: Dot, bytes: Option<&Arc<[u8]>>) -> Found {
+        tally.look(Checker::Order);
+        tally.look(Checker::Content);
         let Some(known) = self.transactions.get(&dot) else {
             return wrong(
                 Checker::Sync,
@@ -383,6 +391,13 @@ impl Checks {
     }
 }
 
+/// The members that are out, as a disk has it.
+fn held_out(disk: &MemoryDisk) -> BTreeSet<MemberId> {
+    let view = read_records(disk, |records| records.cluster()).unwrap_or_default();
+    let out = view.members.values().filter(|member| member.is_out());
+    out.map(|member| member.id).collect()
+}
+
 /// The hash by which Automerge knows a change: over its chunk, from the type on (after the magic and the checksum).
 fn change_hash(change: &[u8]) -> [u8; 32] {
     Sha256::digest(change.get(8..).unwrap_or_default()).into()
@@ -391,13 +406,6 @@ fn change_hash(change: &[u8]) -> [u8; 32] {
 /// Where the log says it has a dot.
 pub(super) fn dot_key(dot: &Dot) -> Vec<u8> {
     let mut key = dot.writer.to_bytes().to_vec();
-/// The members that are out, as a disk has it.
-fn held_out(disk: &MemoryDisk) -> BTreeSet<MemberId> {
-    let view = read_records(disk, |records| records.cluster()).unwrap_or_default();
-    let out = view.members.values().filter(|member| member.is_out());
-    out.map(|member| member.id).collect()
-}
-
     key.extend_from_slice(&dot.number.to_be_bytes());
     key
 }

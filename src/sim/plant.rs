@@ -146,7 +146,12 @@ impl Plant {
                 options.trims = true;
                 options.log_bytes_max = 2000;
             }
-            Plant::Store(StoreBug(planted::Bug::RepairsUncovered)) => with(&[Kind::BitFlip, Kind::Delay]),
+            Plant::Store(StoreBug(planted::Bug::RepairsUncovered)) => {
+                with(&[Kind::BitFlip, Kind::Delay]);
+                // Few records, written to all the time: so what is repaired is just being changed elsewhere.
+                options.addresses = 2;
+                options.deeds = options.deeds.max(140);
+            }
             Plant::Store(StoreBug(planted::Bug::CollapsesOnAcks)) => {
                 with(&[Kind::Delay, Kind::OneWayCut]);
                 options.addresses = 2;

@@ -46,6 +46,10 @@ impl Sites {
                 trusted_proxies: TrustedProxies::default(),
             });
             config.mail = Some(mail(&mails));
+            // All browsers here are one client.
+            config.limits.client.burst = 10_000_000;
+            config.limits.client.per_second = 1_000_000;
+            config.limits.address.burst = 100_000;
             adapt(config);
         }
         let mut sites = Sites {

@@ -212,7 +212,7 @@ impl Checks {
         let excused = self
             .maker(&dot.writer)
             .zip(self.known(&dot))
-            .is_some_and(|(maker, known)| self.settling.excuses(at, maker, known.disk));
+            .is_some_and(|(maker, known)| self.settling.excuses(at, maker, known));
         if !excused {
             return;
         }

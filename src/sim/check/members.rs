@@ -38,6 +38,11 @@ impl Evictions {
         }
     }
 
+    /// Whether anybody may have been put out.
+    pub(super) fn any_said(&self) -> bool {
+        !self.said.is_empty() || !self.untold.is_empty() || self.unknown
+    }
+
     /// The disk failed under it: it may be there all the same.
     pub(crate) fn may_have_been_said(&mut self) {
         self.unknown = true;

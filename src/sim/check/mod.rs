@@ -28,7 +28,7 @@ use std::{
     time::Duration,
 };
 
-use crdt::{AccountId, Epoch, RecordKey};
+use crdt::{AccountId, Epoch, MemberId, RecordKey};
 use gossip::{Dot, Writer};
 
 pub(crate) use self::{
@@ -178,6 +178,8 @@ pub(crate) struct Checks {
     changes: BTreeMap<RecordKey, Vec<(Dot, [u8; 32])>>,
     /// Starts, with the process that made each.
     starts: BTreeMap<Writer, usize>,
+    /// And the member that each is of.
+    members: BTreeMap<Writer, MemberId>,
     /// Of each writer that wrote on when a clone of its replica had started a later one, or that one of two clones held
     /// something of when it ended, the last such transaction.
     beside_clone: BTreeMap<Writer, u64>,
@@ -189,6 +191,8 @@ pub(crate) struct Checks {
     pub(crate) evictions: Evictions,
     /// Disks that were damaged by hand and are not whole again, by process.
     pub(crate) damaged: BTreeMap<usize, Damage>,
+    /// Disks on which some of a catch-up was merged, and the rest could not be: they hold more than their vectors say.
+    half_merged: BTreeSet<usize>,
     /// What was healed lately, and when: a look that began before still finds it.
     healed: Vec<(Duration, BTreeSet<RecordKey>)>,
     /// The least and the greatest time at which any replica made a batch, by its own clock, in milliseconds.
@@ -216,6 +220,7 @@ impl Checks {
             None => self.tracks.push(track),
         }
         self.damaged.remove(&at);
+        self.half_merged.remove(&at);
         self.settling.set_back(at);
         self.erasing.set_back(at);
         self.forget_what_is_gone();
@@ -238,6 +243,15 @@ impl Checks {
         for (writer, number) in numbers {
             let entry = known.entry(*writer).or_default();
             *entry = (*entry).max(*number);
+        }
+    }
+
+    /// The merging of a catch-up is over: all of it, or what of it could be read.
+    fn merged(&mut self, at: usize, all: bool) {
+        if all {
+            self.half_merged.remove(&at);
+        } else {
+            self.half_merged.insert(at);
         }
     }
 

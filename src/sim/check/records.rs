@@ -31,7 +31,7 @@ pub(crate) struct Seen {
 }
 
 impl World {
-    fn merging(&self, at: usize) -> bool {
+    pub(super) fn merging(&self, at: usize) -> bool {
         let running = self.processes[at].running.as_ref();
         running
             .and_then(|running| running.ledger.as_ref())
@@ -274,14 +274,40 @@ impl Checks {
         }
     }
 
+    /// Right after states of these records came, also in place of damaged ones: they hold nothing that is not known here. Who
+    /// wrote to them now would else not say that it follows that.
+    pub(super) fn nothing_beyond(
+        &self,
+        tally: &mut Tally,
+        at: usize,
+        name: &str,
+        disk: &MemoryDisk,
+        keys: impl Iterator<Item = RecordKey>,
+    ) -> Found {
+        if self.half_merged.contains(&at) {
+            return Ok(());
+        }
+        for key in keys {
+            tally.look(Checker::Documents);
+            let stored = read_disk(disk, |disk| Ok(disk.get(Family::Documents, key.as_bytes())?));
+            let Some(document) = stored.ok().flatten().and_then(|bytes| load(key, &bytes)) else {
+                continue;
+            };
+            let beyond = self.changes.get(&key).into_iter().flatten();
+            let mut beyond = beyond.filter(|(dot, _)| !self.tracks[at].covers(dot));
+            if let Some((dot, _)) = beyond.find(|(_, hash)| document.has_change(hash)) {
+                let words =
+                    format!("{name}: {key} was repaired with the change of {dot}, which is not known there");
+                return wrong(Checker::Documents, words);
+            }
+        }
+        Ok(())
+    }
+
     /// A document holds what the disk's transactions changed, and nothing else.
     fn document(&mut self, tally: &mut Tally, at: usize, name: &str, key: RecordKey, value: &[u8]) -> Found {
         tally.look(Checker::Documents);
-        let document = key
-            .kind()
-            .zip(unseal(value).ok())
-            .and_then(|(kind, bytes)| Document::load(kind, bytes).ok());
-        let Some(document) = document else {
+        let Some(document) = load(key, value) else {
             return wrong(Checker::Documents, format!("{name}: {key} cannot be loaded"));
         };
         let track = &self.tracks[at];
@@ -348,6 +374,11 @@ impl Checks {
             ),
         }
     }
+}
+
+/// A document as it is stored.
+fn load(key: RecordKey, stored: &[u8]) -> Option<Document> {
+    Document::load(key.kind()?, unseal(stored).ok()?).ok()
 }
 
 /// Each address has at most one owner, asked from the side of the accounts.

@@ -9,11 +9,11 @@ use std::{
     sync::Arc,
 };
 
-use crdt::RecordKey;
+use crdt::{MemberId, RecordKey};
 use gossip::{Dot, PeerState, Vector};
 
-use super::{Checker, Checks, Found, Numbers, wrong};
-use crate::sim::{tally::Tally, world::World};
+use super::{Checker, Checks, Found, Numbers, transactions::Known, wrong};
+use crate::sim::{process::Process, tally::Tally, world::World};
 
 #[derive(Default)]
 pub(super) struct Settling {
@@ -27,9 +27,7 @@ pub(super) struct Settling {
 /// Nothing concurrent with this is on its way to a process.
 struct Told {
     numbers: Numbers,
-    excused: BTreeSet<usize>,
-    /// Nobody counts them yet. They write of themselves alone.
-    joining: BTreeSet<usize>,
+    unheard: Unheard,
 }
 
 /// The losers of a record went with this transaction.
@@ -38,7 +36,28 @@ struct Collapse {
     key: RecordKey,
     /// What had changed the record.
     seen: Vec<Dot>,
+    unheard: Unheard,
+}
+
+/// Whom a process did not wait for when it concluded something.
+struct Unheard {
+    /// Who it is, as a member.
+    by: MemberId,
+    /// Nobody can know what these still write, or need to.
     excused: BTreeSet<usize>,
+    /// Nobody counts them yet, and this is who they are. They write of themselves alone.
+    joining: BTreeMap<usize, MemberId>,
+}
+
+impl Unheard {
+    /// Who joins may have been somebody else before, whom nobody waits for any more. It may also have become active among
+    /// those who had put this process out: they waited for it no more than it did for them, and there it writes like anybody.
+    fn includes(&self, maker: usize, known: &Known) -> bool {
+        let joins = self.joining.get(&maker).is_some_and(|member| {
+            known.records == [RecordKey::CLUSTER] || known.by != *member || known.out.contains(&self.by)
+        });
+        joins || self.excused.contains(&maker)
+    }
 }
 
 impl Settling {
@@ -46,26 +65,25 @@ impl Settling {
         self.told.remove(&at);
         *self.set_back.entry(at).or_default() += 1;
         for told in self.told.values_mut() {
-            told.excused.insert(at);
+            told.unheard.excused.insert(at);
         }
         for collapse in &mut self.collapses {
-            collapse.excused.insert(at);
+            collapse.unheard.excused.insert(at);
         }
     }
 
     /// What comes to `at` from a process says nothing about what was called settled there.
-    pub(super) fn excuses(&self, at: usize, maker: usize, disk: u64) -> bool {
+    pub(super) fn excuses(&self, at: usize, maker: usize, known: &Known) -> bool {
         let told = self.told.get(&at);
-        self.disks_before(maker) != disk || told.is_none_or(|told| told.excused.contains(&maker))
+        self.disks_before(maker) != known.disk || told.is_none_or(|told| told.unheard.includes(maker, known))
     }
 
     /// States that a process comes with say nothing about what was called settled at `at`.
     pub(super) fn excuses_states(&self, at: usize, from: usize) -> bool {
-        let joins = self
-            .told
-            .get(&at)
-            .is_some_and(|told| told.joining.contains(&from));
-        joins || self.excuses(at, from, self.disks_before(from))
+        self.told.get(&at).is_none_or(|told| {
+            let Unheard { excused, joining, .. } = &told.unheard;
+            excused.contains(&from) || joining.contains_key(&from)
+        })
     }
 
     /// How often a process's disk was replaced until now.
@@ -90,10 +108,18 @@ impl World {
         let numbers = settled.iter().map(|(writer, tip)| (writer, tip.number));
         let told = Told {
             numbers: numbers.filter(|(_, number)| *number > 0).collect(),
-            excused: self.unknowable(at),
-            joining: self.joining(at),
+            unheard: self.unheard(at),
         };
         self.checks.settling.told.insert(at, told);
+    }
+
+    /// Whom a process does not wait for, as of now.
+    fn unheard(&self, at: usize) -> Unheard {
+        Unheard {
+            by: MemberId::from_bytes(self.processes[at].member.0),
+            excused: self.unknowable(at),
+            joining: self.joining(at),
+        }
     }
 
     /// The processes of which a process cannot know what they still write, or need not.
@@ -113,22 +139,31 @@ impl World {
             }) else {
                 return *other != at;
             };
-            let copied = self.processes.iter().any(|copy| copy.copy_of == Some(*other));
+            // While two processes run as one member, either's ack stands for both, and each has writes that the other lacks.
+            let is_copied = |now: bool| {
+                let copy = |copy: &Process| copy.copy_of == Some(*other) && !(now && copy.retired);
+                self.processes.iter().any(copy)
+            };
+            let one_of_two = process.copy_of.is_some() || is_copied(true);
             let runs = process.start().is_some() && process.start() == peer.start;
-            !runs && (copied || self.checks.settling.set_back.contains_key(other))
+            let gone = || is_copied(false) || self.checks.settling.set_back.contains_key(other);
+            one_of_two || (!runs && gone())
         };
         (0..self.processes.len()).filter(unknowable).collect()
     }
 
     /// The processes that are joining, as a process has it.
-    fn joining(&self, at: usize) -> BTreeSet<usize> {
+    fn joining(&self, at: usize) -> BTreeMap<usize, MemberId> {
         let peers = self.peers_seen_by(at);
-        let joins = |other: &usize| {
-            let member = self.processes[*other].member;
+        let joins = |other: usize| {
+            let member = self.processes[other].member;
             let joining = |peer: &gossip::Peer| peer.id == member && peer.state == PeerState::Joining;
-            peers.iter().any(joining)
+            peers
+                .iter()
+                .any(joining)
+                .then(|| (other, MemberId::from_bytes(member.0)))
         };
-        (0..self.processes.len()).filter(joins).collect()
+        (0..self.processes.len()).filter_map(joins).collect()
     }
 
     /// What a process was told last does not cover this, for whoever looks for the reason.
@@ -151,8 +186,13 @@ impl World {
 
     /// The losers of a record went with a transaction that is on the disk.
     pub(crate) fn collapsed(&mut self, at: usize, dot: Dot, key: RecordKey) {
-        let excused = self.unknowable(at);
-        let found = self.checks.collapsed(&mut self.tally, dot, key, excused);
+        let mut unheard = self.unheard(at);
+        // It was decided on when the process was told, and may have waited for its disk since.
+        if let Some(told) = self.checks.settling.told.get(&at) {
+            unheard.excused.extend(&told.unheard.excused);
+            unheard.joining.extend(told.unheard.joining.clone());
+        }
+        let found = self.checks.collapsed(&mut self.tally, dot, key, unheard);
         self.fail(found);
     }
 }
@@ -166,11 +206,8 @@ impl Checks {
         let (Some(maker), Some(known)) = (self.maker(&dot.writer), self.known(&dot)) else {
             return Ok(());
         };
-        if self.settling.excuses(at, maker, known.disk) {
+        if self.settling.excuses(at, maker, known) {
             tally.count("arrivals that nobody could have known of", 1);
-            return Ok(());
-        }
-        if told.joining.contains(&maker) && known.records == [RecordKey::CLUSTER] {
             return Ok(());
         }
         tally.look(Checker::Settled);
@@ -189,7 +226,7 @@ impl Checks {
         }
     }
 
-    fn collapsed(&mut self, tally: &mut Tally, dot: Dot, key: RecordKey, excused: BTreeSet<usize>) -> Found {
+    fn collapsed(&mut self, tally: &mut Tally, dot: Dot, key: RecordKey, unheard: Unheard) -> Found {
         tally.look(Checker::Settled);
         let Some(known) = self.known(&dot) else {
             return Ok(());
@@ -209,7 +246,7 @@ impl Checks {
             dot,
             key,
             seen,
-            excused,
+            unheard,
         };
         let found = unseen
             .iter()
@@ -239,7 +276,7 @@ impl Checks {
             }
         };
         let gone = self.settling.disks_before(maker) != known.disk;
-        if gone || collapse.excused.contains(&maker) || saw(&collapse.dot) {
+        if gone || collapse.unheard.includes(maker, known) || saw(&collapse.dot) {
             return Ok(());
         }
         match collapse.seen.iter().find(|seen| !saw(seen)) {

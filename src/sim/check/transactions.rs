@@ -3,9 +3,9 @@
 //! What a transaction causally follows is taken from what its writer's disk held when it wrote, not from what the
 //! transaction says of itself.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
-use crdt::{RecordKey, Transaction, VaultId};
+use crdt::{MemberId, RecordKey, Transaction, VaultId};
 use gossip::{Dot, Envelope, Received, Tip, Vector, Writer, quic::LogChunk};
 use sha2::{Digest, Sha256};
 
@@ -13,10 +13,10 @@ use super::{Checker, Checks, Found, Numbers, wrong};
 use crate::{
     sim::{
         tally::Tally,
-        world::{World, read_disk},
+        world::{World, read_disk, read_records},
     },
     store::{
-        CommittedGroup, Ledger,
+        CommittedGroup, Ledger, Records,
         disk::{Family, memory::MemoryDisk},
         read_log,
     },
@@ -32,6 +32,10 @@ pub(crate) struct Known {
     pub(super) values: Vec<VaultId>,
     /// How often its writer's disk had been replaced by another.
     pub(super) disk: u64,
+    /// Who its writer was, as a member.
+    pub(super) by: MemberId,
+    /// The members that it held to be out.
+    pub(super) out: BTreeSet<MemberId>,
 }
 
 impl World {
@@ -47,6 +51,7 @@ impl World {
         self.receipts_taken_back(at);
         if group.caught_up || group.catch_up_failed {
             self.states_are_here(at);
+            self.checks.merged(at, group.caught_up);
         }
         let mut found = Ok(());
         for (dot, bytes) in &group.local {
@@ -78,6 +83,13 @@ impl World {
             self.checks
                 .records_changed(&mut self.tally, at, &disk, &dots, own)
         });
+        if !self.merging(at) {
+            let keys = group.repaired.iter().map(|repaired| repaired.key);
+            found = found.and_then(|()| {
+                self.checks
+                    .nothing_beyond(&mut self.tally, at, &self.processes[at].name, &disk, keys)
+            });
+        }
         self.fail(found);
         if !group.caught_up {
             self.look_if_told(at);
@@ -109,6 +121,8 @@ impl World {
                 self.processes[at].coming = Some(numbers);
             }
         }
+        let member = MemberId::from_bytes(self.processes[at].member.0);
+        self.checks.members.insert(ledger.start(), member);
         let found = self
             .checks
             .opened(&mut self.tally, at, ledger.start(), ledger.vector(), &disk);
@@ -177,11 +191,18 @@ impl Checks {
         if !disk.is_synced(Family::Dots, &dot_key(&dot)) {
             return wrong(Checker::Sync, format!("{dot} is told, and is not on the disk"));
         }
-        self.learn(tally, at, dot, bytes)
+        self.learn(tally, at, dot, bytes, disk)
     }
 
     /// A transaction of this disk's own that nobody had before.
-    fn learn(&mut self, tally: &mut Tally, at: usize, dot: Dot, bytes: &Arc<[u8]>) -> Found {
+    fn learn(
+        &mut self,
+        tally: &mut Tally,
+        at: usize,
+        dot: Dot,
+        bytes: &Arc<[u8]>,
+        disk: &MemoryDisk,
+    ) -> Found {
         tally.look(Checker::Content);
         if let Some(known) = self.transactions.get(&dot) {
             let words = if known.bytes == *bytes {
@@ -227,6 +248,16 @@ impl Checks {
             records,
             values,
             disk: self.settling.disks_before(at),
+            by: self
+                .members
+                .get(&dot.writer)
+                .copied()
+                .unwrap_or(MemberId::from_bytes([0; 8])),
+            out: if self.evictions.any_said() {
+                held_out(disk)
+            } else {
+                BTreeSet::new()
+            },
         };
         self.transactions.insert(dot, known);
         self.not_too_late(dot)
@@ -329,7 +360,7 @@ impl Checks {
             if self.transactions.contains_key(&dot) {
                 self.remote(tally, at, dot, Some(&bytes))?;
             } else {
-                self.learn(tally, at, dot, &bytes)?;
+                self.learn(tally, at, dot, &bytes, disk)?;
             }
             dots.push(dot);
         }
@@ -358,6 +389,13 @@ impl Checks {
     pub(super) fn records_of(&self, dot: &Dot) -> &[RecordKey] {
         self.transactions.get(dot).map_or(&[], |known| &known.records)
     }
+}
+
+/// The members that are out, as a disk has it.
+fn held_out(disk: &MemoryDisk) -> BTreeSet<MemberId> {
+    let view = read_records(disk, |records| records.cluster()).unwrap_or_default();
+    let out = view.members.values().filter(|member| member.is_out());
+    out.map(|member| member.id).collect()
 }
 
 /// The hash by which Automerge knows a change: over its chunk, from the type on (after the magic and the checksum).

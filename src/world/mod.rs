@@ -5,6 +5,9 @@
 //! in, change and leave at every site. A *scenario* does something terrible to the sites and then says, with
 //! evidence, whether the promises of the design held; its exit status is its verdict.
 //!
+//! Without a scenario it also has what browsers reach ([`web`]), all sites behind one origin ([`front`]): whoever looks is one
+//! of the people.
+//!
 //! Two rules keep the verdicts honest. Whoever makes trouble ([`hands`], [`scenario`]) is apart from whoever
 //! judges ([`verdict`], [`audit`], [`settle`]); and a check that had nothing to look at fails.
 //!
@@ -13,6 +16,7 @@
 mod asks;
 mod audit;
 mod client;
+mod front;
 mod gauges;
 mod hands;
 mod lag;
@@ -30,6 +34,7 @@ mod settle;
 mod state;
 mod timeline;
 mod verdict;
+mod web;
 mod writes;
 
 use std::net::SocketAddr;
@@ -38,6 +43,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use front::Front;
 use gauges::Gauges;
 use ledger::Ledger;
 use monitor::Monitor;
@@ -48,6 +54,7 @@ use process::Site;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use timeline::Timeline;
+use web::{Places, Web};
 
 pub use scenario::Scenario;
 
@@ -184,6 +191,8 @@ pub(crate) struct World {
     pub(crate) seed: u64,
     /// The scenario or measurement under way; the page shows it.
     pub(crate) running: Option<&'static str>,
+    /// Where browsers reach it, and what they are sent through.
+    pub(crate) web: Option<(Places, Arc<Front>)>,
 }
 
 impl World {
@@ -244,14 +253,29 @@ pub async fn run(args: WorldArgs) -> Result<ExitCode, WorldError> {
         },
         upkeep: args.scenario.map(Scenario::upkeep).unwrap_or_default(),
     };
-    let plan = Plan::open(&dir, fresh, settings)?;
+    let mut plan = Plan::open(&dir, fresh, settings)?;
+    // A scenario is judged by what its own clients see: nobody looks.
+    let web = match running {
+        Some(_) => None,
+        None => Some(Web::open(&plan.dir, args.listen).await?),
+    };
+    plan.web = web.as_ref().map(|web| web.plan.clone());
+    let sites: Vec<_> = plan.sites.iter().map(|site| Arc::new(Site::new(site))).collect();
+    let (web, serving) = match web {
+        Some(web) => {
+            let places = web.places.clone();
+            let (front, tasks) = web.serve(&sites);
+            (Some((places, front)), tasks)
+        }
+        None => (None, Vec::new()),
+    };
 
     let timeline = Timeline::new();
     timeline.say(&format!("{} sites in {}", plan.sites.len(), plan.dir.display()));
     timeline.say(&format!("seed {seed}: the same choices again with --seed {seed}"));
     timeline.say(plan::HASHING_NOTE);
     let world = Arc::new(World {
-        sites: plan.sites.iter().map(|site| Arc::new(Site::new(site))).collect(),
+        sites,
         network: Mutex::new(Network::new(&plan)),
         people: Mutex::new(People::new(format!("{:x}", wall_us() / 1_000_000))),
         ledger: Mutex::new(Ledger::new(running.is_some())),
@@ -262,6 +286,7 @@ pub async fn run(args: WorldArgs) -> Result<ExitCode, WorldError> {
         timeline,
         seed,
         running,
+        web,
     });
 
     let served = page::serve(&world, args.listen).await?;
@@ -276,7 +301,7 @@ pub async fn run(args: WorldArgs) -> Result<ExitCode, WorldError> {
     world.load.stop();
     world.timeline.say("stopping the sites");
     hands::stop_everything(&world).await;
-    for task in watching {
+    for task in watching.into_iter().chain(serving) {
         task.abort();
     }
     finish(&world, &args, outcome)
@@ -298,6 +323,10 @@ async fn conduct(world: &Arc<World>, args: &WorldArgs) -> Result<Option<verdict:
     }
     world.timeline.say("all sites are ready; people begin to arrive");
     let load = load::start(world, load::TRICKLE);
+    let places = world.web.iter().flat_map(|(places, _)| places.lines());
+    for line in places {
+        world.timeline.say(&line);
+    }
     for line in TRY_NEXT {
         world.timeline.say(line);
     }

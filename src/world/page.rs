@@ -68,6 +68,7 @@ pub(crate) async fn serve(world: &Arc<World>, listen: SocketAddr) -> Result<Opti
         .route("/api/world/{action}", post(act_on_world))
         .route("/api/sites/{site}/{action}", post(act_on_site))
         .route("/api/links", post(act_on_link))
+        .route("/api/front", post(act_on_front))
         .layer(middleware::from_fn_with_state(guard, guarded))
         .with_state(Arc::clone(world));
     tokio::spawn(async move {
@@ -285,6 +286,37 @@ async fn act_on_link(State(world): State<Arc<World>>, Json(action): Json<LinkAct
     };
     world.timeline.say(&words);
     done(hands::set_pairs(&world, &[(from, to)], cut).await)
+}
+
+/// Where people are to be sent.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FrontAction {
+    /// A site's name; none: to whichever is well.
+    site: Option<String>,
+}
+
+async fn act_on_front(State(world): State<Arc<World>>, Json(action): Json<FrontAction>) -> Response {
+    let Some((_, front)) = &world.web else {
+        return refuse(StatusCode::CONFLICT, "no-web", "browsers reach nothing here");
+    };
+    let site = match &action.site {
+        None => None,
+        Some(name) => match world.plan.sites.iter().position(|site| site.name == *name) {
+            Some(site) => Some(site),
+            None => {
+                return refuse(
+                    StatusCode::NOT_FOUND,
+                    "unknown-site",
+                    "there is no site of that name",
+                );
+            }
+        },
+    };
+    front.choose(site);
+    let to = action.site.as_deref().unwrap_or("whichever is well");
+    world.timeline.say(&format!("browsers are sent to {to}"));
+    done(Ok(()))
 }
 
 const HEADER: &str = "x-persona-world";

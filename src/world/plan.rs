@@ -3,6 +3,7 @@
 //! A plan is kept in the world's directory, so that a world that is started again is the same world. All ten
 //! private keys lie in one place, which is right for a laboratory and nowhere else.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::WorldError;
 use super::network::Link;
+use super::web::{MAILS, WebPlan};
 use crate::config::{SiteConfig, hex};
 
 /// A world's directory, locked, and the sites in it.
@@ -23,6 +25,8 @@ pub(crate) struct Plan {
     pub(crate) dir: PathBuf,
     pub(crate) sites: Vec<PlannedSite>,
     pub(crate) settings: Settings,
+    /// What browsers reach; a scenario has none.
+    pub(crate) web: Option<WebPlan>,
     secrets: Secrets,
     /// Held until the world ends.
     _lock: fs::File,
@@ -80,6 +84,8 @@ pub(crate) struct PlannedSite {
     pub(crate) gossip: SocketAddr,
     /// Prometheus, TCP.
     pub(crate) metrics: SocketAddr,
+    /// People, TCP, behind the front; in a scenario nobody listens there.
+    pub(crate) web: SocketAddr,
     /// Its own directory: `data/`, `site.toml`, `site.log`.
     pub(crate) dir: PathBuf,
     /// PEM of certificate and private key; apart from the data, so that a wiped disk can come back.
@@ -134,6 +140,7 @@ impl Plan {
         if fresh {
             remove(&dir.join("sites"))?;
             remove(&dir.join("keys"))?;
+            remove(&dir.join(MAILS))?;
             remove(&file)?;
         }
         let secrets = match fs::read_to_string(&file) {
@@ -192,6 +199,7 @@ impl Plan {
                 public_key: known.public_key.clone(),
                 gossip: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
                 metrics: SocketAddr::from((Ipv4Addr::LOCALHOST, port + METRICS_OFFSET)),
+                web: SocketAddr::from((Ipv4Addr::LOCALHOST, port + WEB_OFFSET)),
                 dir: site_dir,
                 identity,
                 invited: false,
@@ -209,6 +217,7 @@ impl Plan {
             dir,
             sites,
             settings,
+            web: None,
             secrets,
             _lock: lock,
         };
@@ -226,6 +235,7 @@ impl Plan {
         Ok(PlannedSite {
             gossip: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
             metrics: SocketAddr::from((Ipv4Addr::LOCALHOST, port + METRICS_OFFSET)),
+            web: SocketAddr::from((Ipv4Addr::LOCALHOST, port + WEB_OFFSET)),
             dir,
             ..of.clone()
         })
@@ -251,6 +261,7 @@ impl Plan {
             public_key: BASE64.encode(&made.public_key),
             gossip: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
             metrics: SocketAddr::from((Ipv4Addr::LOCALHOST, port + METRICS_OFFSET)),
+            web: SocketAddr::from((Ipv4Addr::LOCALHOST, port + WEB_OFFSET)),
             identity,
             invited: true,
             ..of.clone()
@@ -271,6 +282,7 @@ impl Plan {
             listen: site.gossip,
             identity: &site.identity,
             metrics: site.metrics,
+            public_url: self.web.as_ref().map(|web| web.public_url.origin()),
             drain_timeout_ms: 10_000,
             startup_grace_ms: 10_000,
             cluster: Cluster {
@@ -300,8 +312,23 @@ impl Plan {
                 reserve_mib: 1,
                 free_min_mib: 64,
             },
+            web: self.web.as_ref().map(|_| WebTable { listen: site.web }),
+            mail: self.web.as_ref().map(Mail::from),
+            outbound: self.web.as_ref().map(|web| Outbound {
+                ca_file: &web.authority,
+            }),
             lab: Lab {
                 look_interval_ms: u64::try_from(looks.as_millis()).unwrap_or(u64::MAX),
+                idps: self
+                    .web
+                    .iter()
+                    .map(|web| (web.idp.0.as_str(), web.idp.1))
+                    .collect(),
+                idp_pages: self
+                    .web
+                    .iter()
+                    .map(|web| (web.idp.0.as_str(), web.idp.2.origin()))
+                    .collect(),
                 links,
             },
             members: if site.invited {
@@ -373,6 +400,8 @@ struct ConfigFile<'a> {
     listen: SocketAddr,
     identity: &'a Path,
     metrics: SocketAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    public_url: Option<&'a str>,
     drain_timeout_ms: u64,
     startup_grace_ms: u64,
     cluster: Cluster<'a>,
@@ -381,6 +410,12 @@ struct ConfigFile<'a> {
     erasure: Erasure,
     passwords: Passwords,
     disk: Disk,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    web: Option<WebTable>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mail: Option<Mail>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outbound: Option<Outbound<'a>>,
     lab: Lab<'a>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     members: Vec<Member<'a>>,
@@ -426,8 +461,35 @@ struct Disk {
 }
 
 #[derive(Serialize)]
+struct WebTable {
+    listen: SocketAddr,
+}
+
+#[derive(Serialize)]
+struct Mail {
+    from: &'static str,
+    transport: String,
+}
+
+impl From<&WebPlan> for Mail {
+    fn from(web: &WebPlan) -> Mail {
+        Mail {
+            from: "Persona <no-reply@persona.localhost>",
+            transport: format!("file:{}", web.mails.display()),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Outbound<'a> {
+    ca_file: &'a Path,
+}
+
+#[derive(Serialize)]
 struct Lab<'a> {
     look_interval_ms: u64,
+    idps: BTreeMap<&'a str, SocketAddr>,
+    idp_pages: BTreeMap<&'a str, &'a str>,
     links: &'a [Link],
 }
 
@@ -467,11 +529,12 @@ impl Ports {
     }
 
     fn next_free(&mut self) -> Result<u16, WorldError> {
-        while self.next < self.from.saturating_add(PORTS_TRIED) && self.next < u16::MAX - METRICS_OFFSET {
+        while self.next < self.from.saturating_add(PORTS_TRIED) && self.next < u16::MAX - WEB_OFFSET {
             let port = self.next;
             self.next += 1;
             let free = UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
-                && TcpListener::bind((Ipv4Addr::LOCALHOST, port + METRICS_OFFSET)).is_ok();
+                && TcpListener::bind((Ipv4Addr::LOCALHOST, port + METRICS_OFFSET)).is_ok()
+                && TcpListener::bind((Ipv4Addr::LOCALHOST, port + WEB_OFFSET)).is_ok();
             if free {
                 return Ok(port);
             }
@@ -547,6 +610,7 @@ pub(crate) const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 const PORT_BASE: u16 = 7101;
 const METRICS_OFFSET: u16 = 100;
+const WEB_OFFSET: u16 = 200;
 const PORTS_TRIED: u16 = 400;
 const SUCCESSOR_PORTS: u16 = 2;
 

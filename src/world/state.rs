@@ -10,6 +10,7 @@ use super::monitor::PairLag;
 use super::network::{micros, one_way};
 use super::plan::HASHING_NOTE;
 use super::timeline::Moment;
+use super::web::Places;
 use super::{World, locked};
 
 /// Everything on the page.
@@ -27,6 +28,16 @@ pub(crate) struct WorldState {
     sites: Vec<SiteState>,
     links: Vec<LinkState>,
     timeline: Vec<Moment>,
+    /// What browsers reach.
+    web: Option<WebState>,
+}
+
+#[derive(Serialize)]
+struct WebState {
+    places: Places,
+    /// The site that people should be sent to, and the one that they are sent to.
+    chosen: Option<usize>,
+    serving: Option<usize>,
 }
 
 #[derive(Serialize)]
@@ -106,6 +117,11 @@ impl WorldState {
             sites: (0..count).filter_map(|site| site_state(world, site)).collect(),
             links: pairs.map(|(a, b)| link_state(world, a, b)).collect(),
             timeline: world.timeline.latest(TIMELINE_SHOWN),
+            web: world.web.as_ref().map(|(places, front)| WebState {
+                places: places.clone(),
+                chosen: front.chosen(),
+                serving: front.serving(),
+            }),
         }
     }
 }

@@ -318,6 +318,7 @@ function draw() {
   drawMatrix();
   drawPanel();
   drawTimeline();
+  drawVisit();
   if (tip) fillTip();
 }
 
@@ -340,6 +341,23 @@ function drawTotals() {
   setText(at("note"), `${world.note[0].toUpperCase()}${world.note.slice(1)}. Seed ${world.seed}; ${world.rate} requests a second; version ${world.version}.`);
   for (const button of document.querySelectorAll("[data-world]")) button.disabled = world.running != null;
   banner(world.running ? `The scenario “${world.running}” is being run: look, but the buttons rest until its verdict.` : null);
+}
+
+/** Where one can go with this browser, and which site is behind it. */
+function drawVisit() {
+  at("visit").hidden = !world.web;
+  if (!world.web) return;
+  const { places, chosen, serving } = world.web;
+  for (const [name, place] of Object.entries(places)) setAttribute(at(`v-${name}`), "href", place);
+  const choice = at("v-site");
+  if (choice.options.length !== world.sites.length + 1) {
+    const options = world.sites.map((site) => make("option", { value: site.name }, site.city));
+    choice.replaceChildren(make("option", { value: "" }, "whichever is well"), ...options);
+  }
+  const value = chosen == null ? "" : world.sites[chosen].name;
+  if (document.activeElement !== choice && choice.value !== value) choice.value = value;
+  setText(at("v-serving"), serving == null ? "nobody answers" : serving === chosen ? "answers" : `${city(serving)} answers`);
+  at("v-kill").disabled = serving == null;
 }
 
 function banner(words) {
@@ -600,6 +618,17 @@ async function refresh() {
 for (const button of document.querySelectorAll("[data-world]")) {
   button.addEventListener("click", () => post(`/api/world/${button.dataset.world}`, null, button));
 }
+at("v-site").addEventListener("change", () => {
+  const site = at("v-site").value || null;
+  at("v-site").blur();
+  post("/api/front", { site }, null);
+});
+at("v-kill").addEventListener("click", () => {
+  const serving = world?.web?.serving;
+  if (serving == null) return;
+  const { name, city } = world.sites[serving];
+  twice(at("v-kill"), `Kill ${city} with −9?`, () => post(`/api/sites/${name}/kill`, null, at("v-kill")));
+});
 document.addEventListener("keydown", (event) => { if (event.key === "Escape" && selected) select(null); });
 new ResizeObserver(placeDots).observe(at("map"));
 

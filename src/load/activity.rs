@@ -1,8 +1,8 @@
 //! What people who use the service do with it in a day, and which requests that makes.
 //!
-//! The model is the original service's own (`bin/load_gen`): somebody active visits four web sites ten times a day each, and
-//! signs in at most of those visits' ends of a relying party's session; now and then they sign up, forget a password, add an
-//! address. Its author said later that the numbers were made up; they are kept so that results can be compared. Two
+//! The model is the original service's own (`bin/load_gen`): an active user comes to four web sites ten times a day each. At
+//! one visit in five they sign in, because the web site has forgotten them; now and then they sign up, forget a password, add
+//! an address. Its author said later that the numbers were made up; they are kept so that results can be compared. Two
 //! differences, both because this service differs: a forgotten password is reset by mail, where the original signed the
 //! person up again, and an assertion is signed for every sign-in, where the original had thirty ready.
 

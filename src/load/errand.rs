@@ -274,6 +274,8 @@ impl<'g> Errand<'g> {
         person.is_mailed();
         let browser = &mut person.browsers[device];
         let token = self.stage(Call::StageUser, browser, &address, staging).await?;
+        // The minute until the next one counts from when it was sent, which may be long after it was asked for.
+        person.mailed_at = Some(Instant::now());
         self.ask(
             Call::CompleteUserCreation,
             Some(browser),
@@ -331,6 +333,8 @@ impl<'g> Errand<'g> {
         let browser = &mut person.browsers[device];
         let staging = json!({ "email": address, "site": "https://shop.example" });
         let token = self.stage(Call::StageReset, browser, &address, staging).await?;
+        // The minute until the next one counts from when it was sent, which may be long after it was asked for.
+        person.mailed_at = Some(Instant::now());
         person.password = password(&mut self.random);
         let body = json!({ "token": token, "pass": person.password });
         self.ask(Call::CompleteReset, Some(browser), Body::Json(body), done)

@@ -18,19 +18,22 @@ const PATHS: [&str; 2] = ["/__lbheartbeat__", "/__heartbeat__"];
 /// Between two questions of one kind to one site.
 const PERIOD: Duration = Duration::from_millis(250);
 
-/// Asks a site for as long as the runtime lives; counts from `measured` on. Over connections of its own: a check that waits for
-/// a place among users would measure the generator.
-pub(crate) fn watch(ground: &Arc<Ground>, site: usize, measured: Instant) {
+/// Asks a site from the begin of the measurement to its end. Over connections of its own: a check that waits for a place among
+/// users would measure the generator.
+pub(crate) fn watch(ground: &Arc<Ground>, site: usize, begin: Instant, end: Instant) {
     let Some(target) = ground.sites.get(site).map(|site| site.target().clone()) else {
         return;
     };
     for path in PATHS {
         let (ground, connections) = (ground.clone(), Connections::new(target.clone(), 2));
         tokio::spawn(async move {
-            let mut ticks = interval_at(measured, PERIOD);
+            let mut ticks = interval_at(begin, PERIOD);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
             loop {
                 let due = ticks.tick().await;
+                if due >= end {
+                    return;
+                }
                 let ending = ask(&connections, path).await;
                 let took = due.elapsed();
                 let mut counts = ground.tally.counts();

@@ -175,7 +175,7 @@ pub async fn run(options: LoadArgs) -> Result<ExitCode, LoadError> {
     let begin_measuring = began + options.ramp;
     let end = begin_measuring + options.measured;
     for site in 0..ground.sites.len() {
-        health::watch(&ground, site, begin_measuring);
+        health::watch(&ground, site, begin_measuring, end);
     }
     let in_flight = Arc::new(Semaphore::new(IN_FLIGHT_MAX as usize));
     let clock = Clock {
@@ -211,9 +211,9 @@ pub async fn run(options: LoadArgs) -> Result<ExitCode, LoadError> {
     let measured = Instant::now().min(end).saturating_duration_since(begin_measuring);
     stop.store(true, Ordering::Relaxed);
     let _ = clock.join();
+    live.abort();
     let _ = timeout(LAST_ANSWERS, in_flight.acquire_many(IN_FLIGHT_MAX)).await;
     let unfinished = IN_FLIGHT_MAX as usize - in_flight.available_permits();
-    live.abort();
 
     let mut spent = used_before.iter().zip(&used_after).map(|(before, after)| {
         let (before, after) = ((*before)?, (*after)?);

@@ -134,8 +134,10 @@ async fn cert_key(
         email: &address,
         public_key: &public_key,
         now_ms: reception.now_ms(),
-        // A session may have seen an epoch that is not here yet.
-        rests_on_ms: rests_on_ms.max(person.epoch.at.ms()),
+        // A session may have seen an epoch that is not here yet; and browsers throw away what is dated before the keys were.
+        rests_on_ms: rests_on_ms
+            .max(person.epoch.at.ms())
+            .max(reception.keys.domain_key_creation_ms()),
         short: ephemeral || (keysigner.is_isolated)(),
         session_ends_ms: person.session.expires_ms,
     };

@@ -77,6 +77,9 @@ pub(super) struct Complete {
     token: TokenArgument,
     #[serde(default)]
     pass: Option<Password>,
+    /// On a shared computer.
+    #[serde(default)]
+    ephemeral: bool,
 }
 
 #[derive(Clone, Debug, Deserialize, ToSchema)]
@@ -85,6 +88,9 @@ pub(super) struct CompleteByCode {
     code: CodeArgument,
     #[serde(default)]
     pass: Option<Password>,
+    /// On a shared computer.
+    #[serde(default)]
+    ephemeral: bool,
 }
 
 /// What was begun has come true.
@@ -238,7 +244,26 @@ pub(super) async fn complete_by_code(
     let outcome = identity
         .complete_by_code(here, &call.args.code.0, password)
         .await?;
-    tier.completed(&call.visitor, &call.user_agent, outcome).await
+    tier.completed(&Asking::of(&call, call.args.ephemeral), outcome)
+        .await
+}
+
+/// The browser that completes something.
+struct Asking<'c> {
+    visitor: &'c Visitor,
+    user_agent: &'c str,
+    /// It is on a shared computer.
+    ephemeral: bool,
+}
+
+impl<'c> Asking<'c> {
+    fn of<A>(call: &'c Post<A>, ephemeral: bool) -> Asking<'c> {
+        Asking {
+            visitor: &call.visitor,
+            user_agent: &call.user_agent,
+            ephemeral,
+        }
+    }
 }
 
 impl SecureWebhead {
@@ -347,13 +372,13 @@ impl SecureWebhead {
         }
         let identity = self.identity_for(call.once);
         let outcome = identity.complete_by_link(purposes, link, password).await?;
-        self.completed(&call.visitor, &call.user_agent, outcome).await
+        self.completed(&Asking::of(call, call.args.ephemeral), outcome)
+            .await
     }
 
     async fn completed(
         &self,
-        visitor: &Visitor,
-        user_agent: &str,
+        asking: &Asking<'_>,
         outcome: Outcome<Completion>,
     ) -> Result<Answer<CompletedAnswer>, Problem> {
         let (completed, dot) = match outcome {
@@ -382,7 +407,7 @@ impl SecureWebhead {
         if !completed.again {
             self.tell_of(&completed, address.as_ref()).await;
         }
-        let cookies = self.cookies_for(visitor, user_agent, &completed, dot).await?;
+        let cookies = self.cookies_for(asking, &completed, dot).await?;
         Ok(Answer::new(CompletedAnswer {
             success: true,
             userid: userid(completed.account),
@@ -396,8 +421,7 @@ impl SecureWebhead {
     /// Who may be signed in is; who is signed in already goes on, having seen this.
     async fn cookies_for(
         &self,
-        visitor: &Visitor,
-        user_agent: &str,
+        asking: &Asking<'_>,
         completed: &Completed,
         dot: Option<gossip::Dot>,
     ) -> Result<Vec<HeaderValue>, Problem> {
@@ -407,11 +431,13 @@ impl SecureWebhead {
                 epoch: completed.epoch,
                 dot,
                 level: Level::Password,
-                ephemeral: false,
+                ephemeral: asking.ephemeral,
             };
-            return self.begin_session(visitor, user_agent, grounds).await;
+            return self
+                .begin_session(asking.visitor, asking.user_agent, grounds)
+                .await;
         }
-        match self.reception.known(visitor).await? {
+        match self.reception.known(asking.visitor).await? {
             Known::Somebody(person) if person.account() == completed.account => {
                 self.renew_session(&person, dot)
             }

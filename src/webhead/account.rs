@@ -12,7 +12,7 @@ use crate::{
         Get, Problem,
         answer::Answer,
         arguments::{Email, Nothing},
-        signed_in::{Level, not_yet},
+        signed_in::{Level, Person, not_yet},
     },
 };
 
@@ -98,16 +98,23 @@ pub(super) async fn list_emails(
     call: Get<Nothing>,
 ) -> Result<Answer<ListEmails>, Problem> {
     let person = webhead.reception.person(&call.visitor, Level::Assertion).await?;
-    let state = webhead.reception.directory.account(person.account()).await?;
-    let emails = state.map(|state| state.emails).unwrap_or_default();
     Ok(Answer::new(ListEmails {
         success: true,
-        emails: emails
+        emails: webhead.verified_emails(&person).await?,
+    }))
+}
+
+impl Webhead {
+    /// The addresses that somebody can have certificates for.
+    pub(super) async fn verified_emails(&self, person: &Person) -> Result<Vec<String>, Problem> {
+        let state = self.reception.directory.account(person.account()).await?;
+        let emails = state.map(|state| state.emails).unwrap_or_default();
+        Ok(emails
             .into_iter()
             .filter(|held| held.verified)
             .map(|held| held.address.typed().to_owned())
-            .collect(),
-    }))
+            .collect())
+    }
 }
 
 /// The account of who is signed in.

@@ -35,6 +35,9 @@ pub(super) struct SessionContext {
     /// Opaque.
     #[serde(skip_serializing_if = "Option::is_none")]
     userid: Option<String>,
+    /// The verified addresses of who is signed in, so that the dialog need not ask for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    emails: Option<Vec<String>>,
     /// When the keys of this service last changed, in milliseconds since 1970: older certificates are worth nothing.
     domain_key_creation_time: u64,
     /// 32 bytes in base64url.
@@ -73,6 +76,10 @@ pub(super) async fn session_context(
         // What it proves by itself; whether the account has a password is not known here yet.
         Known::NotYet(session) => (Some(session), session.methods.password_ms.is_some()),
     };
+    let emails = match &known {
+        Known::Somebody(person) => Some(webhead.verified_emails(person).await?),
+        Known::Nobody | Known::NotYet(_) => None,
+    };
     // Also of a session that the records have ended: it is what a POST of this browser is compared with.
     let csrf = call.visitor.csrf();
     let is_new = csrf.is_none();
@@ -87,6 +94,7 @@ pub(super) async fn session_context(
         },
         has_password,
         userid: session.map(|session| encode_base64url(session.account.as_bytes())),
+        emails,
         domain_key_creation_time: reception.keys.domain_key_creation_ms(),
         random_seed: encode_base64url(rand::rng().random::<[u8; 32]>()),
         data_sample_rate: 0.0,

@@ -166,7 +166,9 @@ impl Shared {
 type Provider = State<Arc<Shared>>;
 
 async fn support_document(State(provider): Provider) -> Response {
-    let key = provider.key.public().to_jwk();
+    let mut key = provider.key.public().to_jwk();
+    // Its certificates name it.
+    key["kid"] = provider.key.kid().into();
     let document = json!({
         "public-key": key,
         "authentication": "/sign_in",

@@ -67,7 +67,6 @@ impl Gossip {
             self.settling.forget_pair();
         }
         self.believe_connected();
-        self.aim_at_connected();
         self.stable_dirty = true;
     }
 
@@ -93,22 +92,6 @@ impl Gossip {
                 self.acks.whole(member, start, counter, || vector);
             }
         }
-    }
-
-    /// Who was no active member when it said hello says no new one when it is. Not ready yet, we are to be level with it as
-    /// with any other: where nobody else is active, nothing else would ever make us ready.
-    fn aim_at_connected(&mut self) {
-        if self.ready || self.put_out() {
-            return;
-        }
-        let active = |member: &MemberId| self.state_of(member) == Some(PeerState::Active);
-        let news = self.saying().filter(|(member, _)| {
-            active(member) && !self.targets.contains_key(member) && !self.level_with.contains(member)
-        });
-        let news: Vec<_> = news
-            .map(|(member, theirs)| (*member, theirs.vector.clone()))
-            .collect();
-        self.targets.extend(news);
     }
 
     pub(super) fn state_of(&self, member: &MemberId) -> Option<PeerState> {

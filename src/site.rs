@@ -38,7 +38,7 @@ use crate::{
     },
     prometheus,
     replication::Replication,
-    settlement::Settler,
+    settlement::{Directories, Settler},
     store::{BackupOwner, Beginning, OpenError, Store, StoreConfig, TransactError},
     tiers::together::{Doors, ServeError},
 };
@@ -256,7 +256,10 @@ impl Site {
             store.clone(),
             replication.told.clone(),
             own.id,
-            Some(config.data.clone()),
+            Some(Directories {
+                data: config.data.clone(),
+                keys: config.keys_directory(),
+            }),
             config.erasure.interval(),
         ));
         let publisher = Publisher::new(own.id, store.clone());

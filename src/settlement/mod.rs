@@ -26,6 +26,7 @@ use gossip::Vector;
 
 use self::{collapse::Losers, erasure::Erasures};
 pub use self::{
+    copies::Directories,
     erasure::{Around, WaitsFor},
     settler::{Settler, SettlerError, Told},
 };

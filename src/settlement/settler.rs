@@ -4,7 +4,6 @@
 use std::{
     collections::BTreeSet,
     io,
-    path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -19,7 +18,7 @@ use tokio::sync::Notify;
 use super::{
     Settlement, WaitsFor,
     collapse::{self, Collapse},
-    copies::copies,
+    copies::Directories,
     receipts::{self, ErasureReport},
 };
 use crate::{
@@ -118,7 +117,7 @@ pub struct Settler {
     told: Arc<Told>,
     member: MemberId,
     /// Where the store lies, if it lies in a directory.
-    data: Option<PathBuf>,
+    directories: Option<Directories>,
     /// Between two rewritings of the disk.
     interval: Duration,
     progress: Mutex<Progress>,
@@ -132,19 +131,19 @@ struct Progress {
 }
 
 impl Settler {
-    /// For this member's store; `data` is its directory.
+    /// For this member's store, which lies in these directories if it lies in any.
     pub fn new(
         store: Store,
         told: Arc<Told>,
         member: MemberId,
-        data: Option<PathBuf>,
+        directories: Option<Directories>,
         interval: Duration,
     ) -> Settler {
         Settler {
             store,
             told,
             member,
-            data,
+            directories,
             interval,
             progress: Mutex::new(Progress {
                 scan_from: Some(Vec::new()),
@@ -376,10 +375,10 @@ impl Settler {
     }
 
     async fn copies(&self) -> Result<BTreeSet<String>, SettlerError> {
-        let Some(data) = self.data.clone() else {
+        let Some(directories) = self.directories.clone() else {
             return Ok(BTreeSet::new());
         };
-        Ok(tokio::task::spawn_blocking(move || copies(&data)).await??)
+        Ok(tokio::task::spawn_blocking(move || directories.copies()).await??)
     }
 }
 

@@ -202,6 +202,10 @@ impl Ledger {
     }
 
     /// Replaces a replica's writers up to an epoch by their floor, unless there is one as high.
+    ///
+    /// What our next transaction follows stays noted: who joins counts for no floor, may lack what everyone else has, and
+    /// takes our pushes in the order that they say. There is at most the last entry of each replica's starts: a start's
+    /// first transaction follows, and so replaces, the last of the one before.
     pub(super) fn adopt_floor(&mut self, replica: ReplicaId, floor: Floor, batch: &mut Batch) {
         if self
             .vector
@@ -219,7 +223,6 @@ impl Ledger {
         for writer in ended {
             batch.delete(Family::Meta, layout::join(meta::VECTOR, &writer.to_bytes()));
             batch.delete(Family::Meta, layout::join(meta::TRIMMED, &writer.to_bytes()));
-            self.follows.remove(&writer);
         }
         self.vector.adopt_floor(replica, floor);
         self.trimmed.adopt_floor(replica, floor);

@@ -43,6 +43,10 @@ impl Gossip {
             self.alone = alone;
             let renew = alone && !nobody && !self.committed.is_empty();
             self.emit(Event::Ready { alone, renew });
+        } else if joins && self.level_with.is_empty() && age >= self.config.startup_grace {
+            // Who was none when it said hello, and is active by now, says no new one. Those who are active wait for no newcomer,
+            // so nobody waits in a circle.
+            self.aim_anew();
         }
     }
 
@@ -55,6 +59,11 @@ impl Gossip {
         }
         self.unready_since = self.now.at;
         self.level_with.clear();
+        self.aim_anew();
+    }
+
+    /// What the active ones have now is to be level with.
+    fn aim_anew(&mut self) {
         let active: Vec<_> = self
             .saying()
             .filter(|(member, _)| self.state_of(member) == Some(PeerState::Active))

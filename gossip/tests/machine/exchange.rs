@@ -481,6 +481,27 @@ fn readiness_waits_for_fixed_targets() {
     assert!(machine.gossip.is_alone());
 }
 
+/// A newcomer whose disk was put back says hello to who was out by then as to strangers. What it catches up with says that they
+/// are in again, and none of them says hello once more for that.
+#[test]
+fn who_becomes_active_after_its_hello_makes_us_ready_too() {
+    let mut two = Author::new(writer(2, 1));
+    two.write(b"1", &[]);
+    let mut machine = Machine::new(Vector::new());
+    let (joining, out) = (PeerState::Joining, PeerState::Evicted);
+    machine.see(&[(1, joining), (2, out)]);
+    machine.meet(2, two.vector());
+    machine.wait(1500);
+    machine.see(&[(1, joining)]);
+    machine.wait(10_000);
+    assert!(!machine.gossip.is_ready(), "it lacks what member 2 has");
+    let outputs = machine.commit(vec![(two.writer, two.tip)]);
+    assert!(events(&outputs).contains(&Event::Ready {
+        alone: false,
+        renew: false
+    }));
+}
+
 #[test]
 fn lost_count_is_noticed_and_mended() {
     let mut two = Author::new(writer(2, 1));

@@ -125,6 +125,7 @@ impl Keeper {
             Ok(cluster) => cluster,
             Err(error) => {
                 tracing::warn!(%error, "could not read the members");
+                site.node.members_unknown();
                 site.heed();
                 return;
             }
@@ -166,7 +167,10 @@ impl Keeper {
                 let listed = effective(&site.config, &site.own, &site.public_keys(), cluster);
                 site.node.set_members(for_gossip(listed));
             }
-            Err(error) => tracing::warn!(%error, "could not read the members"),
+            Err(error) => {
+                tracing::warn!(%error, "could not read the members");
+                site.node.members_unknown();
+            }
         }
     }
 

@@ -22,6 +22,9 @@ impl World {
 
     /// Tells the core of a process who belongs to the cluster now.
     pub(crate) fn members_may_have_changed(&mut self, at: usize) {
+        if read_records(&self.processes[at].disk, |records| records.cluster()).is_err() {
+            return self.input(at, Input::MembersUnknown);
+        }
         let peers = self.peers_seen_by(at);
         let own = self.processes[at].member;
         let state = peers.iter().find(|peer| peer.id == own).map(|peer| peer.state);

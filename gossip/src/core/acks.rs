@@ -431,7 +431,7 @@ impl Gossip {
         self.stable_at = self.now.at;
         // A lease ends by time alone.
         let dirty = std::mem::take(&mut self.stable_dirty) || !self.leases.is_empty();
-        if !dirty || self.put_out() {
+        if !dirty || self.put_out() || !self.members_known {
             return;
         }
         let stable = self.stable();

@@ -115,6 +115,9 @@ pub enum Input {
     Tick,
     /// The members now, by the cluster record; this one may be among them.
     Members(Vec<Peer>),
+    /// Who belongs to the cluster cannot be told now: those told last stand in. Somebody may have joined meanwhile, so nothing
+    /// becomes stable or settled, until members are told again.
+    MembersUnknown,
     /// A connection whose far end has proved to be `member`.
     Connected {
         connection: ConnectionId,

@@ -67,7 +67,14 @@ impl Gossip {
             self.settling.forget_pair();
         }
         self.believe_connected();
+        self.members_known = true;
         self.stable_dirty = true;
+    }
+
+    /// One that joined might be missed: what follows from the acks of those that are known does not hold.
+    pub(super) fn members_unknown(&mut self) {
+        self.members_known = false;
+        self.settling.forget_pair();
     }
 
     /// The members that are connected and have said hello, with what they say of themselves.

@@ -153,6 +153,8 @@ pub struct Gossip {
     stable_at: Duration,
     stable_told: Vector,
     trim_told: Vector,
+    /// Whether those are all: see [`Input::MembersUnknown`].
+    members_known: bool,
     settling: Settling,
     leases: BTreeMap<MemberId, Lease>,
     /// Has anything moved since stability was last computed?
@@ -213,6 +215,7 @@ impl Gossip {
             stable_at: now.at,
             stable_told: Vector::new(),
             trim_told: Vector::new(),
+            members_known: true,
             settling: Settling::default(),
             leases: BTreeMap::new(),
             stable_dirty: true,
@@ -240,6 +243,7 @@ impl Gossip {
         match input {
             Input::Tick => {}
             Input::Members(members) => self.members_are(members),
+            Input::MembersUnknown => self.members_unknown(),
             Input::Connected {
                 connection,
                 member,

@@ -70,6 +70,7 @@ pub(super) enum Command {
     Trimmed(Vector),
     Rejected(Vec<Dot>),
     Members(Vec<MemberConfig>),
+    MembersUnknown,
     Wait(Waiter),
     Reconciled {
         member: MemberId,
@@ -320,6 +321,7 @@ impl Driver {
             Command::Trimmed(trimmed) => self.feed(Input::Trimmed(trimmed)),
             Command::Rejected(dots) => self.feed(Input::Rejected(dots)),
             Command::Members(members) => self.replace_members(members),
+            Command::MembersUnknown => self.feed(Input::MembersUnknown),
             Command::Wait(waiter) => {
                 self.moved = true;
                 if self.waiters.len() < WAITERS_MAX {

@@ -307,6 +307,12 @@ impl Node {
         self.command(Command::Members(members));
     }
 
+    /// The list of members cannot be read: the present one stays, and nothing becomes stable or settled until there is
+    /// a next.
+    pub fn members_unknown(&self) {
+        self.command(Command::MembersUnknown);
+    }
+
     /// Waits until this transaction is on disk in so many sites, this one counted; at most `timeout`, and not
     /// at all while fewer sites are connected than that takes.
     pub async fn durable(&self, dot: Dot, sites: usize, timeout: Duration) -> Durability {

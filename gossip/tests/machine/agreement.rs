@@ -567,6 +567,24 @@ fn what_is_stable_is_told_also_while_the_log_is_kept_for_one_that_joins() {
 }
 
 #[test]
+fn while_the_members_are_unknown_nothing_is_stable_or_settled() {
+    let mut own = Author::new(writer(1, 5));
+    own.write(b"ours", &[]);
+    let mut machine = Machine::new(own.vector());
+    machine.see(&[(4, PeerState::Evicted)]);
+    machine.give(Input::MembersUnknown);
+    machine.meet(2, own.vector());
+    machine.meet(3, own.vector());
+    let outputs = machine.wait(5000);
+    assert!(stables(&outputs).is_empty() && settled(&outputs).is_empty() && trims(&outputs).is_empty());
+    // They can be read again: somebody has joined meanwhile, or nobody.
+    let mut outputs = machine.see(&[(4, PeerState::Evicted)]);
+    outputs.extend(machine.wait(5000));
+    assert_eq!(stables(&outputs), [own.vector()]);
+    assert_eq!(settled(&outputs), [own.vector()]);
+}
+
+#[test]
 fn features_are_common_if_every_member_that_counts_said_so() {
     let with = |from: u8, features: &[&str]| Hello {
         features: features.iter().map(|feature| (*feature).to_owned()).collect(),

@@ -27,6 +27,9 @@ pub struct Options {
     pub log_catch_up_max: u64,
     /// Which troubles, and how bad: 1 to 3.
     pub troubles: BTreeMap<Kind, u32>,
+    /// Bits flip in documents only.
+    #[serde(default)]
+    pub documents_only: bool,
 }
 
 /// Fault kinds in every world at least.
@@ -85,6 +88,7 @@ impl Options {
                 20_000
             },
             troubles,
+            documents_only: false,
         }
     }
 
@@ -101,6 +105,7 @@ impl Options {
             log_bytes_max: u64::MAX,
             log_catch_up_max: 20_000,
             troubles: BTreeMap::new(),
+            documents_only: false,
         }
     }
 }

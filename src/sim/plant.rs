@@ -147,10 +147,12 @@ impl Plant {
                 options.log_bytes_max = 2000;
             }
             Plant::Store(StoreBug(planted::Bug::RepairsUncovered)) => {
-                with(&[Kind::BitFlip, Kind::Delay]);
+                with(&[Kind::Delay]);
+                options.troubles.insert(Kind::BitFlip, 30);
+                options.documents_only = true;
                 // Few records, written to all the time: so what is repaired is just being changed elsewhere.
                 options.addresses = 2;
-                options.deeds = options.deeds.max(140);
+                options.deeds = 300;
             }
             Plant::Store(StoreBug(planted::Bug::CollapsesOnAcks)) => {
                 with(&[Kind::Delay, Kind::OneWayCut]);

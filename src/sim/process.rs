@@ -549,6 +549,10 @@ impl World {
         match result {
             Ok(mut committed) => {
                 running.queue.extend(committed.trim_on.take().map(Task::Trim));
+                self.tally.count(
+                    "repairs that waited for their cut",
+                    committed.waiting.len() as u64,
+                );
                 for repair in std::mem::take(&mut committed.waiting) {
                     running.waiting_repairs.keep(now_ms, repair);
                 }

@@ -43,6 +43,7 @@ impl World {
         };
         let families: Vec<Family> = Family::ALL
             .into_iter()
+            .filter(|family| *family == Family::Documents || !self.options.documents_only)
             .filter(|family| !self.processes[at].disk.keys(*family).is_empty())
             .collect();
         let Some(family) = self.troubles.rng.pick(&families) else {

@@ -341,6 +341,18 @@ pub(crate) struct PeerSeen {
     pub(crate) connected: bool,
     pub(crate) rtt_ms: Option<f64>,
     pub(crate) behind_us: u64,
+    pub(crate) looks: LooksSeen,
+}
+
+/// What the comparisons came to that a site asked a peer for.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct LooksSeen {
+    pub(crate) equal: u64,
+    pub(crate) lag_only: u64,
+    pub(crate) divergent: u64,
+    pub(crate) inconclusive: u64,
+    pub(crate) failed: u64,
 }
 
 /// A version vector, as a site shows it.

@@ -12,6 +12,7 @@ use hdrhistogram::Histogram;
 use serde_json::json;
 
 use super::client::Dot;
+use super::looks::Looks;
 use super::monitor::Sighting;
 use super::network::{micros, one_way};
 use super::verdict::Verdict;
@@ -53,9 +54,11 @@ pub(crate) async fn measure(world: &Arc<World>, length: Duration) -> Result<Verd
     ));
     let began = tokio::time::Instant::now();
     let bytes_before = Traffic::now(world).await;
+    let looks_before = Looks::now(world).await;
     world.monitor.begin_sightings();
     let writes = Writes::start(world, pools, world.load.rate() / sites as f64);
     tokio::time::sleep(length).await;
+    let looks = Looks::now(world).await;
     let (failed, complaint) = writes.stop().await;
     tokio::time::sleep(ARRIVE).await;
     let sent = Traffic::now(world)
@@ -70,6 +73,9 @@ pub(crate) async fn measure(world: &Arc<World>, length: Duration) -> Result<Verd
         if agreed.is_ok() { "yes" } else { "no" },
         agreed.is_ok(),
     );
+    if let (Some(looks), Some(before)) = (looks, looks_before) {
+        looks.since(before).judge(&mut verdict);
+    }
     let words = complaint.map_or(failed.to_string(), |first| format!("{failed}, first: {first}"));
     verdict.check("writes that failed", "0", words, failed == 0);
 

@@ -22,6 +22,7 @@ mod hands;
 mod lag;
 mod ledger;
 mod load;
+mod looks;
 mod monitor;
 mod network;
 mod operator;
@@ -99,7 +100,8 @@ pub struct WorldArgs {
 /// What `--measure` can measure.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Measure {
-    /// Time from the answer at one site to being visible at each other, less the network's delay.
+    /// Time from the answer at one site to being visible at each other, less the network's delay; and what the comparisons of
+    /// replicas come to meanwhile.
     Lag,
 }
 

@@ -233,6 +233,16 @@ impl<'g> Errand<'g> {
         signed_in?;
         // The context may have said that the key of the certificate is no more.
         self.certify(person, device, which).await?;
+        self.verify(person, device, which).await
+    }
+
+    /// A web site asks whose browser this is.
+    pub(crate) async fn verify(
+        &mut self,
+        person: &mut Person,
+        device: usize,
+        which: usize,
+    ) -> Result<(), Setback> {
         let browser = &mut person.browsers[device];
         let address = person.addresses[which].as_str();
         let audience = format!(

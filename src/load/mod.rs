@@ -8,6 +8,7 @@
 //! | `activity` | what an active user does in a day, and which requests that makes |
 //! | `schedule` | who comes when: an open loop |
 //! | `errand` | one activity, from beginning to end |
+//! | `repeat` | in place of all that: one request over and over |
 //! | `crowd`, `browser`, `jar` | the people; what a browser keeps |
 //! | `mailbox` | mails of a laboratory |
 //! | `connections` | HTTP |
@@ -30,6 +31,7 @@ mod mailbox;
 mod options;
 mod preparation;
 mod processor;
+mod repeat;
 mod report;
 mod schedule;
 mod tally;
@@ -45,7 +47,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    thread,
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -68,6 +70,7 @@ use self::{
     errand::Ground,
     mailbox::Mailbox,
     preparation::Unprepared,
+    repeat::{Bare, Period},
     report::{Circumstances, LeftOut, Process, Report},
     schedule::{Arrival, Demand, Schedule},
     tally::Tally,
@@ -166,11 +169,14 @@ pub async fn run(options: LoadArgs) -> Result<ExitCode, LoadError> {
         ramp: options.ramp,
         measured: options.measured,
     };
-    eprintln!(
-        "{} active users make about {:.0} requests a second",
-        demand.users,
-        Activity::requests(demand.mix, demand.users)
-    );
+    if options.repeat.is_none() {
+        eprintln!(
+            "{} active users make about {:.0} requests a second",
+            demand.users,
+            Activity::requests(demand.mix, demand.users)
+        );
+    }
+    let bare = options.repeat.and_then(|_| Bare::measure());
     let began = Instant::now() + HEAD_START;
     let begin_measuring = began + options.ramp;
     let end = begin_measuring + options.measured;
@@ -178,20 +184,25 @@ pub async fn run(options: LoadArgs) -> Result<ExitCode, LoadError> {
         health::watch(&ground, site, begin_measuring, end);
     }
     let in_flight = Arc::new(Semaphore::new(IN_FLIGHT_MAX as usize));
-    let clock = Clock {
-        ground: ground.clone(),
-        stop: stop.clone(),
-        in_flight: in_flight.clone(),
-        left_out: left_out.iter().map(|left_out| left_out.activity).collect(),
-        began,
-        begin_measuring,
-        runtime: Handle::current(),
+    let clock = match options.repeat {
+        Some(repeated) => {
+            let period = Period { begin_measuring, end };
+            repeat::begin(&ground, repeated, options.at_once, seed, period, &in_flight);
+            None
+        }
+        None => Some(
+            Clock {
+                ground: ground.clone(),
+                stop: stop.clone(),
+                in_flight: in_flight.clone(),
+                left_out: left_out.iter().map(|left_out| left_out.activity).collect(),
+                began,
+                begin_measuring,
+                runtime: Handle::current(),
+            }
+            .start(Schedule::new(demand, seed))?,
+        ),
     };
-    let schedule = Schedule::new(demand, seed);
-    let clock = thread::Builder::new()
-        .name("persona-clock".to_owned())
-        .spawn(move || clock.run(schedule))
-        .map_err(|error| LoadError::Target(format!("no thread could be started: {error}")))?;
     let live = tokio::spawn(show(ground.clone(), in_flight.clone(), began, end));
 
     let interrupt = tokio::signal::ctrl_c();
@@ -210,7 +221,9 @@ pub async fn run(options: LoadArgs) -> Result<ExitCode, LoadError> {
     let used_after = used(&options.process);
     let measured = Instant::now().min(end).saturating_duration_since(begin_measuring);
     stop.store(true, Ordering::Relaxed);
-    let _ = clock.join();
+    if let Some(clock) = clock {
+        let _ = clock.join();
+    }
     live.abort();
     let _ = timeout(LAST_ANSWERS, in_flight.acquire_many(IN_FLIGHT_MAX)).await;
     let unfinished = IN_FLIGHT_MAX as usize - in_flight.available_permits();
@@ -229,6 +242,7 @@ pub async fn run(options: LoadArgs) -> Result<ExitCode, LoadError> {
         interrupted,
         left_out,
         unfinished: unfinished as u64,
+        bare,
         options,
     };
     let report = Report::new(circumstances, &ground.tally.counts());
@@ -249,7 +263,7 @@ fn allow_open_files() {
 
 async fn prepare(ground: &Arc<Ground>, options: &LoadArgs, seed: u64) -> Result<(), LoadError> {
     preparation::prepare(ground, options.accounts, seed).await?;
-    if !options.without.contains(&Activity::ResetPassword) {
+    if options.repeat.is_none() && !options.without.contains(&Activity::ResetPassword) {
         let pause = ground.crowd.until_mail();
         if !pause.is_zero() {
             eprintln!(
@@ -418,6 +432,13 @@ struct Clock {
 }
 
 impl Clock {
+    fn start(self, schedule: Schedule) -> Result<JoinHandle<()>, LoadError> {
+        thread::Builder::new()
+            .name("persona-clock".to_owned())
+            .spawn(move || self.run(schedule))
+            .map_err(|error| LoadError::Target(format!("no thread could be started: {error}")))
+    }
+
     fn run(self, schedule: Schedule) {
         for arrival in schedule {
             if self.left_out.contains(&arrival.activity) {

@@ -5,7 +5,10 @@ use std::{path::PathBuf, time::Duration};
 use serde::Serialize;
 use url::Url;
 
-use super::activity::{Activity, Mix};
+use super::{
+    activity::{Activity, Mix},
+    repeat::Repeated,
+};
 use crate::public_url::PublicUrl;
 
 /// Plays the browsers of active users against one or many sites, and measures what they wait for.
@@ -47,6 +50,13 @@ pub struct LoadArgs {
     /// Leaves an activity out: include_only, signin, interaction_data, signup, reauth, add_email, reset_pass, change_pass.
     #[arg(long, value_name = "ACTIVITY")]
     pub(crate) without: Vec<Activity>,
+    /// In place of people's days: this request over and over, as fast as it is answered; with --process of the site, also what
+    /// it costs there, beside the bare signatures in it.
+    #[arg(long, value_name = "REQUEST", value_enum)]
+    pub(crate) repeat: Option<Repeated>,
+    /// With --repeat: by so many people at once.
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) at_once: u16,
     /// How long is measured, after the ramp: 60s, 5m.
     #[arg(long = "for", value_name = "TIME", default_value = "60s", value_parser = duration)]
     #[serde(rename = "for_s", serialize_with = "seconds")]

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::{
     activity::{Activity, Call},
     options::LoadArgs,
+    repeat::Bare,
     tally::{Counts, Row},
 };
 
@@ -24,6 +25,8 @@ pub(crate) struct Report {
     pub(crate) left_out: Vec<LeftOut>,
     pub(crate) generator: Generator,
     pub(crate) processes: Vec<Process>,
+    /// With `--repeat`: what the signatures alone cost.
+    bare: Option<Bare>,
     activities: Vec<Line>,
     requests: Vec<Line>,
     /// All requests for which no password is hashed, and all others.
@@ -98,6 +101,7 @@ pub(crate) struct Circumstances {
     pub(crate) cpu_s: Option<f64>,
     pub(crate) unfinished: u64,
     pub(crate) processes: Vec<Process>,
+    pub(crate) bare: Option<Bare>,
 }
 
 impl Report {
@@ -137,6 +141,7 @@ impl Report {
                 unfinished: circumstances.unfinished,
             },
             processes: circumstances.processes,
+            bare: circumstances.bare,
             activities: activities.collect(),
             requests: requests.collect(),
             all: [line("all but hashing", &of(false)), line("hashing", &of(true))],
@@ -168,16 +173,21 @@ impl Report {
             ..
         } = self.generator;
         let requests: f64 = self.all.iter().map(|line| line.done_per_s).sum();
-        let _ = writeln!(
-            text,
-            "{} active users x {} for {:.1} s{}: {requests:.1} of {:.1} requests/s answered (seed {})",
-            self.options.users,
-            self.options.rps_scale,
-            self.measured_s,
-            if self.interrupted { ", interrupted" } else { "" },
-            self.asked_per_s,
-            self.seed,
-        );
+        let interrupted = if self.interrupted { ", interrupted" } else { "" };
+        let (length, seed) = (self.measured_s, self.seed);
+        let _ = match self.options.repeat {
+            Some(repeated) => writeln!(
+                text,
+                "{} over and over, by {} people at once, for {length:.1} s{interrupted}: {requests:.1} requests/s answered (seed {seed})",
+                repeated.call().name(),
+                self.options.at_once,
+            ),
+            None => writeln!(
+                text,
+                "{} active users x {} for {length:.1} s{interrupted}: {requests:.1} of {:.1} requests/s answered (seed {seed})",
+                self.options.users, self.options.rps_scale, self.asked_per_s,
+            ),
+        };
         for LeftOut { activity, why } in &self.left_out {
             let _ = writeln!(text, "LEFT OUT {activity}: {why}");
         }
@@ -218,6 +228,7 @@ impl Report {
                 });
             let _ = writeln!(text, "process {}: {used} of processor time{each}", process.pid);
         }
+        text.push_str(&self.beside_bare());
         for (count, words) in [
             (
                 nobody_free,
@@ -229,6 +240,36 @@ impl Report {
             if count > 0 {
                 let _ = writeln!(text, "NOT MEASURED: {count} {words}");
             }
+        }
+        text
+    }
+}
+
+impl Report {
+    /// What one request cost the first process, beside the signatures in it.
+    fn beside_bare(&self) -> String {
+        let (Some(bare), Some(repeated)) = (self.bare, self.options.repeat) else {
+            return String::new();
+        };
+        let mut text = format!(
+            "bare ES256: {:.1} us a signature, {:.1} us a verification\n",
+            bare.sign_us, bare.verify_us
+        );
+        let name = repeated.call().name();
+        let done = self.requests.iter().find(|line| line.name == name);
+        let cpu_s = self.processes.first().and_then(|process| process.cpu_s);
+        if let (Some(done), Some(cpu_s)) = (done.filter(|line| line.done > 0), cpu_s) {
+            let each_us = cpu_s * 1e6 / done.done as f64;
+            let _ = write!(text, "{name}: {each_us:.1} us of processor time each");
+            let signatures_us = bare.of(repeated);
+            if signatures_us > 0.0 {
+                let _ = write!(
+                    text,
+                    ", {:.2} times the {signatures_us:.1} us of its signatures",
+                    each_us / signatures_us
+                );
+            }
+            text.push('\n');
         }
         text
     }
@@ -379,6 +420,7 @@ mod tests {
             left_out: Vec::new(),
             cpu_s: Some(0.5),
             unfinished: 0,
+            bare: None,
             processes: vec![Process {
                 pid: 1,
                 cpu_s: Some(1.0),

@@ -162,3 +162,32 @@ async fn a_site_that_is_not_there_is_named() {
         "{said}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_request_over_and_over_is_told_beside_its_signatures() {
+    let (_plan, site, listen) = site("inbox").await;
+    let pid = site.pid.to_string();
+    for call in ["session_context", "cert_key", "verify"] {
+        let repeat = format!("--repeat={call}");
+        let (status, report, said) = load(
+            listen,
+            &[
+                &repeat,
+                "--at-once=2",
+                "--accounts=2",
+                "--for=500ms",
+                "--ramp=100ms",
+                "--process",
+                &pid,
+            ],
+        )
+        .await;
+        assert_eq!(status, Some(0), "{said}\n{report:#}");
+        assert!(
+            row(&report, "requests", call)["done"].as_u64() > Some(0),
+            "{report:#}"
+        );
+        assert!(report["bare"]["verify_us"].as_f64() > Some(0.0));
+        assert!(report["processes"][0]["cpu_s"].as_f64().is_some());
+    }
+}

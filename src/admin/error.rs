@@ -1,26 +1,24 @@
-//! What went wrong, as a status, a stable code and a sentence.
+//! What went wrong, as a status, a stable code and a sentence: what people's pages are told, in the body of this API.
+
+use std::time::Duration;
 
 use axum::{
     Json,
     extract::rejection::{JsonRejection, PathRejection},
-    http::{StatusCode, header::RETRY_AFTER},
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
 
 use crate::{
-    identity::{AddressError, HashError, OperationError, PasswordError, Refusal},
-    store::{BackupError, ReadError, TransactError},
+    identity::{AddressError, OperationError, PasswordError, Refusal},
+    store::{BackupError, ReadError},
+    wsapi::problem::{self, Problem},
 };
 
 /// An answer that is not what was asked for.
 #[derive(Clone, Debug)]
-pub struct ApiError {
-    status: StatusCode,
-    code: &'static str,
-    message: String,
-    retry_after_s: Option<u64>,
-}
+pub struct ApiError(Problem);
 
 #[derive(Serialize)]
 struct Body<'a> {
@@ -28,14 +26,12 @@ struct Body<'a> {
     message: &'a str,
 }
 
+/// For what may be otherwise in a moment.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
 impl ApiError {
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> ApiError {
-        ApiError {
-            status,
-            code,
-            message: message.into(),
-            retry_after_s: None,
-        }
+        ApiError(Problem::new(status, code, message))
     }
 
     pub(super) fn bad_request(code: &'static str, message: impl Into<String>) -> ApiError {
@@ -43,9 +39,7 @@ impl ApiError {
     }
 
     pub(super) fn unavailable(code: &'static str, message: impl Into<String>) -> ApiError {
-        let mut error = ApiError::new(StatusCode::SERVICE_UNAVAILABLE, code, message);
-        error.retry_after_s = Some(1);
-        error
+        ApiError(Problem::unavailable(code, message, RETRY_AFTER))
     }
 
     /// The rules of membership say no.
@@ -68,14 +62,11 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let body = Json(Body {
-            error: self.code,
-            message: &self.message,
-        });
-        match self.retry_after_s {
-            Some(seconds) => (self.status, [(RETRY_AFTER, seconds.to_string())], body).into_response(),
-            None => (self.status, body).into_response(),
-        }
+        let ApiError(problem) = self;
+        problem.with_body(Json(Body {
+            error: problem.code(),
+            message: problem.reason(),
+        }))
     }
 }
 
@@ -94,56 +85,13 @@ impl From<BackupError> for ApiError {
 
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> ApiError {
-        let status = match refusal {
-            Refusal::WrongPassword | Refusal::PasswordNeeded => StatusCode::UNAUTHORIZED,
-            Refusal::Locked | Refusal::CodeEnded => StatusCode::TOO_MANY_REQUESTS,
-            Refusal::UnknownAccount | Refusal::UnknownStaging => StatusCode::NOT_FOUND,
-            Refusal::NotYet => StatusCode::SERVICE_UNAVAILABLE,
-            Refusal::TooManyAddresses | Refusal::OtherRequest => StatusCode::BAD_REQUEST,
-            Refusal::AddressTaken
-            | Refusal::LaterProof
-            | Refusal::Released
-            | Refusal::LaterReset
-            | Refusal::Cancelled
-            | Refusal::NotHeld
-            | Refusal::HasPassword
-            | Refusal::StagingEnded
-            | Refusal::Unverified => StatusCode::CONFLICT,
-        };
-        ApiError::new(status, refusal.code(), refusal.sentence())
+        ApiError(problem::of_refusal(refusal))
     }
 }
 
 impl From<OperationError> for ApiError {
     fn from(error: OperationError) -> ApiError {
-        let retry_after_s = error.retry_after().map(|after| after.as_secs().max(1));
-        let code = match &error {
-            OperationError::Store(TransactError::NearlyFull) => "disk-nearly-full",
-            OperationError::Store(TransactError::Full) => "disk-full",
-            OperationError::Store(TransactError::Read(ReadError::Quarantined { .. })) => "in-quarantine",
-            OperationError::Store(TransactError::TooManyChanges { .. }) => "too-many-changes",
-            OperationError::Store(TransactError::TooLarge { .. }) => "too-large",
-            OperationError::Store(TransactError::Invalid { .. }) => "invalid-write",
-            OperationError::Store(TransactError::Busy)
-            | OperationError::Crowded { .. }
-            | OperationError::Password(HashError::Busy { .. }) => "busy",
-            OperationError::Missing { .. } => "not-here-yet",
-            OperationError::Store(_) | OperationError::Password(_) | OperationError::Remote(_) => {
-                "unavailable"
-            }
-        };
-        let status = match &error {
-            OperationError::Store(TransactError::TooManyChanges { .. }) => StatusCode::TOO_MANY_REQUESTS,
-            OperationError::Store(TransactError::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
-            OperationError::Store(TransactError::Invalid { .. }) => StatusCode::INTERNAL_SERVER_ERROR,
-            _ => StatusCode::SERVICE_UNAVAILABLE,
-        };
-        ApiError {
-            status,
-            code,
-            message: error.to_string(),
-            retry_after_s,
-        }
+        ApiError(error.into())
     }
 }
 

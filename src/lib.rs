@@ -25,6 +25,7 @@
 //! | `listener` | a TCP listener that serves a router |
 //! | [`wsapi`] | what people's browsers ask: names, arguments, cookies, refusals |
 //! | [`web`] | what people and web sites see: the dialog, the pages, `include.js` |
+//! | [`words`] | the words of mails and pages in one language |
 //! | [`public_url`] | the one address under which people reach the service |
 //! | [`awaited`] | what somebody waits for that is not here yet |
 //! | [`admin`] | the operator's API on a Unix socket |
@@ -69,6 +70,7 @@ pub mod tiers;
 pub mod verifier;
 pub mod web;
 pub mod webhead;
+pub mod words;
 #[cfg(feature = "lab")]
 pub mod world;
 pub mod wsapi;

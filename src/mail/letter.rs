@@ -22,9 +22,12 @@ use zeroize::Zeroizing;
 use super::{
     message::{Mail, Message},
     outbox::{Entry, MailId},
+    words,
+};
+use crate::{
+    public_url::PublicUrl,
     words::{Words, WordsError},
 };
-use crate::public_url::PublicUrl;
 
 /// From whom mails are.
 #[derive(Clone, Debug)]
@@ -41,7 +44,7 @@ pub struct SenderAddresses {
 #[derive(Debug, thiserror::Error)]
 pub enum LetterError {
     /// A message is missing.
-    #[error(transparent)]
+    #[error("mails: {0}")]
     Words(#[from] WordsError),
     /// A template failed.
     #[error("a template for mails failed")]
@@ -82,7 +85,7 @@ impl LetterWriter {
         Ok(LetterWriter {
             sender,
             public_url,
-            words: Words::english()?,
+            words: words::english()?,
             templates,
         })
     }
@@ -90,7 +93,7 @@ impl LetterWriter {
     /// The mail as it goes over the wire, again and again until it is accepted: always the same `Message-ID`.
     pub(super) fn write(&self, id: MailId, mail: &Mail, now: SystemTime) -> Result<Entry, LetterError> {
         let link = mail.message.link(&self.public_url);
-        let subject = self.words.of(&mail.message, "subject")?;
+        let subject = words::of(&self.words, &mail.message, "subject")?;
         let shown = self.shown(&mail.message, &subject, &link)?;
         let text = self.templates.get_template(TEXT)?.render(shown.clone())?;
         let html = self.templates.get_template(HTML)?.render(shown)?;
@@ -131,7 +134,7 @@ impl LetterWriter {
     fn shown(&self, message: &Message, subject: &str, link: &str) -> Result<Value, WordsError> {
         let none = FluentArgs::new();
         let say = |name| self.words.say(name, &none).map(Value::from);
-        let of_this = |attribute| self.words.of(message, attribute).map(Value::from);
+        let of_this = |attribute| words::of(&self.words, message, attribute).map(Value::from);
         let (proof, guidance) = match message {
             Message::Proof {
                 challenge,

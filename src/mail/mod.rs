@@ -57,7 +57,6 @@ pub use self::{
     schedule::Pace,
     smtp::{SmtpSettings, TlsError, TlsMode},
     transport::TransportSettings,
-    words::WordsError,
 };
 use crate::public_url::PublicUrl;
 

@@ -43,6 +43,7 @@ use axum::{
 };
 use serde::Deserialize;
 
+pub use self::pages::PageError;
 use self::{
     assets::Assets,
     flow::{FORM_BYTES_MAX, Flows},
@@ -50,7 +51,6 @@ use self::{
     language::Language,
     pages::{Page, Pages},
 };
-pub use self::{pages::PageError, words::WordsError};
 use crate::public_url::PublicUrl;
 
 /// The front end of a service at one public address.

@@ -10,9 +10,9 @@ use super::{
     flow::Flow,
     headers::PageKind,
     language::Language,
-    words::{Words, WordsError},
+    words::PageWords,
 };
-use crate::public_url::PublicUrl;
+use crate::{public_url::PublicUrl, words::WordsError};
 
 /// Every page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub(super) enum Page {
 #[derive(Debug, thiserror::Error)]
 pub enum PageError {
     /// A message is missing.
-    #[error(transparent)]
+    #[error("pages: {0}")]
     Words(#[from] WordsError),
     /// A template failed.
     #[error("a template for pages failed")]
@@ -252,7 +252,7 @@ impl Pages {
 /// Writes pages in one language.
 struct Writer {
     language: Language,
-    words: Arc<Words>,
+    words: Arc<PageWords>,
     templates: Environment<'static>,
     assets: String,
     origin: String,
@@ -263,7 +263,7 @@ struct Writer {
 
 impl Writer {
     fn new(language: Language, public_url: &PublicUrl, assets: &Assets) -> Result<Writer, PageError> {
-        let words = Arc::new(Words::of(language)?);
+        let words = Arc::new(PageWords::of(language)?);
         let mut templates = Environment::empty();
         // A name that is not there is a mistake, not a hole in a page.
         templates.set_undefined_behavior(UndefinedBehavior::Strict);

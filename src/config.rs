@@ -1,9 +1,13 @@
 //! A site's configuration file, parsed once; a mistake names file, field and what it should be.
 
+mod cluster;
 #[cfg(feature = "lab")]
 mod lab;
 mod mail;
+mod notation;
 mod outbound;
+mod passwords;
+mod replica;
 mod web;
 
 use std::{
@@ -13,23 +17,24 @@ use std::{
     time::Duration,
 };
 
-use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
-use crdt::MemberId;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 #[cfg(feature = "lab")]
 pub use self::lab::{LabConfig, LinkConfig};
 pub use self::{
+    cluster::{ClusterConfig, Member, MemberConfig},
     mail::{Correspondent, MailConfig, MailConfigError, TransportConfig},
+    notation::{Hex, hex},
     outbound::{IdpConfig, OutboundConfig, OutboundConfigError},
+    passwords::PasswordConfig,
+    replica::{Answer, BackupConfig, DiskConfig, DurabilityConfig, ErasureConfig, LogConfig, ScrubConfig},
     web::{TierConfig, TiersConfig, WebConfig, WebConfigError},
 };
 use crate::{
     browserid::Usage,
-    identity::{PasswordRules, PasswordSettings},
     limits::LimitSettings,
     public_url::PublicUrl,
-    store::{DigestKey, KeepLog, Keeping},
+    store::{DigestKey, Keeping},
     tiers::Tier,
 };
 
@@ -125,10 +130,18 @@ pub struct SiteConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<SocketAddr>,
     /// How long a drain waits for others to have everything.
-    #[serde(default = "ten_seconds", with = "millis", rename = "drain_timeout_ms")]
+    #[serde(
+        default = "ten_seconds",
+        with = "notation::millis",
+        rename = "drain_timeout_ms"
+    )]
     pub drain_timeout: Duration,
     /// How long a starting site waits for a peer before it serves alone.
-    #[serde(default = "ten_seconds", with = "millis", rename = "startup_grace_ms")]
+    #[serde(
+        default = "ten_seconds",
+        with = "notation::millis",
+        rename = "startup_grace_ms"
+    )]
     pub startup_grace: Duration,
     /// What requests of people's pay.
     #[serde(default)]
@@ -177,192 +190,6 @@ pub struct SiteConfig {
     pub lab: LabConfig,
 }
 
-/// What all sites share: secrets of the cluster, the same everywhere.
-#[derive(Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct ClusterConfig {
-    /// Names the cluster; peers of another are refused.
-    pub id: Hex<16>,
-    /// Keys the hash that turns an address into its record's id.
-    pub index_key: Hex<32>,
-    /// Keys the hash that sums up what a replica holds.
-    pub digest_key: Hex<32>,
-}
-
-impl std::fmt::Debug for ClusterConfig {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("ClusterConfig")
-            .field("id", &self.id)
-            .finish_non_exhaustive()
-    }
-}
-
-/// When a write is answered.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct DurabilityConfig {
-    /// On how many sites' disks it is then.
-    pub answer: Answer,
-    /// After this long it is answered all the same, as degraded.
-    #[serde(with = "millis", rename = "timeout_ms")]
-    pub timeout: Duration,
-}
-
-impl Default for DurabilityConfig {
-    fn default() -> Self {
-        DurabilityConfig {
-            answer: Answer::Sites(2),
-            timeout: Duration::from_millis(500),
-        }
-    }
-}
-
-/// `local`, or `sites:N`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// On this site's disk.
-    Local,
-    /// On this many sites' disks, this one included.
-    Sites(usize),
-}
-
-impl Answer {
-    /// On how many sites' disks a write is when it is answered.
-    pub fn sites(self) -> usize {
-        match self {
-            Answer::Local => 1,
-            Answer::Sites(sites) => sites,
-        }
-    }
-}
-
-impl std::fmt::Display for Answer {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Answer::Local => formatter.write_str("local"),
-            Answer::Sites(sites) => write!(formatter, "sites:{sites}"),
-        }
-    }
-}
-
-impl Serialize for Answer {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Answer {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let sites = text.strip_prefix("sites:").and_then(|count| count.parse().ok());
-        match (text.as_str(), sites) {
-            ("local", _) => Ok(Answer::Local),
-            (_, Some(sites)) if sites >= 1 => Ok(Answer::Sites(sites)),
-            _ => Err(D::Error::custom(format!(
-                "expected \"local\" or \"sites:N\" with N at least 1, found \"{text}\""
-            ))),
-        }
-    }
-}
-
-/// What the log keeps.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct LogConfig {
-    /// `unstable`: only what some member lacks; or `everything`.
-    pub keep: KeepLog,
-    /// With more in it than this, a log that is not to keep everything lets the oldest go, also what some member
-    /// lacks.
-    pub max_mib: u64,
-}
-
-impl Default for LogConfig {
-    fn default() -> Self {
-        LogConfig {
-            keep: KeepLog::default(),
-            max_mib: 1024,
-        }
-    }
-}
-
-/// How often every stored byte is read again.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ScrubConfig {
-    /// Within so many hours; 0: only when an operator asks for it.
-    pub period_hours: u64,
-}
-
-impl ScrubConfig {
-    /// `None`: only when an operator asks for it.
-    pub fn period(&self) -> Option<Duration> {
-        (self.period_hours > 0).then(|| Duration::from_secs(self.period_hours.saturating_mul(3600)))
-    }
-}
-
-impl Default for ScrubConfig {
-    fn default() -> Self {
-        ScrubConfig { period_hours: 168 }
-    }
-}
-
-/// How passwords are hashed: argon2id. The defaults are OWASP's minimum (Password Storage Cheat Sheet: 19 MiB, two
-/// iterations, one lane); less is for laboratories.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct PasswordConfig {
-    /// Memory of one hash, in KiB.
-    pub memory_kib: u32,
-    /// Passes over it.
-    pub iterations: u32,
-    /// Lanes.
-    pub parallelism: u32,
-    /// Threads that hash; 0: as many as there are cores.
-    pub threads: usize,
-    /// A hash that would have to wait longer than this is refused at once.
-    #[serde(with = "millis", rename = "queue_ms")]
-    pub queue: Duration,
-    /// A new password that is on the list of common ones is refused.
-    pub refuse_common: bool,
-}
-
-impl PasswordConfig {
-    /// What a new password must be.
-    pub fn rules(&self) -> PasswordRules {
-        PasswordRules {
-            refuse_common: self.refuse_common,
-        }
-    }
-
-    /// What the pool needs.
-    pub fn settings(&self) -> PasswordSettings {
-        PasswordSettings {
-            memory_kib: self.memory_kib,
-            iterations: self.iterations,
-            parallelism: self.parallelism,
-            threads: match self.threads {
-                0 => PasswordSettings::default().threads,
-                threads => threads,
-            },
-            queue: self.queue,
-        }
-    }
-}
-
-impl Default for PasswordConfig {
-    fn default() -> Self {
-        PasswordConfig {
-            memory_kib: 19_456,
-            iterations: 2,
-            parallelism: 1,
-            threads: 0,
-            queue: Duration::from_millis(500),
-            refuse_common: true,
-        }
-    }
-}
-
 /// Where signing keys lie.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -372,90 +199,10 @@ pub struct KeysConfig {
     pub directory: Option<PathBuf>,
 }
 
-/// What happens when the disk fills up.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct DiskConfig {
-    /// Set aside, to be given up when the disk is full.
-    pub reserve_mib: u64,
-    /// With less free than this no new people are taken.
-    pub free_min_mib: u64,
-}
-
-impl Default for DiskConfig {
-    fn default() -> Self {
-        DiskConfig {
-            reserve_mib: 16,
-            free_min_mib: 64,
-        }
-    }
-}
-
-/// What may be restored.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct BackupConfig {
-    /// No backup older than this is restored: what people deleted is still in it. The same at every site, because
-    /// erasure promises it.
-    pub age_max_days: u64,
-}
-
-impl Default for BackupConfig {
-    fn default() -> Self {
-        BackupConfig { age_max_days: 30 }
-    }
-}
-
-/// How what was cancelled is forgotten.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ErasureConfig {
-    /// Between two rewritings of the disk, which happen only if cancelled accounts wait for one: it reads and writes
-    /// everything. 0: as soon as any waits.
-    pub interval_minutes: u32,
-}
-
-impl Default for ErasureConfig {
-    fn default() -> Self {
-        ErasureConfig { interval_minutes: 60 }
-    }
-}
-
-impl ErasureConfig {
-    /// Between two rewritings of the disk.
-    pub fn interval(&self) -> Duration {
-        Duration::from_secs(u64::from(self.interval_minutes) * 60)
-    }
-}
-
-/// One member of the cluster, as the configuration lists it.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct MemberConfig {
-    /// Its id: 16 hex digits.
-    pub id: Member,
-    /// Its name, for people.
-    pub name: String,
-    /// The site that it is in.
-    pub site: String,
-    /// Where it listens for gossip: `host:port`, the best first.
-    pub addresses: Vec<String>,
-    /// DER of its public key, in base64: pinned.
-    #[serde(with = "base64_bytes")]
-    pub public_key: Vec<u8>,
-}
-
 impl SiteConfig {
     /// Reads and checks a file.
     pub fn load(path: &Path) -> Result<SiteConfig, ConfigError> {
-        let text = fs::read_to_string(path).map_err(|source| ConfigError::Read {
-            path: path.to_path_buf(),
-            source,
-        })?;
-        let config: SiteConfig = toml::from_str(&text).map_err(|error| ConfigError::Parse {
-            path: path.to_path_buf(),
-            message: error.to_string(),
-        })?;
+        let config: SiteConfig = read(path)?;
         config.check(path)?;
         Ok(config)
     }
@@ -590,107 +337,22 @@ impl SiteConfig {
             path: path.to_path_buf(),
             source,
         })?;
-        let passwords = &self.passwords;
-        let default = PasswordConfig::default();
-        let weaker = passwords.memory_kib < default.memory_kib || passwords.iterations < default.iterations;
-        if weaker && cfg!(not(feature = "lab")) {
-            return wrong(
-                "passwords",
-                format!(
-                    "memory_kib should be at least {}, iterations at least {}",
-                    default.memory_kib, default.iterations
-                ),
-            );
-        }
-        if passwords.parallelism == 0
-            || passwords.iterations == 0
-            || passwords.memory_kib < 8 * passwords.parallelism
-        {
-            return wrong(
-                "passwords",
-                "iterations and parallelism at least 1, memory_kib at least 8 a lane".into(),
-            );
-        }
-        Ok(())
+        self.passwords
+            .check()
+            .or_else(|expected| wrong("passwords", expected))
     }
 }
 
-/// A member's id in a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Member(pub MemberId);
-
-impl Serialize for Member {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for Member {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse()
-            .map(Member)
-            .map_err(|_| D::Error::custom(format!("expected 16 hex digits, found \"{text}\"")))
-    }
-}
-
-/// Bytes in a file, as hex digits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hex<const N: usize>(pub [u8; N]);
-
-impl<const N: usize> Serialize for Hex<N> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&hex(&self.0))
-    }
-}
-
-impl<'de, const N: usize> Deserialize<'de> for Hex<N> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let wrong = || D::Error::custom(format!("expected {} hex digits", 2 * N));
-        if text.len() != 2 * N || !text.is_ascii() {
-            return Err(wrong());
-        }
-        let mut bytes = [0; N];
-        for (place, byte) in bytes.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(&text[2 * place..2 * place + 2], 16).map_err(|_| wrong())?;
-        }
-        Ok(Hex(bytes))
-    }
-}
-
-/// Lower-case hex digits.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-mod millis {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        Ok(Duration::from_millis(u64::deserialize(deserializer)?))
-    }
-}
-
-mod base64_bytes {
-    use super::{BASE64, Deserialize, Deserializer, Engine, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&BASE64.encode(bytes))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        BASE64.decode(text).map_err(|error| {
-            serde::de::Error::custom(format!("expected the DER of a public key in base64: {error}"))
-        })
-    }
+/// Reads a file, whatever it is of.
+fn read<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
+    let text = fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        path: path.to_path_buf(),
+        source,
+    })?;
+    toml::from_str(&text).map_err(|error| ConfigError::Parse {
+        path: path.to_path_buf(),
+        message: error.to_string(),
+    })
 }
 
 fn all_tiers() -> Vec<Tier> {

@@ -6,7 +6,7 @@ use lettre::message::Mailbox;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::millis;
+use super::notation::millis;
 use crate::{
     identity::Address,
     mail::{MailSettings, Pace, Room, SenderAddresses, SmtpSettings, TlsMode, TransportSettings},

@@ -4,7 +4,7 @@ use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{SiteConfig, millis};
+use super::{SiteConfig, notation::millis};
 use crate::{
     browserid::Domain,
     idp::{Discovery, DiscoverySettings, GracePeriod},

@@ -97,7 +97,11 @@ pub struct TierConfig {
     #[serde(default)]
     pub limits: LimitSettings,
     /// How long a drain waits.
-    #[serde(default = "ten_seconds", with = "super::millis", rename = "drain_timeout_ms")]
+    #[serde(
+        default = "ten_seconds",
+        with = "super::notation::millis",
+        rename = "drain_timeout_ms"
+    )]
     pub drain_timeout: std::time::Duration,
 }
 
@@ -174,14 +178,7 @@ impl TiersConfig {
 impl TierConfig {
     /// Reads a file, for these tiers.
     pub fn load(path: &Path, tiers: &[Tier]) -> Result<TierConfig, ConfigError> {
-        let text = fs::read_to_string(path).map_err(|source| ConfigError::Read {
-            path: path.to_path_buf(),
-            source,
-        })?;
-        let config: TierConfig = toml::from_str(&text).map_err(|error| ConfigError::Parse {
-            path: path.to_path_buf(),
-            message: error.to_string(),
-        })?;
+        let config: TierConfig = super::read(path)?;
         config.check(tiers).map_err(|source| ConfigError::Web {
             path: path.to_path_buf(),
             source,

@@ -687,8 +687,13 @@ impl World {
                 self.story
                     .tell(self.now, || format!("{name} begins again as {start}"));
                 self.opened(at, &ledger);
-                if let Some(running) = &mut self.processes[at].running {
+                let process = &mut self.processes[at];
+                if let Some(running) = &mut process.running {
                     running.ledger = Some(ledger);
+                    // As a site looks every second: a batch that failed as if there were none says nothing of the room there is.
+                    if !process.disk.is_limited() {
+                        running.space = Space::Enough;
+                    }
                 }
                 self.input(at, input);
                 self.members_may_have_changed(at);

@@ -354,7 +354,7 @@ impl Committer {
                     self.shared.set_failing(None);
                 }
                 if let Some(report) = &committed.scrubbed {
-                    self.shared.scrubbed(report);
+                    self.shared.history.scrub_ended(report);
                     self.shared.queue.scrubbed(report);
                 }
                 for repair in std::mem::take(&mut committed.waiting) {
@@ -377,7 +377,7 @@ impl Committer {
                     self.shared.checkpoints.give_up();
                     self.shared.set_space(Space::Full);
                 }
-                self.shared.count_failed_batch();
+                self.shared.history.batch_failed();
                 self.failures += 1;
                 if self.failures >= FAILURES_MAX {
                     self.shared.set_failing(Some(error.to_string()));
@@ -417,7 +417,7 @@ impl Committer {
             return;
         }
         self.shared.publish(&self.ledger);
-        self.shared.count(committed);
+        self.shared.history.committed(committed, self.shared.now_ms());
         self.shared.listener().committed(committed);
     }
 

@@ -85,6 +85,11 @@ impl MemoryDisk {
         self.state().capacity_bytes = bytes;
     }
 
+    /// Whether it holds only so much.
+    pub fn is_limited(&self) -> bool {
+        self.state().capacity_bytes.is_some()
+    }
+
     /// The machine loses power: what was not synced is gone, open handles see the loss.
     pub fn crash(&self) {
         let mut state = self.state();

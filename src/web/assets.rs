@@ -1,4 +1,4 @@
-//! Scripts, styles and pictures: part of the program, compressed when it starts.
+//! Scripts, styles and pictures: part of the program.
 
 use std::collections::HashMap;
 

@@ -1,6 +1,9 @@
-//! A text with its compressed forms, made once, each with a strong entity tag of its own.
+//! A text with its compressed forms, each made once, when it is first asked for, and with a strong entity tag of its own.
+//!
+//! To make all of them when a process starts took a second, which is long when ten sites start on one machine, and most are
+//! never asked for: all browsers of these years take Brotli.
 
-use std::io::Write;
+use std::{io::Write, sync::OnceLock};
 
 use axum::{
     body::{Body, Bytes},
@@ -18,8 +21,9 @@ use flate2::{Compression, write::GzEncoder};
 
 use super::headers::Caching;
 
-/// Brotli's best: a tenth of a second for a hundred KB, once.
-const BROTLI_BEST: i32 = 11;
+/// For what is served again and again: some ten milliseconds for the largest of ours, once. The best there is (11) takes ten times
+/// as long, and saves a twentieth.
+const BROTLI_GOOD: i32 = 9;
 /// For what is made for one request: a millisecond for the dialog.
 const BROTLI_QUICK: i32 = 4;
 /// Bytes of a tag's hash.
@@ -44,25 +48,49 @@ pub(super) struct Encoded {
 
 /// One form of it.
 struct Form {
-    bytes: Bytes,
+    bytes: OnceLock<Bytes>,
     tag: HeaderValue,
 }
 
+impl Form {
+    fn bytes(&self, make: impl FnOnce() -> Vec<u8>) -> &Bytes {
+        self.bytes.get_or_init(|| make().into())
+    }
+}
+
 impl Encoded {
-    /// Compresses a text. `language`: of a page, if there are others of it.
+    /// Takes a text. `language`: of a page, if there are others of it.
     pub(super) fn new(content_type: &'static str, language: Option<&'static str>, text: &str) -> Encoded {
         let hash = blake3::hash(text.as_bytes()).to_hex();
-        let form = |bytes: Vec<u8>, suffix: &str| Form {
+        let form = |suffix: &str| Form {
             // RFC 9110 §8.8.3.3: forms of one resource in different codings have different strong tags.
             tag: tag(&hash[..2 * TAG_BYTES], suffix),
-            bytes: bytes.into(),
+            bytes: OnceLock::new(),
+        };
+        let plain = Form {
+            bytes: OnceLock::from(Bytes::copy_from_slice(text.as_bytes())),
+            ..form("")
         };
         Encoded {
             content_type,
             language,
-            gzip: form(gzip(text.as_bytes()), "-gzip"),
-            brotli: form(brotli_of(text.as_bytes(), BROTLI_BEST), "-br"),
-            plain: form(text.as_bytes().to_vec(), ""),
+            gzip: form("-gzip"),
+            brotli: form("-br"),
+            plain,
+        }
+    }
+
+    /// The text itself.
+    fn plain(&self) -> &Bytes {
+        self.plain.bytes(Vec::new)
+    }
+
+    /// It, in a form.
+    fn bytes(&self, coding: Coding) -> &Bytes {
+        match coding {
+            Coding::Plain => self.plain(),
+            Coding::Gzip => self.gzip.bytes(|| gzip(self.plain())),
+            Coding::Brotli => self.brotli.bytes(|| brotli_of(self.plain(), BROTLI_GOOD)),
         }
     }
 
@@ -78,7 +106,7 @@ impl Encoded {
         let (status, body) = if is_known {
             (StatusCode::NOT_MODIFIED, Body::empty())
         } else {
-            (status, Body::from(form.bytes.clone()))
+            (status, Body::from(self.bytes(coding).clone()))
         };
         let mut response = Response::new(body);
         *response.status_mut() = status;
@@ -96,7 +124,7 @@ impl Encoded {
             return response;
         }
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
-        headers.insert(CONTENT_LENGTH, form.bytes.len().into());
+        headers.insert(CONTENT_LENGTH, self.bytes(coding).len().into());
         if let Some(language) = self.language {
             headers.insert(CONTENT_LANGUAGE, HeaderValue::from_static(language));
         }
@@ -109,13 +137,15 @@ impl Encoded {
     /// Bytes in the smallest form.
     #[cfg(test)]
     pub(super) fn smallest(&self) -> usize {
-        self.brotli.bytes.len().min(self.gzip.bytes.len())
+        self.bytes(Coding::Brotli)
+            .len()
+            .min(self.bytes(Coding::Gzip).len())
     }
 
     /// The text itself.
     #[cfg(test)]
     pub(super) fn text(&self) -> &str {
-        std::str::from_utf8(&self.plain.bytes).expect("a text")
+        std::str::from_utf8(self.plain()).expect("a text")
     }
 }
 
@@ -239,12 +269,12 @@ mod tests {
         let text = "What people see. ".repeat(100);
         let encoded = Encoded::new(HTML, None, &text);
         let mut plain = Vec::new();
-        brotli::Decompressor::new(&encoded.brotli.bytes[..], 4096)
+        brotli::Decompressor::new(&encoded.bytes(Coding::Brotli)[..], 4096)
             .read_to_end(&mut plain)
             .expect("brotli");
         assert_eq!(plain, text.as_bytes());
         let mut plain = Vec::new();
-        flate2::read::GzDecoder::new(&encoded.gzip.bytes[..])
+        flate2::read::GzDecoder::new(&encoded.bytes(Coding::Gzip)[..])
             .read_to_end(&mut plain)
             .expect("gzip");
         assert_eq!(plain, text.as_bytes());

@@ -62,7 +62,7 @@ pub struct Web {
 }
 
 impl Web {
-    /// Makes and compresses all that is served: a good second of work.
+    /// Makes all that is served. What is compressed, is so when it is first asked for.
     pub fn new(public_url: &PublicUrl) -> Result<Web, PageError> {
         let assets = Assets::new(public_url);
         Ok(Web {

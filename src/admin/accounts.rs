@@ -169,7 +169,7 @@ pub(super) async fn change_password(
     let account = parse_account(&account)?;
     let old = TypedPassword::parse(body.old)?;
     let new = site.config.passwords.rules().new_password(body.new)?;
-    let outcome = site.identity.change_password(account, old, new).await?;
+    let outcome = site.identity.change_password(account, old, new, None).await?;
     Ok(Json(settle(&site, outcome).await?.1))
 }
 

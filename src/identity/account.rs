@@ -14,9 +14,12 @@ use super::{
         CancelAccount, ChangePassword, ReadAccount, ReadTarget, ResetPassword, SignOutEverywhere, SignUp,
         TargetOf,
     },
-    sign_in::{self, SignedIn},
+    sign_in::{self, SignedIn, TriesKey},
 };
-use crate::store::{ReadError, Records, TransactError, Txn};
+use crate::{
+    session::Device,
+    store::{ReadError, Records, TransactError, Txn},
+};
 
 /// A password to be: as typed, or hashed already when the staging was begun.
 #[derive(Clone, Debug)]
@@ -90,34 +93,37 @@ impl Identity {
     }
 
     /// Changes the password of somebody who knows the old one. Every session ends; the new epoch is for the one
-    /// that is made in its place.
+    /// that is made in its place. As with [`sign_in`](Identity::sign_in), a browser that knows the account by its device
+    /// cookie may try it also while others are locked out.
     pub async fn change_password(
         &self,
         account: AccountId,
         old: TypedPassword,
         new: TypedPassword,
+        device: Option<Device>,
     ) -> Result<Outcome<Epoch>, OperationError> {
         if let Some(outcome) = self.recall().await? {
             return Ok(outcome);
         }
         let target = ReadTarget {
             of: TargetOf::Account(account),
-            device: None,
+            device: device.as_ref().map(|device| device.id),
         };
         let target = self.replica.read(&target).await?;
         let target = match target {
             Ok(target) => target,
             Err(refusal) => return Ok(Outcome::Refused(refusal)),
         };
-        let known = match self.try_password(target, old, None).await? {
-            Ok(tried) => tried.password,
+        let tried = match self.try_password(target, old, device.as_ref()).await? {
+            Ok(tried) => tried,
             Err(refusal) => return Ok(Outcome::Refused(refusal)),
         };
         let password = self.passwords.hash(new).await?;
         self.write(ChangePassword {
             account,
-            known,
+            known: tried.password,
             password,
+            device: tried.device,
         })
         .await
     }
@@ -236,6 +242,7 @@ pub(crate) fn change(
     account: AccountId,
     known: &Password,
     hashed: &HashedPassword,
+    device: Option<[u8; 16]>,
 ) -> Result<Result<Epoch, Refusal>, OperationError> {
     let view = match standing(txn.account(account)?) {
         Ok(view) => view,
@@ -262,6 +269,9 @@ pub(crate) fn change(
     txn.write_account(account, AccountWrite::Password(password));
     txn.write_account(account, AccountWrite::SessionEpoch(epoch));
     sign_in::forgive(txn, account.into())?;
+    if let Some(device) = device {
+        sign_in::forgive(txn, TriesKey::Device(account, device))?;
+    }
     Ok(Ok(epoch))
 }
 

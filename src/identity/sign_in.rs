@@ -174,7 +174,7 @@ pub(super) struct Tried {
     /// Wrong ones before it.
     tries: u32,
     /// The browser whose wrong ones are counted apart, if it was its turn.
-    device: Option<[u8; 16]>,
+    pub(super) device: Option<[u8; 16]>,
 }
 
 /// Where wrong passwords are counted.

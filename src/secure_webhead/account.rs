@@ -46,7 +46,11 @@ pub(super) async fn update_password(
     let (old, new) = (call.args.oldpass.0.clone(), call.args.newpass.0.clone());
     tier.allow(&new)?;
     let identity = tier.identity_for(call.once);
-    match identity.change_password(person.account(), old, new).await? {
+    let device = call.visitor.device.clone();
+    let outcome = identity
+        .change_password(person.account(), old, new, device)
+        .await?;
+    match outcome {
         Outcome::Done { value: epoch, dot } => {
             let done = tier.durable(dot).await;
             tier.notify(person.account(), Notice::PasswordChanged).await;

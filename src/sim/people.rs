@@ -146,7 +146,7 @@ impl Deed {
                 account,
                 known,
                 password,
-            } => Ok(account::change(txn, *account, known, password)?.map(drop)),
+            } => Ok(account::change(txn, *account, known, password, None)?.map(drop)),
             Deed::SignOut { account } => Ok(account::sign_out_everywhere(txn, *account)?.map(drop)),
             Deed::Reset {
                 address,

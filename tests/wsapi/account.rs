@@ -246,4 +246,13 @@ async fn after_ten_wrong_passwords_only_a_browser_that_was_signed_in_may_try() {
     ada.post("logout", json!({})).await.good();
     ada.sign_in(ADA, PASSWORD).await.good();
     thief.sign_in(ADA, NEW).await.refused(200, "wrong-password");
+
+    // Nor can anybody keep them from changing it.
+    for _ in 0..9 {
+        thief.sign_in(ADA, NEW).await.refused(200, "wrong-password");
+    }
+    thief.sign_in(ADA, PASSWORD).await.refused(200, "locked");
+    let change = json!({ "oldpass": PASSWORD, "newpass": NEW });
+    ada.post("update_password", change).await.good();
+    thief.sign_in(ADA, PASSWORD).await.refused(200, "wrong-password");
 }

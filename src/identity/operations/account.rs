@@ -65,6 +65,9 @@ pub struct ChangePassword {
     pub known: Password,
     /// What takes its place.
     pub password: HashedPassword,
+    /// The browser whose wrong tries were counted apart.
+    #[serde(default)]
+    pub device: Option<[u8; 16]>,
 }
 
 impl Operation for ChangePassword {
@@ -74,7 +77,7 @@ impl Operation for ChangePassword {
 
 impl Writing for ChangePassword {
     fn write(&self, txn: &mut Txn<'_>) -> Result<Result<Epoch, Refusal>, OperationError> {
-        change(txn, self.account, &self.known, &self.password)
+        change(txn, self.account, &self.known, &self.password, self.device)
     }
 }
 

@@ -49,6 +49,11 @@ impl Operation for AddEmail {
 }
 
 impl Writing for AddEmail {
+    /// A secure webhead has verified an assertion; of a proof by mail the staging tells, and of an operator's word nobody.
+    fn is_for_tiers(&self) -> bool {
+        self.word == Word::Asserted
+    }
+
     fn write(&self, txn: &mut Txn<'_>) -> Result<Result<EmailId, Refusal>, OperationError> {
         add(txn, self.account, self.email, &self.address, self.word)
     }

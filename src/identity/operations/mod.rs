@@ -6,7 +6,9 @@
 //! default, and a name is never given to another meaning.
 //!
 //! There are two registries. Promise: [`read`] reaches nothing that writes, and nothing that tells a secret (a
-//! password's hash, what an earlier request was answered): those are for secure webheads, through [`write`].
+//! password's hash, what an earlier request was answered): those are for secure webheads, through [`write`]. In neither
+//! is what takes an address on somebody's mere word ([`SignUp`], [`ResetPassword`], [`AddEmail`] on another's word than its
+//! domain's): that is for operators, at the replica itself. A tier completes stagings, which prove themselves.
 
 mod account;
 mod certificates;
@@ -68,6 +70,12 @@ pub trait Reading: Operation {
 
 /// An operation that writes, by [`Access::Write`].
 pub trait Writing: Operation {
+    /// Whether a tier in another process may ask for it. What only an operator may ask for, who reaches a replica by the
+    /// socket in its data directory, no tier may.
+    fn is_for_tiers(&self) -> bool {
+        true
+    }
+
     /// Reads and stages within one transaction. What is staged is kept also beside a refusal: a wrong password counts.
     fn write(&self, txn: &mut Txn<'_>) -> Result<Result<Self::Answer, Refusal>, OperationError>;
 }
@@ -141,7 +149,6 @@ macro_rules! registry {
             }
         }
 
-        #[cfg(test)]
         mod $registry {
             use super::*;
 
@@ -189,9 +196,7 @@ registry! {
         ReadStaging,
     ];
     writings: [
-        SignUp,
         ChangePassword,
-        ResetPassword,
         SignOutEverywhere,
         CancelAccount,
         AddEmail,
@@ -217,6 +222,9 @@ fn carry_reading<'h, R: Reading>(request: &[u8], here: &'h Here) -> Running<'h> 
 
 fn carry_writing<'h, W: Writing>(request: &[u8], here: &'h Here) -> Running<'h> {
     let WriteRequest { operation, once } = decode::<WriteRequest<W>>(W::NAME, request)?;
+    if !operation.is_for_tiers() {
+        return Err(RemoteError::UnknownOperation(W::NAME.to_owned()));
+    }
     Ok(Box::pin(async move {
         encode(W::NAME, &here.write(operation, once).await)
     }))
@@ -279,9 +287,8 @@ pub(super) fn decode<T: DeserializeOwned>(name: &str, mut bytes: &[u8]) -> Resul
 /// How deep a request or an answer may nest.
 const DEPTH_MAX: usize = 32;
 
-/// What can be asked with this access.
-#[cfg(test)]
-pub(super) fn names(access: Access) -> &'static [&'static str] {
+/// What can be asked with this access: for who makes sure that somebody may not.
+pub fn names(access: Access) -> &'static [&'static str] {
     match access {
         Access::Read => open::NAMES,
         Access::Write => guarded::NAMES,

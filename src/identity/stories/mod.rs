@@ -155,7 +155,7 @@ impl Site {
 
     async fn change(&self, account: AccountId, old: &str, new: &str) -> Outcome<Epoch> {
         self.identity
-            .change_password(account, pass(old), pass(new))
+            .change_password(account, pass(old), pass(new), None)
             .await
             .expect("change")
     }

@@ -19,18 +19,24 @@ async fn a_write_that_comes_twice_is_done_once_at_whatever_site() {
     let (oslo, lima) = (Site::new(1), Site::new(2));
     let ada = done(oslo.create("ada@example.org", OLD, Word::Operator).await);
     heal(&oslo, &lima).await;
-    let first = again(&oslo, 1).change_password(ada, pass(OLD), pass(NEW)).await;
+    let first = again(&oslo, 1)
+        .change_password(ada, pass(OLD), pass(NEW), None)
+        .await;
     let first = first.expect("change");
-    let here = again(&oslo, 1).change_password(ada, pass(OLD), pass(NEW)).await;
+    let here = again(&oslo, 1)
+        .change_password(ada, pass(OLD), pass(NEW), None)
+        .await;
     assert_eq!(here.as_ref(), Ok(&first), "the dot too, for others to follow");
     heal(&oslo, &lima).await;
-    let there = again(&lima, 1).change_password(ada, pass(OLD), pass(NEW)).await;
+    let there = again(&lima, 1)
+        .change_password(ada, pass(OLD), pass(NEW), None)
+        .await;
     assert_eq!(there, Ok(first));
     assert_eq!(done(lima.sign_in("ada@example.org", NEW).await).account, ada);
     // Other contents under the same key are another request, whatever it asks for.
     refused(
         again(&lima, 2)
-            .change_password(ada, pass(OLD), pass(NEW))
+            .change_password(ada, pass(OLD), pass(NEW), None)
             .await
             .expect("recall"),
         Refusal::OtherRequest,
@@ -45,7 +51,7 @@ async fn a_write_that_comes_twice_is_done_once_at_whatever_site() {
         site.wait(once::KEEP.as_millis() as u64);
         refused(
             again(site, 1)
-                .change_password(ada, pass(OLD), pass(NEW))
+                .change_password(ada, pass(OLD), pass(NEW), None)
                 .await
                 .expect("change"),
             Refusal::WrongPassword,

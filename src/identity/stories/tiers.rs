@@ -35,8 +35,8 @@ impl Remote for Wire {
     }
 }
 
-/// A site whose domain reaches its replica over a wire.
-fn split(seed: u8) -> (Site, Arc<Wire>) {
+/// A site whose domain reaches its replica over a wire, and what an operator has at the replica itself.
+fn split(seed: u8) -> (Site, Arc<Wire>, Site) {
     let site = Site::new(seed);
     let wire = Arc::new(Wire {
         here: site.here().clone(),
@@ -47,16 +47,24 @@ fn split(seed: u8) -> (Site, Arc<Wire>) {
         replica,
         ..site.identity.clone()
     };
-    (Site { identity, ..site }, wire)
+    let tier = Site {
+        identity,
+        store: site.store.clone(),
+        clock: site.clock.clone(),
+    };
+    (tier, wire, site)
 }
 
 #[tokio::test]
 async fn over_a_wire_everything_is_as_in_one_process() {
-    let (oslo, wire) = split(1);
-    let ada = done(oslo.create("ada@example.org", OLD, Word::Operator).await);
+    let (oslo, wire, operator) = split(1);
+    let ada = done(operator.create("ada@example.org", OLD, Word::Operator).await);
     let signed_in = done(oslo.sign_in("ada@example.org", OLD).await);
     assert_eq!(signed_in.account, ada);
-    let changed = oslo.identity.change_password(ada, pass(OLD), pass(NEW)).await;
+    let changed = oslo
+        .identity
+        .change_password(ada, pass(OLD), pass(NEW), None)
+        .await;
     let Ok(Outcome::Done {
         value: epoch,
         dot: Some(dot),
@@ -67,12 +75,12 @@ async fn over_a_wire_everything_is_as_in_one_process() {
     assert!(oslo.identity.replica().follow(dot).await.expect("asked"));
     let durability = oslo.identity.replica().durability_of(dot).await;
     assert_eq!(durability, Ok(Durability::AsConfigured));
-    done(oslo.add(ada, "Ada@Work.example", Word::Operator).await);
+    done(operator.add(ada, "Ada@Work.example", Word::Operator).await);
     for _ in 0..TRIES_MAX {
         refused(oslo.sign_in("ada@example.org", OLD).await, Refusal::WrongPassword);
     }
     refused(oslo.sign_in("ada@example.org", NEW).await, Refusal::Locked);
-    let reset = done(oslo.reset("ada@example.org", OTHER, Word::Operator).await);
+    let reset = done(operator.reset("ada@example.org", OTHER, Word::Operator).await);
     assert!(reset.epoch > epoch);
     let state = oslo
         .identity
@@ -225,8 +233,8 @@ async fn over_a_wire_everything_is_as_in_one_process() {
 
 #[tokio::test]
 async fn who_may_only_read_reaches_no_write_and_no_hash() {
-    let (oslo, wire) = split(1);
-    let ada = done(oslo.create("ada@example.org", OLD, Word::Operator).await);
+    let (_oslo, wire, operator) = split(1);
+    let ada = done(operator.create("ada@example.org", OLD, Word::Operator).await);
     let before = wire.here.read(&ReadAccount { account: ada });
     for name in operations::names(Access::Write) {
         let unknown = operations::read(name, &[], &wire.here).await;
@@ -242,9 +250,38 @@ async fn who_may_only_read_reaches_no_write_and_no_hash() {
 }
 
 #[tokio::test]
+async fn what_is_done_on_an_operator_s_word_is_not_done_for_a_tier() {
+    let (oslo, wire, operator) = split(1);
+    let ada = done(operator.create("ada@example.org", OLD, Word::Operator).await);
+    let before = wire.here.read(&ReadAccount { account: ada });
+    let refused = |name: &str| {
+        let unknown = RemoteError::UnknownOperation(name.to_owned());
+        Err::<(), _>(OperationError::Remote(unknown))
+    };
+    // Nor on the word of a staging that the tier itself has made up.
+    for word in [Word::Operator, Word::Asserted, staged(1, 0)] {
+        let (bob, eve) = (address("bob@example.org"), address("ada@example.org"));
+        let made = oslo.identity.create_account(bob, pass(OLD), word).await;
+        assert_eq!(made.map(drop), refused("sign-up"));
+        let reset = oslo.identity.reset_password(eve, pass(NEW), word).await;
+        assert_eq!(reset.map(drop), refused("reset-password"));
+    }
+    for word in [Word::Operator, staged_for(ada, 0, 1, 0)] {
+        let added = oslo
+            .identity
+            .add_email(ada, address("ada@work.example"), word)
+            .await;
+        assert_eq!(added.map(drop), refused("add-email"));
+    }
+    assert_eq!(wire.here.read(&ReadAccount { account: ada }), before);
+    let proven = oslo.identity.add_primary(ada, address("ada@idp.example")).await;
+    done(proven.expect("a domain's own word is taken"));
+}
+
+#[tokio::test]
 async fn what_is_no_request_is_an_error_and_no_more() {
-    let (oslo, wire) = split(1);
-    let ada = done(oslo.create("ada@example.org", OLD, Word::Operator).await);
+    let (_oslo, wire, operator) = split(1);
+    let ada = done(operator.create("ada@example.org", OLD, Word::Operator).await);
     let good = operations::encode("", &ReadAccount { account: ada }).expect("encoded");
     let mut trailing = good.clone();
     trailing.push(0);
@@ -276,8 +313,8 @@ async fn what_is_no_request_is_an_error_and_no_more() {
 
 #[tokio::test]
 async fn why_it_failed_and_when_to_try_again_survives_the_trip() {
-    let (oslo, _wire) = split(1);
-    let ada = done(oslo.create("ada@example.org", OLD, Word::Operator).await);
+    let (oslo, _wire, operator) = split(1);
+    let ada = done(operator.create("ada@example.org", OLD, Word::Operator).await);
     oslo.store.close();
     let closed = oslo.identity.sign_out_everywhere(ada).await;
     assert!(

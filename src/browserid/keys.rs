@@ -4,6 +4,7 @@
 //! this issuer has for this use. What a key of another use signs is worth nothing.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::{
     json::Object,
@@ -135,6 +136,18 @@ impl KeySet {
     /// behind: that is a reason to ask for it, and no verdict on the token.
     pub fn knows(&self, kid: &str) -> bool {
         self.keys.iter().any(|entry| entry.kid.as_deref() == Some(kid))
+    }
+
+    /// The keys of a primary as a support document has them: [`KeySet::primary`] reads them back.
+    pub fn to_document(&self) -> Value {
+        let keys = self.keys.iter().filter_map(|entry| {
+            let mut jwk = entry.key.as_ref()?.to_jwk();
+            if let (Some(kid), Some(members)) = (&entry.kid, jwk.as_object_mut()) {
+                members.insert("kid".to_owned(), kid.clone().into());
+            }
+            Some(jwk)
+        });
+        json!({ "keys": keys.collect::<Vec<_>>() })
     }
 
     /// What they sign.

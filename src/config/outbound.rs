@@ -4,7 +4,7 @@ use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{SiteConfig, notation::millis};
+use super::{SiteConfig, TierConfig, notation::millis};
 use crate::{
     browserid::Domain,
     idp::{Discovery, DiscoverySettings, GracePeriod},
@@ -65,20 +65,42 @@ impl SiteConfig {
     /// Who finds out which domains certify their own users; reads the file that `[outbound]` names. In a laboratory it
     /// finds those that `[lab]` has.
     pub fn discovery(&self) -> Result<Discovery, OutboundConfigError> {
-        let way_out = self.outbound.settings()?;
         let settings = self.idp.settings(self.public_url.as_ref());
         #[cfg(feature = "lab")]
-        let settings = DiscoverySettings {
-            pages: self.lab.pages(),
-            ..settings
-        };
-        #[cfg(feature = "lab")]
-        if let Some(hosts) = self.lab.hosts() {
-            let outbound = Outbound::in_lab(&way_out, hosts)?;
-            return Ok(Discovery::new(Arc::new(outbound), settings));
-        }
-        Ok(Discovery::new(Arc::new(Outbound::new(&way_out)?), settings))
+        return discovery(&self.outbound, settings, &self.lab);
+        #[cfg(not(feature = "lab"))]
+        discovery(&self.outbound, settings)
     }
+}
+
+impl TierConfig {
+    /// The same for a secure webhead that is a process of its own.
+    pub fn discovery(&self) -> Result<Discovery, OutboundConfigError> {
+        let settings = self.idp.settings(Some(&self.public_url));
+        #[cfg(feature = "lab")]
+        return discovery(&self.outbound, settings, &self.lab);
+        #[cfg(not(feature = "lab"))]
+        discovery(&self.outbound, settings)
+    }
+}
+
+fn discovery(
+    outbound: &OutboundConfig,
+    settings: DiscoverySettings,
+    #[cfg(feature = "lab")] lab: &super::LabConfig,
+) -> Result<Discovery, OutboundConfigError> {
+    let way_out = outbound.settings()?;
+    #[cfg(feature = "lab")]
+    let settings = DiscoverySettings {
+        pages: lab.pages(),
+        ..settings
+    };
+    #[cfg(feature = "lab")]
+    if let Some(hosts) = lab.hosts() {
+        let outbound = Outbound::in_lab(&way_out, hosts)?;
+        return Ok(Discovery::new(Arc::new(outbound), settings));
+    }
+    Ok(Discovery::new(Arc::new(Outbound::new(&way_out)?), settings))
 }
 
 impl OutboundConfig {

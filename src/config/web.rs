@@ -103,6 +103,10 @@ pub struct TierConfig {
         rename = "drain_timeout_ms"
     )]
     pub drain_timeout: std::time::Duration,
+    /// Laboratory only.
+    #[cfg(feature = "lab")]
+    #[serde(default)]
+    pub lab: super::LabConfig,
 }
 
 /// Why a section cannot be used.

@@ -41,6 +41,14 @@ impl Cache {
         (now < entry.until).then_some(&entry.outcome)
     }
 
+    /// How much longer it may be used.
+    pub(super) fn fresh_for(&self, domain: &Domain, now: Instant) -> Duration {
+        let until = self.entries.get(domain).map(|entry| entry.until);
+        until
+            .and_then(|until| until.checked_duration_since(now))
+            .unwrap_or_default()
+    }
+
     /// Remembers an outcome. A failure does not take the place of an outcome that may still be used: the domain said
     /// itself how long that is good.
     pub(super) fn put(&mut self, domain: &Domain, outcome: &Outcome, until: Instant, now: Instant) {

@@ -2,6 +2,9 @@
 //!
 //! Promise: however many ask for a domain at once, it is asked once; an answer comes within the time limit for the whole
 //! chain of delegation; a failure is not tried again for [`FAILURE_KEPT`]; what is remembered is bounded.
+//!
+//! Only a secure webhead asks domains. A webhead in a process of its own asks the secure webhead ([`Elsewhere`]), and
+//! remembers what it was told as long as that one would.
 
 #[cfg(test)]
 mod tests;
@@ -103,6 +106,9 @@ pub enum Trouble {
     /// Too many domains are being asked. Try again later.
     #[error("too busy to ask")]
     Busy,
+    /// As another process of the site tells it.
+    #[error("{0}")]
+    Told(String),
 }
 
 /// Who asks hosts: [`Outbound`], but in tests.
@@ -127,9 +133,27 @@ impl Fetch for Outbound {
     }
 }
 
+/// Another process of the site that finds out in this one's place.
+pub trait Elsewhere: fmt::Debug + Send + Sync {
+    /// What that process says of a domain, and how long it will say so; `anew`: it is to ask the domain again, though it may
+    /// remember. `None`: it does not answer.
+    fn ask<'a>(&'a self, domain: &'a Domain, anew: bool) -> BoxFuture<'a, Option<(Outcome, Duration)>>;
+}
+
+/// Who knows what is not remembered.
+#[derive(Debug)]
+enum Source {
+    /// The domains themselves.
+    Domains(Arc<dyn Fetch>),
+    /// Another process.
+    Elsewhere(Arc<dyn Elsewhere>),
+    /// Nobody: this process has no use for it.
+    Nobody,
+}
+
 #[derive(Debug)]
 struct Inner {
-    fetch: Arc<dyn Fetch>,
+    source: Source,
     settings: DiscoverySettings,
     known: Mutex<Known>,
 }
@@ -144,14 +168,28 @@ struct Known {
 type Flight = Shared<BoxFuture<'static, Option<Outcome>>>;
 
 impl Discovery {
-    /// Knows nothing yet.
+    /// Knows nothing yet, and asks domains.
     pub fn new(fetch: Arc<dyn Fetch>, settings: DiscoverySettings) -> Discovery {
+        Discovery::by(Source::Domains(fetch), settings)
+    }
+
+    /// Knows nothing yet, and asks another process.
+    pub fn elsewhere(elsewhere: Arc<dyn Elsewhere>, settings: DiscoverySettings) -> Discovery {
+        Discovery::by(Source::Elsewhere(elsewhere), settings)
+    }
+
+    /// For a process that looks up no domain but our own: it asks nobody, ever.
+    pub fn closed(settings: DiscoverySettings) -> Discovery {
+        Discovery::by(Source::Nobody, settings)
+    }
+
+    fn by(source: Source, settings: DiscoverySettings) -> Discovery {
         let known = Known {
             cache: Cache::new(settings.entries_max),
             flights: HashMap::new(),
         };
         Discovery(Arc::new(Inner {
-            fetch,
+            source,
             settings,
             known: Mutex::new(known),
         }))
@@ -168,9 +206,22 @@ impl Discovery {
                 counter!("persona_idp_remembered_total").increment(1);
                 return outcome.clone();
             }
-            self.join(&mut known, domain)
+            self.join(&mut known, domain, false)
         };
         wait(flight, domain).await
+    }
+
+    /// Whether [`look_up`](Discovery::look_up) would answer from memory.
+    pub fn remembers(&self, domain: &Domain) -> bool {
+        self.0.is_own(domain) || self.0.known().cache.fresh(domain, Instant::now()).is_some()
+    }
+
+    /// How much longer what was looked up will be said without asking; zero if it will not.
+    pub fn fresh_for(&self, domain: &Domain) -> Duration {
+        if self.0.is_own(domain) {
+            return LONGEST;
+        }
+        self.0.known().cache.fresh_for(domain, Instant::now())
     }
 
     /// Asks a domain anew though what is known of it may still be used: its certificate has a signature that no known
@@ -186,13 +237,13 @@ impl Discovery {
                 return None;
             }
             counter!("persona_idp_refreshes_total").increment(1);
-            self.join(&mut known, domain)
+            self.join(&mut known, domain, true)
         };
         Some(wait(flight, domain).await)
     }
 
     /// The flight under way, or a new one. `None`: there are too many.
-    fn join(&self, known: &mut Known, domain: &Domain) -> Option<Flight> {
+    fn join(&self, known: &mut Known, domain: &Domain, anew: bool) -> Option<Flight> {
         if let Some(flight) = known.flights.get(domain) {
             return Some(flight.clone());
         }
@@ -206,7 +257,7 @@ impl Discovery {
         let task = tokio::spawn(async move {
             // Made in here: a runtime that is ending drops a new task at once, while we hold the lock.
             let landing = Landing { inner, domain: asked };
-            let (outcome, fresh_for) = landing.inner.walk(&landing.domain).await;
+            let (outcome, fresh_for) = landing.inner.find(&landing.domain, anew).await;
             landing.inner.remember(&landing.domain, &outcome, fresh_for);
             outcome
         });
@@ -222,12 +273,7 @@ async fn wait(flight: Option<Flight>, domain: &Domain) -> Outcome {
         Some(flight) => flight.await,
         None => None,
     };
-    outcome.unwrap_or_else(|| {
-        Outcome::None(NoPrimary {
-            domain: domain.clone(),
-            why: Trouble::Busy,
-        })
-    })
+    outcome.unwrap_or_else(|| Outcome::unasked(domain))
 }
 
 /// Ends a flight, however its task ends.
@@ -253,8 +299,18 @@ impl Inner {
         self.settings.own.as_ref() == Some(domain)
     }
 
-    /// Follows the delegation to its end, and says how long that may be used.
-    async fn walk(&self, principal: &Domain) -> (Outcome, Duration) {
+    /// Finds out, and says how long that may be used.
+    async fn find(&self, domain: &Domain, anew: bool) -> (Outcome, Duration) {
+        let told = match &self.source {
+            Source::Domains(fetch) => return self.walk(&**fetch, domain).await,
+            Source::Elsewhere(elsewhere) => elsewhere.ask(domain, anew).await,
+            Source::Nobody => None,
+        };
+        told.unwrap_or_else(|| (Outcome::unasked(domain), Duration::ZERO))
+    }
+
+    /// Follows the delegation to its end.
+    async fn walk(&self, fetch: &dyn Fetch, principal: &Domain) -> (Outcome, Duration) {
         let deadline = Instant::now() + self.settings.time_limit;
         let path = support_document::path(principal);
         let mut fresh_for = LONGEST;
@@ -265,7 +321,7 @@ impl Inner {
                 let domain = domain.clone();
                 (Outcome::None(NoPrimary { domain, why }), FAILURE_KEPT)
             };
-            let answer = match self.fetch.fetch(&domain, &path, deadline).await {
+            let answer = match fetch.fetch(&domain, &path, deadline).await {
                 Ok(answer) => answer,
                 Err(error) => return fail(error.into()),
             };
@@ -333,6 +389,14 @@ impl DiscoverySettings {
 }
 
 impl Outcome {
+    /// The domain was not asked, for reasons that are ours.
+    pub(crate) fn unasked(domain: &Domain) -> Outcome {
+        Outcome::None(NoPrimary {
+            domain: domain.clone(),
+            why: Trouble::Busy,
+        })
+    }
+
     /// What it means for addresses of the domain. `None`: nothing, because the domain was not asked. Nothing may rest on
     /// that: whoever waits is told to come back later (503).
     pub fn live(&self) -> Option<Live> {

@@ -19,6 +19,6 @@ pub mod support_document;
 
 pub use self::{
     address_state::{AddressState, EmailState, GracePeriod, Live, Sighting},
-    discovery::{Discovery, DiscoverySettings, Fetch, NoPrimary, Outcome, Primary, Trouble},
+    discovery::{Discovery, DiscoverySettings, Elsewhere, Fetch, NoPrimary, Outcome, Primary, Trouble},
     support_document::{SupportDocument, SupportDocumentError},
 };

@@ -19,11 +19,13 @@ use tokio::{sync::watch, task::spawn_blocking};
 use super::{
     Tier, Upstream,
     construction::{Construction, Ground},
+    discovery_api::RemoteDiscovery,
     internal::only_for,
     keys::PublishedKeys,
     replica_api::{RemoteReplica, SiteHealth},
     together::ServeError,
     upstream::{HostPort, Remote},
+    wellbeing,
 };
 use crate::{
     browserid::Usage,
@@ -33,7 +35,6 @@ use crate::{
     keyring::{Keyring, Keys},
     listener::Listener,
     mail::Mailer,
-    outbound::Outbound,
     webhead::health::{Check, Health},
 };
 
@@ -94,8 +95,16 @@ impl Apart {
         if let Some(keyring) = &keyring {
             tokio::spawn(keep(Arc::downgrade(keyring), replica.clone()));
         }
-        let outbound = Outbound::new(&config.outbound.settings()?)?;
         let public_url = &config.public_url;
+        let discovery = match &config.tiers.secure_webhead {
+            _ if runs(Tier::SecureWebhead) => config.discovery()?,
+            Some(address) if runs(Tier::Webhead) => {
+                let remote = Remote::new(Tier::SecureWebhead, address.clone(), &identity);
+                let elsewhere = RemoteDiscovery::new(remote.map_err(ServeError::Tls)?);
+                Discovery::elsewhere(Arc::new(elsewhere), config.idp.settings(Some(public_url)))
+            }
+            _ => Discovery::closed(config.idp.settings(Some(public_url))),
+        };
         let asked = hearing.clone();
         let heard = hearing.clone();
         let construction = Construction::new(Ground {
@@ -114,7 +123,7 @@ impl Apart {
                     })
                 }),
             ),
-            discovery: Discovery::new(Arc::new(outbound), config.idp.settings(Some(public_url))),
+            discovery,
             grace: config.idp.grace(),
             limits: config.limits.clone(),
             is_isolated: Arc::new(move || heard.health.load().isolated),
@@ -123,7 +132,7 @@ impl Apart {
             doors: Vec::new(),
             mailer: None,
         };
-        let mut inside = Router::new();
+        let mut inside = wellbeing::router(check(&hearing, keyring.as_ref()));
         let mut secure_webhead = None;
         if runs(Tier::SecureWebhead)
             && let (Some(mail), Some(data), Some(keyring)) = (&config.mail, &config.data, keyring.clone())
@@ -139,7 +148,7 @@ impl Apart {
         }
         let mut keysigner = None;
         if runs(Tier::Keysigner)
-            && let Some(keyring) = keyring
+            && let Some(keyring) = keyring.clone()
         {
             let router = construction.keysigner(Arc::new(move || keyring.certificate_signer()));
             inside = inside.merge(router.clone());
@@ -155,12 +164,13 @@ impl Apart {
                     None => Err(ServeError::Unreachable(tier)),
                 },
             };
-            let people = construction.webhead(
-                upstream(Tier::SecureWebhead, secure_webhead, &config.tiers.secure_webhead)?,
-                upstream(Tier::Keysigner, keysigner, &config.tiers.keysigner)?,
-                health(&hearing),
-                web,
-            )?;
+            let secure_webhead = upstream(Tier::SecureWebhead, secure_webhead, &config.tiers.secure_webhead)?;
+            let keysigner = upstream(Tier::Keysigner, keysigner, &config.tiers.keysigner)?;
+            let health = Health::default()
+                .and("replica", check(&hearing, keyring.as_ref()))
+                .before("secure-webhead", &secure_webhead)
+                .before("keysigner", &keysigner);
+            let people = construction.webhead(secure_webhead, keysigner, health, web)?;
             let listener = Listener::bind(web.listen, web.server()?).await;
             let listener = listener.map_err(|source| ServeError::Listen {
                 what: "web listener",
@@ -258,14 +268,18 @@ async fn round(keyring: &Arc<Keyring>, usage: Usage, replica: &RemoteReplica) ->
     }
 }
 
-fn health(hearing: &Arc<Hearing>) -> Health {
-    let hearing = hearing.clone();
-    let look: Check = Arc::new(move || {
+/// Why people should not be sent to this process, as far as it depends on the replica.
+fn check(hearing: &Arc<Hearing>, keyring: Option<&Arc<Keyring>>) -> Check {
+    let (hearing, keyring) = (hearing.clone(), keyring.cloned());
+    Arc::new(move || {
         let mut reasons = hearing.health.load().reasons.clone();
         if !hearing.is_heard.load(Ordering::Acquire) {
             reasons.push("the replica does not answer".to_owned());
         }
+        let lacked = keyring
+            .iter()
+            .flat_map(|keyring| keyring.uses().filter(|usage| !keyring.signs(*usage)));
+        reasons.extend(lacked.map(|usage| format!("no {} key may sign yet", usage.name())));
         Box::pin(async move { reasons })
-    });
-    Health::default().and("replica", look)
+    })
 }

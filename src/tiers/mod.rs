@@ -15,11 +15,13 @@
 pub mod apart;
 pub mod certificates;
 pub mod construction;
+pub mod discovery_api;
 pub mod internal;
 pub mod keys;
 pub mod replica_api;
 pub mod together;
 pub mod upstream;
+mod wellbeing;
 
 use std::{fmt, str::FromStr};
 

@@ -9,15 +9,19 @@ use axum::Router;
 
 use super::{
     Tier, Upstream,
+    certificates::TierIdentity,
     construction::{Construction, Ground},
+    discovery_api::RemoteDiscovery,
     internal::only_for,
     keys::PublishedKeys,
     replica_api,
-    upstream::HostPort,
+    upstream::{HostPort, Remote},
+    wellbeing,
 };
 use crate::{
-    config::{MailConfigError, OutboundConfigError, WebConfigError},
+    config::{MailConfigError, OutboundConfigError, SiteConfig, WebConfigError},
     identity::PoolError,
+    idp::Discovery,
     keyring::KeyringError,
     listener::Listener,
     mail::{Mailer, StartError},
@@ -25,7 +29,7 @@ use crate::{
     site::Site,
     verifier::NoDomain,
     web::PageError,
-    webhead::health::Health,
+    webhead::health::{Check, Health},
 };
 
 /// Why people cannot be served.
@@ -95,7 +99,7 @@ impl Doors {
             Some(tiers) => Some(tiers.identity(&config.site)?),
             None => None,
         };
-        let mut inside = Router::new();
+        let mut inside = wellbeing::router(check(site));
         if let (Some(mail), Some(public_url)) = (&config.mail, &config.public_url) {
             let isolation = Arc::downgrade(site);
             let construction = Construction::new(Ground {
@@ -104,7 +108,7 @@ impl Doors {
                 replica: site.identity.replica().clone(),
                 index_key: site.identity.index_key().clone(),
                 keys: published_keys(site),
-                discovery: config.discovery()?,
+                discovery: discovery(config, identity.as_ref())?,
                 grace: config.idp.grace(),
                 limits: config.limits.clone(),
                 is_isolated: Arc::new(move || isolation.upgrade().is_some_and(|site| site.is_isolated())),
@@ -143,20 +147,20 @@ impl Doors {
                         (None, _, _) => Err(ServeError::Unreachable(tier)),
                     };
                 let tiers = config.tiers.as_ref();
-                let people = construction.webhead(
-                    reach(
-                        Tier::SecureWebhead,
-                        secure_webhead,
-                        tiers.and_then(|tiers| tiers.secure_webhead.as_ref()),
-                    )?,
-                    reach(
-                        Tier::Keysigner,
-                        keysigner,
-                        tiers.and_then(|tiers| tiers.keysigner.as_ref()),
-                    )?,
-                    health(site, doors.mailer.as_deref()),
-                    web,
+                let secure_webhead = reach(
+                    Tier::SecureWebhead,
+                    secure_webhead,
+                    tiers.and_then(|tiers| tiers.secure_webhead.as_ref()),
                 )?;
+                let keysigner = reach(
+                    Tier::Keysigner,
+                    keysigner,
+                    tiers.and_then(|tiers| tiers.keysigner.as_ref()),
+                )?;
+                let health = health(site, doors.mailer.as_deref())
+                    .before("secure-webhead", &secure_webhead)
+                    .before("keysigner", &keysigner);
+                let people = construction.webhead(secure_webhead, keysigner, health, web)?;
                 #[cfg(feature = "lab")]
                 let people = match &doors.inbox {
                     Some(mails) => crate::mail::inbox::router(mails.clone()).fallback_service(people),
@@ -217,6 +221,45 @@ fn published_keys(site: &Arc<Site>) -> PublishedKeys {
     PublishedKeys::new(site.signing_keys.clone(), Arc::new(asking))
 }
 
+/// Who asks domains: a secure webhead, here or in another process.
+fn discovery(config: &SiteConfig, identity: Option<&TierIdentity>) -> Result<Discovery, ServeError> {
+    let there = config
+        .tiers
+        .as_ref()
+        .and_then(|tiers| tiers.secure_webhead.clone());
+    let settings = config.idp.settings(config.public_url.as_ref());
+    match (there, identity) {
+        _ if config.run.contains(&Tier::SecureWebhead) => Ok(config.discovery()?),
+        (Some(address), Some(identity)) if config.run.contains(&Tier::Webhead) => {
+            let remote = Remote::new(Tier::SecureWebhead, address, identity).map_err(ServeError::Tls)?;
+            Ok(Discovery::elsewhere(
+                Arc::new(RemoteDiscovery::new(remote)),
+                settings,
+            ))
+        }
+        _ => Ok(Discovery::closed(settings)),
+    }
+}
+
+/// Why webheads of other processes should not send people to this one's tiers.
+fn check(site: &Arc<Site>) -> Check {
+    let site = Arc::downgrade(site);
+    Arc::new(move || {
+        let reasons = match site.upgrade() {
+            Some(site) => lacked_keys(&site),
+            None => vec!["stopping".to_owned()],
+        };
+        Box::pin(async move { reasons })
+    })
+}
+
+fn lacked_keys(site: &Site) -> Vec<String> {
+    let lacked = site.keyring.uses().filter(|usage| !site.keyring.signs(*usage));
+    lacked
+        .map(|usage| format!("no {} key may sign yet", usage.name()))
+        .collect()
+}
+
 fn health(site: &Arc<Site>, mailer: Option<&Mailer>) -> Health {
     let (replica, keys) = (Arc::downgrade(site), Arc::downgrade(site));
     let mut health = Health::default()
@@ -233,12 +276,7 @@ fn health(site: &Arc<Site>, mailer: Option<&Mailer>) -> Health {
         .and(
             "keys",
             Arc::new(move || {
-                let lacked: Vec<_> = keys
-                    .upgrade()
-                    .iter()
-                    .flat_map(|site| site.keyring.uses().filter(|usage| !site.keyring.signs(*usage)))
-                    .map(|usage| format!("no {} key may sign yet", usage.name()))
-                    .collect();
+                let lacked = keys.upgrade().map(|site| lacked_keys(&site)).unwrap_or_default();
                 Box::pin(async move { lacked })
             }),
         );

@@ -48,6 +48,11 @@ impl Verifier {
         &self.own
     }
 
+    /// Whether nobody has to be asked for who speaks for a domain.
+    pub fn remembers(&self, domain: &Domain) -> bool {
+        self.discovery.remembers(domain)
+    }
+
     /// Judges an assertion for a relying party. An error is no verdict: this site cannot tell now.
     pub async fn verify(
         &self,
@@ -75,6 +80,14 @@ impl Verifier {
                     return Ok(by(&renewed));
                 }
                 Ok(verdict)
+            }
+            // Nobody asked the domain. Of our own certificate the records say enough; of another's nothing is known.
+            outcome if outcome.live().is_none() && backed.certificate().issuer() != &self.own => {
+                Err(Problem::unavailable(
+                    "domain-unasked",
+                    "this site cannot find out now who speaks for the domain; try again",
+                    Duration::from_secs(1),
+                ))
             }
             Outcome::Ourselves | Outcome::Disabled | Outcome::None(_) => {
                 self.verify_own(backed, audience, now_ms).await

@@ -267,10 +267,38 @@ fn addresses_and_relying_parties_pay_from_buckets_of_their_own() {
     assert!(limits.pay_for_address(payer, Cost::Read).is_err());
     limits.give_back_to_address(payer, Cost::Password);
     assert_eq!(limits.pay_for_address(payer, Cost::Password), Ok(()));
-    assert_eq!(limits.pay_for_rp("https://rp.example", Cost::Verify), Ok(()));
-    assert_eq!(limits.pay_for_rp("https://rp.example", Cost::Verify), Ok(()));
-    assert!(limits.pay_for_rp("https://rp.example", Cost::Verify).is_err());
-    assert_eq!(limits.pay_for_rp("https://other.example", Cost::Verify), Ok(()));
+    let (server, stranger) = (client("203.0.113.5"), client("203.0.113.6"));
+    let (shop, other) = ("https://rp.example", "https://other.example");
+    assert_eq!(limits.pay_for_rp(server, shop, Cost::Verify), Ok(()));
+    assert_eq!(limits.pay_for_rp(server, shop, Cost::Verify), Ok(()));
+    assert!(limits.pay_for_rp(server, shop, Cost::Verify).is_err());
+    assert_eq!(limits.pay_for_rp(server, other, Cost::Verify), Ok(()));
+    assert_eq!(
+        limits.pay_for_rp(stranger, shop, Cost::Verify),
+        Ok(()),
+        "who says to be the same relying party empties no bucket of theirs"
+    );
+}
+
+#[test]
+fn a_relying_party_s_server_may_verify_a_thousand_a_second_for_as_long_as_it_likes() {
+    let (limits, now) = limits(&LimitSettings::default());
+    let server = client("203.0.113.5");
+    for second in 0..600 {
+        for number in 0..1000 {
+            let paid = limits.pay_as_verifier(server, Cost::Verify);
+            assert_eq!(paid, Ok(()), "{number} of second {second}");
+            let paid = limits.pay_for_rp(server, "https://rp.example", Cost::Verify);
+            assert_eq!(paid, Ok(()), "{number} of second {second}");
+        }
+        now.fetch_add(1_000, Ordering::Relaxed);
+    }
+    // But not whatever it likes: all relying parties behind one address have an end.
+    let mut paid = 0_u32;
+    while limits.pay_as_verifier(server, Cost::Verify).is_ok() {
+        paid += 1;
+    }
+    assert!(paid <= 40_000, "{paid}");
 }
 
 #[test]

@@ -20,6 +20,7 @@ use axum::{
 use tokio::sync::Semaphore;
 use tower_http::{catch_panic::CatchPanicLayer, timeout::TimeoutLayer};
 
+use super::verify::VERIFY;
 use crate::{
     limits::{Client, Cost, LimitSettings, Limits, TrustedProxies},
     listener::Peer,
@@ -75,7 +76,9 @@ async fn enter(State(front): State<Front>, mut request: Request, next: Next) -> 
     let peer = request.extensions().get::<Peer>();
     let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.address.ip());
     let client = Client::of(peer, request.headers(), &front.proxies);
-    if let Err(error) = front.limits.pay(client, cost_of(request.uri().path())) {
+    if let Some(cost) = cost_of(request.uri().path())
+        && let Err(error) = front.limits.pay(client, cost)
+    {
         return too_many(error).into_response();
     }
     let headers = request.headers_mut();
@@ -86,11 +89,11 @@ async fn enter(State(front): State<Front>, mut request: Request, next: Next) -> 
     next.run(request).await
 }
 
-/// What a request makes us do.
-fn cost_of(path: &str) -> Cost {
+/// What a request makes us do; `None` where it is not a browser that pays: see [`verify`](super::verify).
+fn cost_of(path: &str) -> Option<Cost> {
     match path.strip_prefix(PREFIX) {
-        Some(name) => Endpoint::named(name).map_or(Cost::Read, |endpoint| endpoint.cost),
-        None if path == "/verify" => Cost::Verify,
-        None => Cost::Read,
+        Some(name) => Some(Endpoint::named(name).map_or(Cost::Read, |endpoint| endpoint.cost)),
+        None if path == VERIFY => None,
+        None => Some(Cost::Read),
     }
 }

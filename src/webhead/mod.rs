@@ -74,7 +74,7 @@ pub fn router(webhead: Webhead, front: Front, pages: Router) -> Router {
         calls = calls.route(&format!("/wsapi/{}", endpoint.name), route);
     }
     let people = calls
-        .route("/verify", post(verify::verify))
+        .route(verify::VERIFY, post(verify::verify))
         .route("/wsapi/{*name}", axum::routing::any(no_such_api))
         .method_not_allowed_fallback(no_such_api)
         .route("/openapi.json", get(description_as_json))

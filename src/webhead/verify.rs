@@ -1,4 +1,8 @@
 //! `/verify`: anybody may ask what an assertion proves to whom.
+//!
+//! Who asks is a relying party's server, where all its people come from one address: what a browser may do in a second says
+//! nothing of it. So it pays as a verifier, and its relying party beside it; an address whose domain has to be asked costs it
+//! as much as asking does.
 
 use axum::{
     Json,
@@ -10,9 +14,18 @@ use serde_json::json;
 
 use super::Webhead;
 use crate::{
-    browserid::BackedAssertion,
-    wsapi::{Problem, answer::NOT_KEPT, arguments::Arguments, reception::read_body},
+    browserid::{BackedAssertion, Domain},
+    limits::Cost,
+    wsapi::{
+        Problem,
+        answer::NOT_KEPT,
+        arguments::Arguments,
+        reception::{client_of, read_body, too_many},
+    },
 };
+
+/// Where it lies.
+pub(super) const VERIFY: &str = "/verify";
 
 /// Says whether an assertion proves an address to this audience. `assertion` and `audience` come in a form, in JSON, or in
 /// the query of the POST.
@@ -27,6 +40,7 @@ use crate::{
     responses(
         (status = 200, description = "`{status: \"okay\", email, audience, expires, issuer}`, or `{status: \"failure\", reason}`"),
         (status = 400, description = "assertion or audience is missing"),
+        (status = 429, description = "more than one relying party, or one server of some, may have verified in a while"),
         (status = 503, description = "no verdict now: ask again")
     )
 )]
@@ -43,6 +57,9 @@ pub(super) async fn verify(State(webhead): State<Webhead>, request: Request) -> 
 
 async fn judge(webhead: &Webhead, request: Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
+    let limits = &webhead.reception.limits;
+    let client = client_of(&parts.headers);
+    limits.pay_as_verifier(client, Cost::Verify).map_err(too_many)?;
     let body = read_body(body).await?;
     let mut arguments = Arguments::of_body(&parts.headers, &body)?;
     let query = parts.uri.query().unwrap_or_default();
@@ -54,8 +71,15 @@ async fn judge(webhead: &Webhead, request: Request) -> Result<Response, Problem>
             "need assertion and audience",
         ));
     };
+    limits
+        .pay_for_rp(client, &audience, Cost::Verify)
+        .map_err(too_many)?;
     let verdict = match BackedAssertion::parse(&assertion) {
         Ok(backed) => {
+            let domain = Domain::of(backed.certificate().email());
+            if !webhead.verifier.remembers(&domain) {
+                limits.pay_as_verifier(client, Cost::Fetch).map_err(too_many)?;
+            }
             let now_ms = webhead.reception.now_ms();
             webhead.verifier.verify(&backed, &audience, now_ms).await?
         }

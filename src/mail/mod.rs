@@ -9,18 +9,20 @@
 //! | `words.rs`, `words/*.ftl` | what they say, by language, for translators |
 //! | `letter.rs`, `templates/` | how they look, and the headers |
 //! | `outbox.rs` | mails on this site's disk until they are accepted |
+//! | `kept_back.rs` | those among them that wait for a word |
 //! | `schedule.rs` | which is tried when: pure |
 //! | `delivery.rs` | drives the schedule |
 //! | `smtp.rs` | the server, and what its answers mean |
 //! | `inbox.rs`, `inbox/page.rs` | the laboratory's mail readers, and a page that shows what came (feature `lab`) |
 //!
-//! Promise: what [`Mailer::post`] returned for is sent although the process is killed the moment after; it is sent
+//! Promise: what [`Mailer::post`] returned for, or [`Mailer::keep_back`] if what it waits for came true, is sent although the process is killed the moment after; it is sent
 //! again only if the server's answer, or the erasing after it, was lost, and then under the same `Message-ID`. After
 //! acceptance, refusal or a day no file holds it.
 
 mod delivery;
 #[cfg(feature = "lab")]
 pub mod inbox;
+mod kept_back;
 mod letter;
 mod message;
 mod outbox;
@@ -45,11 +47,13 @@ use tokio::{
 
 use self::{
     delivery::{Delivery, Ground},
+    kept_back::Waiting,
     letter::LetterWriter,
-    outbox::{KeepError, Outbox},
+    outbox::{Entry, KeepError, Outbox},
     transport::Transport,
 };
 pub use self::{
+    kept_back::{Asking, KeptBack, Matter},
     letter::{LetterError, SenderAddresses},
     message::{CODE_CHARS, Challenge, Code, Mail, Message, Notice, Purpose, SecretError, TOKEN_CHARS, Token},
     outbox::{MailId, OutboxError, Room},
@@ -121,6 +125,8 @@ pub struct Mailer {
     outbox: Arc<Outbox>,
     posting: Arc<Semaphore>,
     posted: mpsc::UnboundedSender<MailId>,
+    kept_back: Arc<Waiting>,
+    settling: Mutex<Option<JoinHandle<()>>>,
     draining: watch::Sender<Option<Instant>>,
     delivery: Mutex<Option<JoinHandle<()>>>,
 }
@@ -131,8 +137,12 @@ impl Mailer {
         let writer = LetterWriter::new(settings.sender, settings.public_url)?;
         let transport = Transport::new(settings.transport)?;
         let (outbox, found) = Outbox::open(&settings.directory, settings.room)?;
-        if !found.is_empty() {
-            tracing::info!(mails = found.len(), "mails waited in the outbox");
+        if !found.mails.is_empty() || !found.kept_back.is_empty() {
+            tracing::info!(
+                mails = found.mails.len(),
+                kept_back = found.kept_back.len(),
+                "mails waited in the outbox"
+            );
         }
         let outbox = Arc::new(outbox);
         let ground = Arc::new(Ground {
@@ -141,12 +151,17 @@ impl Mailer {
         });
         let (posted, received) = mpsc::unbounded_channel();
         let (draining, drains) = watch::channel(None);
-        let delivery = Delivery::new(ground, settings.pace, &found, received, drains);
+        let pace = settings.pace;
+        let delivery = Delivery::new(ground, pace, &found.mails, received, drains);
+        let times = (pace.undecided_max, pace.age_max);
+        let kept_back = Waiting::new(outbox.clone(), posted.clone(), times, &found.kept_back);
         Ok(Mailer {
             writer,
             outbox,
             posting: Arc::new(Semaphore::new(POSTING_MAX)),
             posted,
+            kept_back: Arc::new(kept_back),
+            settling: Mutex::default(),
             draining,
             delivery: Mutex::new(Some(tokio::spawn(delivery.run()))),
         })
@@ -154,27 +169,80 @@ impl Mailer {
 
     /// Returns once the mail survives a crash. Whoever gave the future up cannot know whether it will be sent.
     pub async fn post(&self, mail: Mail) -> Result<Posted, MailError> {
-        let id = MailId::random();
-        let entry = self.writer.write(id, &mail, SystemTime::now())?;
-        let permit = self.posting.clone().try_acquire_owned();
-        let permit = permit.map_err(|_| refuse(MailError::Full))?;
-        let (outbox, posted) = (self.outbox.clone(), self.posted.clone());
-        let kept = spawn_blocking(move || {
-            let _permit = permit;
-            outbox.keep(id, &entry)?;
-            // Nobody listens after a drain; the next start finds it.
-            let _ = posted.send(id);
-            Ok(())
-        });
-        match kept.await {
-            Ok(Ok(())) => {}
-            Ok(Err(KeepError::Full)) => return Err(refuse(MailError::Full)),
-            Ok(Err(KeepError::Disk(error))) => return Err(refuse(MailError::Disk(error))),
-            Ok(Err(KeepError::TooLarge)) => return Err(refuse(LetterError::TooLarge.into())),
-            Err(error) => return Err(refuse(MailError::Disk(io::Error::other(error)))),
-        }
+        let posted = self.posted.clone();
+        let id = self
+            .keep(&mail, move |outbox, id, entry| {
+                outbox.keep(id, entry)?;
+                // Nobody listens after a drain; the next start finds it.
+                let _ = posted.send(id);
+                Ok(())
+            })
+            .await?;
         metrics::counter!("persona_mail_posted_total").increment(1);
         Ok(Posted { id })
+    }
+
+    /// Returns once the mail survives a crash. It goes when it is [released](Mailer::release), or when whoever is
+    /// [asked](Mailer::settle_by) says that the matter came true; and nowhere else.
+    pub async fn keep_back(&self, mail: Mail, matter: Matter) -> Result<KeptBack, MailError> {
+        let waiting = self.kept_back.clone();
+        let id = self
+            .keep(&mail, move |outbox, id, entry| {
+                outbox.keep_back(id, matter, entry)?;
+                waiting.add(KeptBack { id, matter });
+                Ok(())
+            })
+            .await?;
+        Ok(KeptBack { id, matter })
+    }
+
+    /// What a mail was kept back for came true: it is sent. Nobody has to wait for this.
+    pub fn release(&self, kept: KeptBack) {
+        metrics::counter!("persona_mail_posted_total").increment(1);
+        self.decide(kept.id, true);
+    }
+
+    /// It did not: the mail is forgotten.
+    pub fn withdraw(&self, kept: KeptBack) {
+        self.decide(kept.id, false);
+    }
+
+    /// Says whom to ask about mails that are kept back and that nobody decides: those of an earlier process, and those whose
+    /// request came to no end. To be said once.
+    pub fn settle_by(&self, asking: Asking) {
+        let settling = tokio::spawn(self.kept_back.clone().settle(asking));
+        let mut place = self.settling.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = place.replace(settling) {
+            before.abort();
+        }
+    }
+
+    fn decide(&self, id: MailId, goes: bool) {
+        let waiting = self.kept_back.clone();
+        spawn_blocking(move || waiting.decide(id, goes));
+    }
+
+    async fn keep(
+        &self,
+        mail: &Mail,
+        keep: impl FnOnce(&Outbox, MailId, &Entry) -> Result<(), KeepError> + Send + 'static,
+    ) -> Result<MailId, MailError> {
+        let id = MailId::random();
+        let entry = self.writer.write(id, mail, SystemTime::now())?;
+        let permit = self.posting.clone().try_acquire_owned();
+        let permit = permit.map_err(|_| refuse(MailError::Full))?;
+        let outbox = self.outbox.clone();
+        let kept = spawn_blocking(move || {
+            let _permit = permit;
+            keep(&outbox, id, &entry)
+        });
+        match kept.await {
+            Ok(Ok(())) => Ok(id),
+            Ok(Err(KeepError::Full)) => Err(refuse(MailError::Full)),
+            Ok(Err(KeepError::Disk(error))) => Err(refuse(MailError::Disk(error))),
+            Ok(Err(KeepError::TooLarge)) => Err(refuse(LetterError::TooLarge.into())),
+            Err(error) => Err(refuse(MailError::Disk(io::Error::other(error)))),
+        }
     }
 
     /// How many mails are on disk, now and whenever that changes.
@@ -211,8 +279,9 @@ fn refuse(error: MailError) -> MailError {
 impl Drop for Mailer {
     fn drop(&mut self) {
         let delivery = self.delivery.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if let Some(delivery) = delivery.take() {
-            delivery.abort();
+        let settling = self.settling.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for task in [delivery.take(), settling.take()].into_iter().flatten() {
+            task.abort();
         }
     }
 }

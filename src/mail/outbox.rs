@@ -28,6 +28,7 @@ use zeroize::Zeroizing;
 
 use self::entry::FILE_BYTES_MAX;
 pub(super) use self::entry::{Damage, Entry};
+use super::kept_back::Matter;
 use crate::{
     config::hex,
     directory_lock::{self, DirectoryLock, DirectoryLockError},
@@ -127,6 +128,14 @@ pub(super) enum KeepError {
     Disk(#[from] io::Error),
 }
 
+/// What waited when the outbox was opened.
+#[derive(Default)]
+pub(super) struct AllFound {
+    pub mails: Vec<Found>,
+    /// Those that wait for a word.
+    pub kept_back: Vec<(Found, Matter)>,
+}
+
 /// A mail that waited when the outbox was opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Found {
@@ -152,7 +161,7 @@ struct Held {
 
 impl Outbox {
     /// Makes the directory if there is none, locks it, sets aside what is no mail, and tells what waits.
-    pub(super) fn open(path: &Path, room: Room) -> Result<(Outbox, Vec<Found>), OutboxError> {
+    pub(super) fn open(path: &Path, room: Room) -> Result<(Outbox, AllFound), OutboxError> {
         let failed = |at: &Path| {
             let path = at.to_path_buf();
             move |source| OutboxError::Io { path, source }
@@ -185,6 +194,27 @@ impl Outbox {
 
     /// Writes a mail; when this returns it survives any crash. Whatever else happens, nothing of it is left.
     pub(super) fn keep(&self, id: MailId, entry: &Entry) -> Result<(), KeepError> {
+        self.keep_as(id, &file_name(id), entry)
+    }
+
+    /// The same of a mail that waits for a word. What it waits for is in its file's name; so its bytes are those of any mail, and
+    /// an earlier version, which sends none that it does not know, sets it aside.
+    pub(super) fn keep_back(&self, id: MailId, matter: Matter, entry: &Entry) -> Result<(), KeepError> {
+        self.keep_as(id, &kept_back_name(id, matter), entry)
+    }
+
+    /// The word came: from now on it is a mail like any other.
+    pub(super) fn release(&self, id: MailId, matter: Matter) -> io::Result<()> {
+        fs::rename(self.path.join(kept_back_name(id, matter)), self.mail(id))?;
+        sync_directory(&self.path)
+    }
+
+    /// The word will not come: it is forgotten.
+    pub(super) fn withdraw(&self, id: MailId, matter: Matter) -> io::Result<()> {
+        self.erase_file(id, &self.path.join(kept_back_name(id, matter)))
+    }
+
+    fn keep_as(&self, id: MailId, name: &str, entry: &Entry) -> Result<(), KeepError> {
         let bytes = entry.encode().ok_or(KeepError::TooLarge)?;
         let size = bytes.len() as u64;
         {
@@ -197,7 +227,7 @@ impl Outbox {
             held.add(id, size);
             self.count.send_replace(held.mails.len());
         }
-        self.write(id, &bytes).map_err(|error| {
+        self.write(id, name, &bytes).map_err(|error| {
             self.let_go(id);
             KeepError::Disk(error)
         })
@@ -210,7 +240,11 @@ impl Outbox {
 
     /// Forgets a mail. An error leaves it where it is, and its place taken.
     pub(super) fn erase(&self, id: MailId) -> io::Result<()> {
-        match fs::remove_file(self.mail(id)) {
+        self.erase_file(id, &self.mail(id))
+    }
+
+    fn erase_file(&self, id: MailId, path: &Path) -> io::Result<()> {
+        match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => sync_directory(&self.path)?,
         }
@@ -235,7 +269,8 @@ impl Outbox {
         for directory in [&self.path, &self.path.join(ASIDE)] {
             for file in fs::read_dir(directory)? {
                 let file = file?;
-                let ours = id_of(&file).is_some_and(|id| directory == &self.path && held.contains(&id));
+                let id = id_of(&file).or_else(|| kept_back_of(&file).map(|(id, _)| id));
+                let ours = id.is_some_and(|id| directory == &self.path && held.contains(&id));
                 let kind = file.file_type()?;
                 if ours || kind.is_dir() || file.file_name() == directory_lock::NAME {
                     continue;
@@ -258,8 +293,8 @@ impl Outbox {
         self.count.subscribe()
     }
 
-    fn look_through(&self) -> io::Result<Vec<Found>> {
-        let mut found = Vec::new();
+    fn look_through(&self) -> io::Result<AllFound> {
+        let mut all = AllFound::default();
         for file in fs::read_dir(&self.path)? {
             let file = file?;
             let name = file.file_name();
@@ -271,7 +306,8 @@ impl Outbox {
                 fs::remove_file(file.path())?;
                 continue;
             }
-            let read = match id_of(&file) {
+            let kept_back = kept_back_of(&file);
+            let read = match id_of(&file).or(kept_back.map(|(id, _)| id)) {
                 Some(id) => read_whole(&file.path()).and_then(|bytes| {
                     let entry = Entry::decode(&bytes)?;
                     Ok((id, entry.posted, bytes.len() as u64))
@@ -281,7 +317,11 @@ impl Outbox {
             match read {
                 Ok((id, posted, size)) => {
                     self.held().add(id, size);
-                    found.push(Found { id, posted });
+                    let found = Found { id, posted };
+                    match kept_back {
+                        Some((_, matter)) => all.kept_back.push((found, matter)),
+                        None => all.mails.push(found),
+                    }
                 }
                 Err(Damage::Newer) => {
                     tracing::warn!(file = ?name, "a mail of a later version of Persona waits; start that version");
@@ -294,12 +334,12 @@ impl Outbox {
             }
         }
         sync_directory(&self.path)?;
-        self.count.send_replace(found.len());
-        Ok(found)
+        self.count.send_replace(self.held().mails.len());
+        Ok(all)
     }
 
-    fn write(&self, id: MailId, bytes: &[u8]) -> io::Result<()> {
-        let path = self.mail(id);
+    fn write(&self, id: MailId, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let path = self.path.join(name);
         let unfinished = self.path.join(format!("{id}{UNFINISHED}"));
         let written = OpenOptions::new()
             .write(true)
@@ -352,9 +392,26 @@ impl Held {
 const ASIDE: &str = "aside";
 const FINISHED: &str = ".mail";
 const UNFINISHED: &str = ".unfinished";
+const KEPT_BACK: &str = ".kept-back";
 
 fn file_name(id: MailId) -> String {
     format!("{id}{FINISHED}")
+}
+
+fn kept_back_name(id: MailId, Matter(matter): Matter) -> String {
+    format!("{id}.{}{KEPT_BACK}", hex(&matter))
+}
+
+fn kept_back_of(file: &DirEntry) -> Option<(MailId, Matter)> {
+    let is_file = file.file_type().is_ok_and(|kind| kind.is_file());
+    let name = file.file_name();
+    let (id, digits) = name.to_str()?.strip_suffix(KEPT_BACK)?.split_once('.')?;
+    let mut matter = [0; 32];
+    for (place, byte) in matter.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(digits.get(2 * place..2 * place + 2)?, 16).ok()?;
+    }
+    // Only what we write.
+    (is_file && hex(&matter) == digits).then_some((id.parse().ok()?, Matter(matter)))
 }
 
 fn id_of(file: &DirEntry) -> Option<MailId> {

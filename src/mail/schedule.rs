@@ -28,6 +28,8 @@ pub struct Pace {
     pub pause_max: Duration,
     /// Since it was posted, after which a mail is given up: its link is dead by then.
     pub age_max: Duration,
+    /// Before somebody is asked what became of that for which a mail is kept back, if nobody says so.
+    pub undecided_max: Duration,
 }
 
 impl Default for Pace {
@@ -39,6 +41,8 @@ impl Default for Pace {
             pause_first: Duration::from_secs(1),
             pause_max: Duration::from_secs(60),
             age_max: Duration::from_secs(24 * 3600),
+            // Longer than a request takes.
+            undecided_max: Duration::from_secs(30),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Proofs by mail: begun in one browser, completed at any site.
 //!
 //! Whoever begins gets a cookie that says so and no more; the mail has token and code. What is mailed is durable before the
-//! mail goes out: a link that somebody reads leads to something, wherever they follow it.
+//! mail goes out: a link that somebody reads leads to something, wherever they follow it. And the mail is on disk before what
+//! it leads to is written: a site that dies in between sends it after its next start.
 
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use crate::{
         staging::{Begin, Begun, Challenge, Completed, Completion, Link, Nonce, PasswordSession, STAGING_MS},
     },
     limits::Cost,
-    mail::{self, Mail, Message, Notice, RelyingParty},
+    mail::{self, KeptBack, Mail, Matter, Message, Notice, RelyingParty},
     wsapi::{
         Post, Problem,
         answer::{Answer, Done},
@@ -292,13 +293,22 @@ impl SecureWebhead {
         };
         let identity = self.identity_for(call.once);
         let origin = relying_party.origin().to_owned();
-        let (begun, dot) = match identity.begin(begin, Some(origin), &nonce).await? {
+        let challenge = identity.challenge();
+        // On disk before the staging is: whoever dies in between sends it after the next start. If this ends without a word
+        // because the replica has none, the mailer asks again later.
+        let kept = self.keep_back(purpose, to, &challenge, relying_party).await?;
+        let outcome = identity.begin_with(begin, Some(origin), &nonce, challenge);
+        let (begun, dot) = match outcome.await? {
             Outcome::Done { value, dot } => (value, dot),
-            Outcome::Refused(refusal) => return Err(problem::of_refusal(refusal)),
+            Outcome::Refused(refusal) => {
+                self.mailer.withdraw(kept);
+                return Err(problem::of_refusal(refusal));
+            }
         };
         let (here, challenge) = match begun {
             Begun::Staged { here, mail } => (here, mail),
             Begun::Throttled { retry_after } => {
+                self.mailer.withdraw(kept);
                 return Err(Problem::too_many(
                     "mail-throttled",
                     "this address has had a mail just now, or many today; look into its mailbox",
@@ -307,8 +317,9 @@ impl SecureWebhead {
             }
         };
         let done = self.durable(dot).await;
-        if let Some(challenge) = challenge {
-            self.mail(purpose, to, challenge, relying_party).await?;
+        match challenge {
+            Some(_) => self.mailer.release(kept),
+            None => self.mailer.withdraw(kept),
         }
         let age = Duration::from_millis(STAGING_MS);
         let cookie = self
@@ -318,13 +329,15 @@ impl SecureWebhead {
         Ok(Answer::new(done).with_cookies(cookie))
     }
 
-    async fn mail(
+    /// Puts the mail of a staging to be on disk.
+    async fn keep_back(
         &self,
         purpose: mail::Purpose,
         to: Address,
-        challenge: Challenge,
+        challenge: &Challenge,
         relying_party: RelyingParty,
-    ) -> Result<(), Problem> {
+    ) -> Result<KeptBack, Problem> {
+        let matter = Matter(*challenge.token.id().as_bytes());
         let unsent = || {
             Problem::unavailable(
                 "mail-unavailable",
@@ -343,8 +356,7 @@ impl SecureWebhead {
             },
         };
         // The mailer has counted and logged why.
-        self.mailer.post(mail).await.map_err(|_| unsent())?;
-        Ok(())
+        self.mailer.keep_back(mail, matter).await.map_err(|_| unsent())
     }
 
     async fn complete(

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use axum::Router;
 
-use super::{Upstream, keys::PublishedKeys};
+use super::{Upstream, discovery_api, keys::PublishedKeys};
 use crate::{
     config::WebConfig,
-    identity::{Identity, IndexKey, PasswordPool, PasswordRules, Replica},
+    identity::{Identity, IndexKey, PasswordPool, PasswordRules, Replica, staging::StagingId},
     idp::{Discovery, GracePeriod},
     keysigner::{self, Keysigner, Signer},
     limits::LimitSettings,
-    mail::Mailer,
+    mail::{Mailer, Matter},
     public_url::PublicUrl,
     secure_webhead::{self, SecureWebhead},
     verifier::{NoDomain, Verifier},
@@ -85,7 +85,7 @@ impl Construction {
         })
     }
 
-    /// A secure webhead with this key.
+    /// A secure webhead with this key, and what it finds out for webheads that are processes of their own.
     pub fn secure_webhead(
         &self,
         signer: Signer,
@@ -99,6 +99,11 @@ impl Construction {
             passwords,
         )
         .at_site(&self.ground.site);
+        let asked = identity.clone();
+        mailer.settle_by(Arc::new(move |Matter(id)| {
+            let asked = asked.clone();
+            Box::pin(async move { asked.wants_mail(StagingId::from_bytes(id)).await.ok() })
+        }));
         secure_webhead::router(SecureWebhead {
             reception: self.reception.clone(),
             identity,
@@ -111,6 +116,7 @@ impl Construction {
             is_isolated: self.ground.is_isolated.clone(),
             site: self.ground.site.clone(),
         })
+        .merge(discovery_api::router(self.ground.discovery.clone()))
     }
 
     /// A webhead before these.

@@ -9,16 +9,18 @@ use std::{
     io::{BufRead, BufReader},
     path::Path,
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 
-use persona::mail::{Mailer, SmtpSettings, TlsMode};
+use persona::mail::{Mailer, Matter, SmtpSettings, TlsMode};
 
 use crate::server::{Server, all_gone, header, mail, mailer, settings};
 
 const DIRECTORY: &str = "PERSONA_TEST_MAIL_DIRECTORY";
 const PORT: &str = "PERSONA_TEST_MAIL_PORT";
 const RECIPIENTS: &str = "PERSONA_TEST_MAIL_RECIPIENTS";
+const KEPT_BACK: &str = "PERSONA_TEST_MAIL_KEPT_BACK";
 
 /// Posts, tells the ids, and waits for its end. Without its environment it has nothing to do.
 #[tokio::test]
@@ -38,12 +40,21 @@ async fn a_process_that_is_killed() {
         timeout: Duration::from_secs(600),
     };
     let mailer = mailer(Path::new(&directory), smtp);
-    for to in recipients.split(',') {
-        let posted = mailer.post(mail(to)).await.expect("posted");
-        println!("posted {}", posted.id);
+    for (number, to) in recipients.split(',').enumerate() {
+        let id = if env::var(KEPT_BACK).is_ok() {
+            let kept = mailer.keep_back(mail(to), matter(number)).await;
+            kept.expect("kept").id
+        } else {
+            mailer.post(mail(to)).await.expect("posted").id
+        };
+        println!("posted {id}");
     }
     println!("posted all");
     std::future::pending::<()>().await;
+}
+
+fn matter(number: usize) -> Matter {
+    Matter([u8::try_from(number).expect("few"); 32])
 }
 
 struct Victim {
@@ -54,11 +65,21 @@ struct Victim {
 impl Victim {
     /// Starts a process and waits until it was told that all its mails are durable.
     fn start(directory: &Path, port: u16, recipients: &str) -> Victim {
+        Victim::start_with(directory, port, recipients, &[])
+    }
+
+    /// The same, and it keeps the mails back.
+    fn keeping_back(directory: &Path, port: u16, recipients: &str) -> Victim {
+        Victim::start_with(directory, port, recipients, &[(KEPT_BACK, "1")])
+    }
+
+    fn start_with(directory: &Path, port: u16, recipients: &str, more: &[(&str, &str)]) -> Victim {
         let mut child = Command::new(env::current_exe().expect("a binary"))
             .args(["--exact", "crashes::a_process_that_is_killed", "--nocapture"])
             .env(DIRECTORY, directory)
             .env(PORT, port.to_string())
             .env(RECIPIENTS, recipients)
+            .envs(more.iter().copied())
             .stdout(Stdio::piped())
             .spawn()
             .expect("a process");
@@ -115,6 +136,57 @@ async fn what_was_posted_before_a_kill_arrives_once_after_it() {
     // And not once more after the next start.
     let again = Mailer::new(settings(directory.path(), server.settings())).expect("a mailer");
     assert_eq!(*again.waiting().borrow(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_dies_between_staging_and_mail_sends_it_after_the_next_start() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let server = Server::start(TlsMode::None);
+    let recipients = "staged@example.org,never@example.org,late@example.org";
+    let ids = Victim::keeping_back(directory.path(), server.port, recipients).kill();
+    assert_eq!(ids.len(), 3);
+
+    // One staging was written before the kill, the second never was, and of the third the replica says nothing at first.
+    let mailer = mailer(directory.path(), server.settings());
+    assert_eq!(*mailer.waiting().borrow(), 3);
+    let asked = std::sync::Arc::new(AtomicUsize::new(0));
+    let silences = asked.clone();
+    mailer.settle_by(std::sync::Arc::new(move |asked_about| {
+        let told = match asked_about {
+            about if about == matter(0) => Some(true),
+            about if about == matter(1) => Some(false),
+            _ => (silences.fetch_add(1, Ordering::SeqCst) >= 2).then_some(true),
+        };
+        Box::pin(async move { told })
+    }));
+    let arrived = arrivals(&server, 2);
+    all_gone(&mailer).await;
+    let mut expected = vec![ids[0].clone(), ids[2].clone()];
+    expected.sort();
+    assert_eq!(arrived.keys().cloned().collect::<Vec<_>>(), expected);
+    assert!(asked.load(Ordering::SeqCst) > 2);
+    assert!(server.rest().iter().all(|event| event["event"] != "mail"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_kept_back_goes_on_a_word_and_only_once() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let server = Server::start(TlsMode::None);
+    let mailer = mailer(directory.path(), server.settings());
+    let keep = async |to, number| mailer.keep_back(mail(to), matter(number)).await.expect("kept");
+    let (released, withdrawn) = (keep("ada@example.org", 0).await, keep("bob@example.org", 1).await);
+    let _nobody_says = keep("eve@example.org", 2).await;
+    mailer.release(released);
+    mailer.withdraw(withdrawn);
+    // Whoever asked for the third went away: the records know.
+    mailer.settle_by(std::sync::Arc::new(|_| Box::pin(async { Some(true) })));
+    let arrived = arrivals(&server, 2);
+    all_gone(&mailer).await;
+    assert!(arrived.contains_key(&released.id.to_string()));
+    assert!(!arrived.contains_key(&withdrawn.id.to_string()));
+    mailer.release(released);
+    mailer.drain(Duration::from_secs(30)).await;
+    assert!(server.rest().iter().all(|event| event["event"] != "mail"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

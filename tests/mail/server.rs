@@ -163,6 +163,7 @@ pub(crate) fn settings(directory: &Path, smtp: SmtpSettings) -> MailSettings {
             pause_first: Duration::from_millis(20),
             pause_max: Duration::from_millis(20),
             age_max: Duration::from_secs(3600),
+            undecided_max: Duration::from_millis(200),
         },
     }
 }

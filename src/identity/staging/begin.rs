@@ -6,7 +6,9 @@ use crdt::{AccountId, Cell, CellKind, EmailId, Hlc, Mailed, Ownership, Purpose, 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BegunHere, Code, Nonce, STAGINGS_MAX, StagingId, Token, end, mailed, open_of, put,
+    BegunHere, Code, Nonce, STAGINGS_MAX, StagingId, State, Token, end,
+    look::ReadStaging,
+    mailed, open_of, put,
     throttle::{self, COUNTS_MS},
 };
 use crate::{
@@ -96,11 +98,34 @@ impl Identity {
         relying_party: Option<String>,
         nonce: &Nonce,
     ) -> Result<Outcome<Begun>, OperationError> {
-        let before = self.recall::<BeginAnswer>().await?;
-        let challenge = Challenge {
+        self.begin_with(begin, relying_party, nonce, self.challenge())
+            .await
+    }
+
+    /// The two secrets of a mail to be: drawn before anything is written, so that the mail can be on disk by then.
+    pub fn challenge(&self) -> Challenge {
+        Challenge {
             token: Token::new(self.site, rand::random()),
             code: Code::new(rand::random()),
-        };
+        }
+    }
+
+    /// Whether the mail of a staging is to be sent, long after: it waits to be proven, and not for nobody.
+    pub async fn wants_mail(&self, id: StagingId) -> Result<bool, OperationError> {
+        let look = ReadStaging { id, nonce_hash: None };
+        let found = self.replica.read(&look).await?;
+        Ok(found.is_some_and(|found| found.state == State::Open && found.account.is_some()))
+    }
+
+    /// As [`Identity::begin`], with these secrets.
+    pub async fn begin_with(
+        &self,
+        begin: Begin,
+        relying_party: Option<String>,
+        nonce: &Nonce,
+        challenge: Challenge,
+    ) -> Result<Outcome<Begun>, OperationError> {
+        let before = self.recall::<BeginAnswer>().await?;
         let id = challenge.token.id();
         let outcome = match before {
             Some(outcome) => outcome,

@@ -7,6 +7,7 @@ mod proofs;
 mod repeated;
 mod sessions;
 mod signing_in;
+mod staged;
 mod tiers;
 
 use std::sync::{

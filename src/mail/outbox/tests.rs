@@ -27,7 +27,9 @@ impl Place {
     }
 
     fn open(&self) -> (Outbox, Vec<Found>) {
-        Outbox::open(&self.path(), Room::default()).expect("an outbox")
+        let (outbox, found) = Outbox::open(&self.path(), Room::default()).expect("an outbox");
+        assert!(found.kept_back.is_empty());
+        (outbox, found.mails)
     }
 
     fn aside(&self) -> usize {
@@ -87,6 +89,42 @@ fn a_mail_is_found_again_until_it_is_erased() {
 }
 
 #[test]
+fn what_is_kept_back_is_no_mail_before_the_word_comes() {
+    let place = Place::new();
+    let (outbox, _) = place.open();
+    let matter = |number: u8| Matter([number; 32]);
+    for number in [1, 2, 3] {
+        let kept = outbox.keep_back(MailId::of(number), matter(number), &entry("ada@example.org"));
+        kept.expect("kept");
+    }
+    assert_eq!(*outbox.count().borrow(), 3);
+    assert_eq!(
+        outbox.read(MailId::of(1)),
+        Err(Damage::Unreadable(io::ErrorKind::NotFound))
+    );
+    outbox.release(MailId::of(1), matter(1)).expect("released");
+    assert_eq!(outbox.read(MailId::of(1)), Ok(entry("ada@example.org")));
+    outbox.withdraw(MailId::of(2), matter(2)).expect("withdrawn");
+    assert!(
+        outbox.release(MailId::of(2), matter(2)).is_err(),
+        "it is gone from disk"
+    );
+    // Nor is it swept away while it waits.
+    let day = Duration::from_secs(86_400);
+    assert_eq!(outbox.sweep(SystemTime::now() + 2 * day, day).expect("swept"), 0);
+    drop(outbox);
+
+    let (outbox, found) = Outbox::open(&place.path(), Room::default()).expect("an outbox");
+    let found_again = |number| Found {
+        id: MailId::of(number),
+        posted: entry("").posted,
+    };
+    assert_eq!(found.mails, [found_again(1)]);
+    assert_eq!(found.kept_back, [(found_again(3), matter(3))]);
+    assert_eq!(*outbox.count().borrow(), 2);
+}
+
+#[test]
 fn what_is_no_mail_is_set_aside_and_holds_up_nothing() {
     let good = entry("bob@example.org").encode().expect("short");
     let mut flipped = good.to_vec();
@@ -101,6 +139,7 @@ fn what_is_no_mail_is_set_aside_and_holds_up_nothing() {
     Place::check(&mail, &vec![b'x'; 2 * FILE_BYTES_MAX], 1, false);
     Place::check("notes.txt", b"by an operator", 1, false);
     Place::check("0202.mail", &good, 1, false);
+    Place::check(&format!("{}.0202.kept-back", MailId::of(2)), &good, 1, false);
     Place::check(&mail, &newer, 0, true);
     // A crash came before the answer.
     Place::check(&format!("{}.unfinished", MailId::of(2)), &good[..9], 0, false);

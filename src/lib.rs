@@ -35,6 +35,7 @@
 //! | `prometheus` | the status, as gauges |
 //! | [`load`] | plays people's browsers against a site, and measures what they wait for |
 //! | `sim` | the laboratory: worlds of replicas in virtual time, a seed each (feature `lab`) |
+//! | `laboratory` | what only a laboratory has, for who makes sure that nobody else does (feature `lab`) |
 //! | `world` | the laboratory: ten sites on one machine, to break and watch (feature `lab`) |
 //!
 //! The binary (`src/main.rs`, `src/cli/`) is a thin command line over this library.
@@ -49,6 +50,8 @@ pub mod identity;
 pub mod idp;
 pub mod keyring;
 pub mod keysigner;
+#[cfg(feature = "lab")]
+pub mod laboratory;
 pub mod limits;
 pub mod listener;
 pub mod load;

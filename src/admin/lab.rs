@@ -19,12 +19,19 @@ use crate::{
     store::{ReadError, Records},
 };
 
+/// What the router below has.
+pub(crate) const ROUTES: [&str; 4] = [LINKS, COMMITS, AWAITED, HASHES];
+const LINKS: &str = "/lab/links";
+const COMMITS: &str = "/lab/commits";
+const AWAITED: &str = "/lab/awaited";
+const HASHES: &str = "/lab/accounts/{account}/hashes";
+
 pub(super) fn routes() -> Router<Arc<Site>> {
     Router::new()
-        .route("/lab/links", get(links).put(set_links))
-        .route("/lab/commits", get(commits))
-        .route("/lab/awaited", get(awaited))
-        .route("/lab/accounts/{account}/hashes", get(hashes))
+        .route(LINKS, get(links).put(set_links))
+        .route(COMMITS, get(commits))
+        .route(AWAITED, get(awaited))
+        .route(HASHES, get(hashes))
 }
 
 async fn links(State(site): State<Arc<Site>>) -> Json<Vec<LinkConfig>> {

@@ -25,6 +25,8 @@ use axum::{
 use tokio::net::UnixListener;
 use tower_http::timeout::TimeoutLayer;
 
+#[cfg(feature = "lab")]
+pub(crate) use self::lab::ROUTES as LAB_ROUTES;
 pub(crate) use self::status::report;
 pub use self::{
     cluster::{

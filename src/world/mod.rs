@@ -57,6 +57,7 @@ use rand::rngs::StdRng;
 use timeline::Timeline;
 use web::{Places, Web};
 
+pub(crate) use page::{PAGE, ROUTES};
 pub use scenario::Scenario;
 
 /// Runs ten data centers on this machine, as far apart as the real ones, with people signing in.

@@ -20,6 +20,19 @@ use super::network::PairCut;
 use super::state::WorldState;
 use super::{World, WorldError, hands};
 
+/// What the router below has, but for the page itself.
+pub(crate) const ROUTES: [&str; 8] = [STYLE, SCRIPT, LAND, STATE, ON_WORLD, ON_SITE, ON_LINK, ON_FRONT];
+const STYLE: &str = "/world.css";
+const SCRIPT: &str = "/world.js";
+const LAND: &str = "/land.svg";
+const STATE: &str = "/api/world";
+const ON_WORLD: &str = "/api/world/{action}";
+const ON_SITE: &str = "/api/sites/{site}/{action}";
+const ON_LINK: &str = "/api/links";
+const ON_FRONT: &str = "/api/front";
+/// The page at `/`.
+pub(crate) const PAGE: &str = include_str!("page/index.html");
+
 /// Serves the page; gives where. A scenario goes on without one when the port is taken, a plain world takes
 /// one of the next ports.
 pub(crate) async fn serve(world: &Arc<World>, listen: SocketAddr) -> Result<Option<SocketAddr>, WorldError> {
@@ -48,27 +61,24 @@ pub(crate) async fn serve(world: &Arc<World>, listen: SocketAddr) -> Result<Opti
         .map_err(|source| WorldError::Page { listen, source })?;
     let guard = Arc::new(Guard::new(at));
     let router = Router::new()
+        .route("/", get(async || asset("text/html; charset=utf-8", PAGE)))
         .route(
-            "/",
-            get(async || asset("text/html; charset=utf-8", include_str!("page/index.html"))),
-        )
-        .route(
-            "/world.css",
+            STYLE,
             get(async || asset("text/css; charset=utf-8", include_str!("page/world.css"))),
         )
         .route(
-            "/world.js",
+            SCRIPT,
             get(async || asset("text/javascript; charset=utf-8", include_str!("page/world.js"))),
         )
         .route(
-            "/land.svg",
+            LAND,
             get(async || asset("image/svg+xml", include_str!("page/land.svg"))),
         )
-        .route("/api/world", get(state))
-        .route("/api/world/{action}", post(act_on_world))
-        .route("/api/sites/{site}/{action}", post(act_on_site))
-        .route("/api/links", post(act_on_link))
-        .route("/api/front", post(act_on_front))
+        .route(STATE, get(state))
+        .route(ON_WORLD, post(act_on_world))
+        .route(ON_SITE, post(act_on_site))
+        .route(ON_LINK, post(act_on_link))
+        .route(ON_FRONT, post(act_on_front))
         .layer(middleware::from_fn_with_state(guard, guarded))
         .with_state(Arc::clone(world));
     tokio::spawn(async move {

@@ -44,17 +44,24 @@ impl From<Arc<Inbox>> for Mails {
     }
 }
 
+/// What the router below has.
+pub(crate) const ROUTES: [&str; 4] = [SHOWN, TOLD, STYLE, SCRIPT];
+const SHOWN: &str = "/lab/inbox";
+const TOLD: &str = "/lab/inbox.json";
+const STYLE: &str = "/lab/inbox.css";
+const SCRIPT: &str = "/lab/inbox.js";
+
 /// `GET /lab/inbox` for people, `GET /lab/inbox.json?to=ADDRESS&after_ms=N` for programs.
 pub fn router(mails: impl Into<Mails>) -> Router {
     Router::new()
-        .route("/lab/inbox", get(page))
-        .route("/lab/inbox.json", get(json))
+        .route(SHOWN, get(page))
+        .route(TOLD, get(json))
         .route(
-            "/lab/inbox.css",
+            STYLE,
             get(async || asset("text/css; charset=utf-8", include_str!("inbox.css"))),
         )
         .route(
-            "/lab/inbox.js",
+            SCRIPT,
             get(async || asset("text/javascript; charset=utf-8", include_str!("inbox.js"))),
         )
         .with_state(mails.into())
@@ -121,11 +128,13 @@ async fn page(State(mails): State<Mails>, Query(wanted): Query<Wanted>) -> Respo
 }
 
 const TEMPLATE: &str = "inbox.html";
+/// Its template.
+pub(crate) const PAGE: &str = include_str!("inbox.html");
 
 fn render(mails: &[Received], to: &str) -> Result<String, minijinja::Error> {
     let mut templates = Environment::empty();
     templates.set_auto_escape_callback(|_| AutoEscape::Html);
-    templates.add_template(TEMPLATE, include_str!("inbox.html"))?;
+    templates.add_template(TEMPLATE, PAGE)?;
     let mails: Vec<Value> = mails.iter().map(shown).collect();
     templates.get_template(TEMPLATE)?.render(Value::from_pairs([
         ("mails", Value::from(mails)),

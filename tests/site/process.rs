@@ -199,13 +199,18 @@ pub(crate) struct Site {
 
 impl Site {
     pub(crate) fn spawn(config: &Path, data: &Path) -> Site {
-        Site::spawn_command(command(config), data)
+        Site::spawn_with(config, data, &[])
     }
 
     /// The same, with an invitation in its hand.
     pub(crate) fn spawn_joining(config: &Path, data: &Path, invitation: &str) -> Site {
+        Site::spawn_with(config, data, &["--join", invitation])
+    }
+
+    /// The same, with these arguments.
+    pub(crate) fn spawn_with(config: &Path, data: &Path, arguments: &[&str]) -> Site {
         let mut command = command(config);
-        command.arg("--join").arg(invitation);
+        command.args(arguments);
         Site::spawn_command(command, data)
     }
 

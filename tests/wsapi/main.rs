@@ -8,6 +8,11 @@
 //! | `account` | what somebody signed in does to their account |
 //! | `rules` | what every call demands: arguments, CSRF, methods, sizes |
 //! | `across` | flows that begin at one site and go on at another |
+//! | `idp` | email domains that certify their own users |
+//! | `primaries` | what people of such domains do, also when a domain changes its mind |
+//! | `forged` | cookies, certificates and assertions that are not what they seem |
+//! | `keys` | keys revoked, sites evicted, sites that are new: by cookies and certificates |
+//! | `verifier` | a relying party's server that verifies all day |
 
 #![cfg(feature = "lab")]
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failure fails the test")]
@@ -15,6 +20,10 @@
 mod account;
 mod across;
 mod browser;
+mod forged;
+mod idp;
+mod keys;
+mod primaries;
 #[path = "../site/process.rs"]
 #[expect(
     dead_code,
@@ -24,3 +33,4 @@ mod process;
 mod rules;
 mod sign_up;
 mod sites;
+mod verifier;

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::{
     browser::{Browser, Mailbox},
+    idp::Idps,
     process::{Plan, Site},
 };
 
@@ -36,6 +37,18 @@ impl Sites {
 
     /// The same, configured otherwise.
     pub(crate) async fn start_with(count: usize, adapt: impl Fn(&mut SiteConfig)) -> Sites {
+        let mut sites = Sites::plan(count, adapt);
+        for number in 0..count {
+            sites.running[number] = Some(sites.plan.start(number).await);
+        }
+        for number in 0..count {
+            sites.signs(number).await;
+        }
+        sites
+    }
+
+    /// Some sites that do not run yet.
+    pub(crate) fn plan(count: usize, adapt: impl Fn(&mut SiteConfig)) -> Sites {
         let mut plan = Plan::new(count);
         let mails = plan.directory.path().join("mails");
         for config in &mut plan.configs {
@@ -52,18 +65,24 @@ impl Sites {
             config.limits.address.burst = 100_000;
             adapt(config);
         }
-        let mut sites = Sites {
+        Sites {
             running: (0..count).map(|_| None).collect(),
             plan,
             mailbox: Mailbox(mails),
-        };
-        for number in 0..count {
-            sites.running[number] = Some(sites.plan.start(number).await);
         }
-        for number in 0..count {
-            sites.signs(number).await;
-        }
-        sites
+    }
+
+    /// So many, which find these domains.
+    pub(crate) async fn finding(count: usize, idps: &Idps) -> Sites {
+        let authority = idps.authority_file();
+        Sites::start_with(count, |config| {
+            config.lab = idps.lab();
+            config.outbound.ca_file = Some(authority.clone());
+            if count == 1 {
+                config.durability.answer = Answer::Local;
+            }
+        })
+        .await
     }
 
     /// One site alone, which waits for nobody.
@@ -80,6 +99,22 @@ impl Sites {
     /// A new browser that reaches this site.
     pub(crate) fn browser(&self, number: usize) -> Browser {
         Browser::new(&self.url(number))
+    }
+
+    /// Where a site keeps its signing keys.
+    pub(crate) fn keys(&self, number: usize) -> PathBuf {
+        self.plan.configs[number].keys_directory()
+    }
+
+    /// Where a site's data lie.
+    pub(crate) fn data(&self, number: usize) -> PathBuf {
+        self.plan.configs[number].data.clone()
+    }
+
+    /// Starts one that does not run, and waits until its keys may sign.
+    pub(crate) async fn begin(&mut self, number: usize) {
+        self.running[number] = Some(self.plan.start(number).await);
+        self.signs(number).await;
     }
 
     /// The site's process.

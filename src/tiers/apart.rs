@@ -47,6 +47,7 @@ const MAIL_DRAIN: Duration = Duration::from_secs(5);
 
 /// Tiers without a replica, running.
 pub struct Apart {
+    hearing: Arc<Hearing>,
     doors: Vec<(Listener, Router)>,
     mailer: Option<Arc<Mailer>>,
 }
@@ -57,6 +58,8 @@ struct Hearing {
     keys: Arc<Keys>,
     health: ArcSwap<SiteHealth>,
     is_heard: AtomicBool,
+    /// This process is on its way out.
+    is_draining: AtomicBool,
 }
 
 impl Apart {
@@ -79,6 +82,7 @@ impl Apart {
             keys: Arc::default(),
             health: ArcSwap::default(),
             is_heard: AtomicBool::new(false),
+            is_draining: AtomicBool::new(false),
         });
         tokio::spawn(listen(Arc::downgrade(&hearing)));
         let mut uses = Vec::new();
@@ -129,6 +133,7 @@ impl Apart {
             is_isolated: Arc::new(move || heard.health.load().isolated),
         })?;
         let mut apart = Apart {
+            hearing: hearing.clone(),
             doors: Vec::new(),
             mailer: None,
         };
@@ -196,11 +201,14 @@ impl Apart {
 
     /// Serves until `drain` says so, then finishes what is under way.
     pub async fn run(self, drain: watch::Receiver<bool>) {
+        let hearing = self.hearing;
         let serving = self.doors.into_iter().map(|(listener, router)| {
-            let mut drain = drain.clone();
+            let (mut drain, hearing) = (drain.clone(), hearing.clone());
             listener.serve(router, async move {
                 // Who could say so is gone: that is a drain as well.
                 let _ = drain.wait_for(|drain| *drain).await;
+                // The listener answers for a little longer: whoever balances load hears of it in time.
+                hearing.is_draining.store(true, Ordering::Release);
             })
         });
         futures_util::future::join_all(serving).await;
@@ -275,6 +283,9 @@ fn check(hearing: &Arc<Hearing>, keyring: Option<&Arc<Keyring>>) -> Check {
         let mut reasons = hearing.health.load().reasons.clone();
         if !hearing.is_heard.load(Ordering::Acquire) {
             reasons.push("the replica does not answer".to_owned());
+        }
+        if hearing.is_draining.load(Ordering::Acquire) {
+            reasons.push("draining".to_owned());
         }
         let lacked = keyring
             .iter()

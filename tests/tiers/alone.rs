@@ -234,4 +234,19 @@ async fn a_webhead_is_worth_nothing_and_its_loss_costs_nothing() {
     parts.begin(Tier::Webhead);
     parts.is_well().await;
     all_goes(&parts, &mut ada).await;
+
+    // Asked to end, it says so before it is gone, and ends well.
+    let webhead = parts.take(Tier::Webhead);
+    webhead.signal(rustix::process::Signal::TERM);
+    let said = async || (parts.heartbeat().await? == 503).then_some(());
+    parts
+        .part(Tier::Replica)
+        .eventually("its heartbeat says that it drains", said)
+        .await;
+    let (status, _, log) = webhead.ended().await;
+    assert_eq!(status.code(), Some(0), "{log}");
+    for tier in [Tier::SecureWebhead, Tier::Keysigner, Tier::Replica] {
+        let (status, _, log) = parts.take(tier).terminate().await;
+        assert_eq!(status.code(), Some(0), "{tier}: {log}");
+    }
 }

@@ -190,6 +190,11 @@ impl Parts {
         self.running[place(tier)].as_ref().expect("it runs")
     }
 
+    /// The same, to be ended.
+    pub(crate) fn take(&mut self, tier: Tier) -> Site {
+        self.running[place(tier)].take().expect("it runs")
+    }
+
     /// Starts one of the processes.
     pub(crate) fn begin(&mut self, tier: Tier) {
         let (config, data) = match tier {
@@ -202,7 +207,7 @@ impl Parts {
 
     /// `kill -9`.
     pub(crate) async fn kill(&mut self, tier: Tier) {
-        self.running[place(tier)].take().expect("it runs").kill().await;
+        self.take(tier).kill().await;
     }
 
     /// Waits until people may be sent here.

@@ -1,7 +1,5 @@
 //! Signing keys, by what people hold that they signed: cookies and certificates.
 
-use std::time::Duration;
-
 use serde_json::json;
 use tokio::process::Command;
 
@@ -79,20 +77,13 @@ async fn all_say(sites: &Sites, at: &[usize], browser: &Browser, assertion: &str
 async fn a_revoked_key_is_refused_at_every_site_and_its_site_signs_with_another() {
     let sites = Sites::start(2).await;
     sites.create(0, &[ADA]).await;
-    let (mut ada, other) = (
-        signed_in(&sites, 0).await,
-        async {
-            let mut there = sites.browser(1);
-            let comes = async || {
-                let mut there = sites.browser(1);
-                let answer = there.sign_in(ADA, PASSWORD).await;
-                (answer.json()["success"] == true).then_some(there)
-            };
-            there = sites.site(1).eventually("the account comes", comes).await;
-            there
-        }
-        .await,
-    );
+    let mut ada = signed_in(&sites, 0).await;
+    let comes = async || {
+        let mut there = sites.browser(1);
+        let answer = there.sign_in(ADA, PASSWORD).await;
+        (answer.json()["success"] == true).then_some(there)
+    };
+    let other = sites.site(1).eventually("the account comes", comes).await;
     let assertion = certified(&mut ada).await;
     all_say(&sites, &[0, 1], &ada, &assertion, (true, true)).await;
     let (session, certificate) = (
@@ -120,13 +111,11 @@ async fn a_revoked_key_is_refused_at_every_site_and_its_site_signs_with_another(
     let anew = sites.site(0).eventually("it certifies with another", anew).await;
     let assertion = anew.assert_for(SHOP, now_ms());
     all_say(&sites, &[0, 1], &ada, &assertion, (true, true)).await;
-    let document = ada.send(
-        reqwest::Method::GET,
-        &format!("{}/.well-known/browserid", sites.url(1)),
-        Default::default(),
-        None,
-    );
-    let document = document.await.text;
+    let url = format!("{}/.well-known/browserid", sites.url(1));
+    let document = ada
+        .send(reqwest::Method::GET, &url, Default::default(), None)
+        .await
+        .text;
     assert!(!document.contains(&certificate), "{document}");
 }
 
@@ -153,7 +142,8 @@ async fn an_evicted_site_s_people_stay_signed_in_unless_it_was_compromised() {
     all_say(&sites, &[0, 1], &ada, &assertion, (true, true)).await;
     // They go on as if nothing had been: the next write gives them a cookie that another site signed.
     ada.site = sites.url(1);
-    ada.post("prolong_session", json!({})).await.good();
+    let prolonged = ada.post("prolong_session", json!({})).await;
+    assert_eq!(prolonged.status.as_u16(), 200, "{prolonged:?}");
     all_say(&sites, &[0, 1], &ada, &assertion, (true, true)).await;
 
     // But not if its keys may be in strange hands.

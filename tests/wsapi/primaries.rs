@@ -126,7 +126,8 @@ async fn an_address_s_state_follows_from_its_domain_and_its_account() {
     let letter = sites.mailbox.next("eve@c.test", 0).await;
     let done = json!({ "token": letter.token() });
     eve.post("complete_transition", done).await.good();
-    becomes(&sites, 1, "eve@c.test", ("secondary", "known", US)).await;
+    assert_eq!(eve.level().await.as_deref(), Some("password"));
+    eve.certify("eve@c.test").await.expect("a certificate");
 
     // One that is gone without a word stays what it was: people wait, and the fallback certifies nobody.
     let mut fay = sites.browser(0);

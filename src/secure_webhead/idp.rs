@@ -4,6 +4,7 @@
 //! for which nobody waits.
 
 use axum::extract::State;
+use crdt::UsedAs;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
@@ -83,7 +84,8 @@ pub(super) async fn address_info(
     let now_ms = tier.reception.now_ms();
     tier.note_sighting(&domain, live, facts.idp_seen_ms, now_ms);
     let email = facts.email.as_ref().map(|email| EmailState {
-        used_as: email.used_as,
+        // Who proved it by mail and nothing since has it certified by us: in the records no value says so, and this knows "never".
+        used_as: Some(email.used_as.unwrap_or(UsedAs::Secondary)),
         verified: email.verified,
         has_password: email.has_password,
     });

@@ -53,9 +53,8 @@ impl Asking<'_> {
 
     /// A browser's own words, but for what the keysigner is asked for.
     async fn refuses(&self, what: &str, browser: &mut Browser, arguments: Value, status: u16, code: &str) {
-        let heard = self
-            .ask(&cookies(browser), &with_csrf(browser, arguments).await)
-            .await;
+        let wish = with_csrf(browser, arguments).await;
+        let heard = self.ask(&cookies(browser), &wish).await;
         Asking::expect(&heard, what, status, code);
     }
 }

@@ -162,6 +162,9 @@ async fn an_address_s_state_follows_from_its_domain_and_its_account() {
     let verdict = shop.verify(&gone, SHOP).await;
     assert_eq!(verdict["status"], "failure", "{verdict}");
 
+    // Each site has asked each domain once; one that said nothing perhaps again, after a minute.
+    assert!(idps.asked() <= 2 * 6 + 8, "{}", idps.asked());
+
     // After a reset by one address, another one of ours waits for its proof.
     sites.create(0, &["hal@shop.invalid", "hal@work.invalid"]).await;
     let mut hal = sites.browser(0);

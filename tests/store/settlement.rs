@@ -370,7 +370,7 @@ async fn of_two_changes_of_a_password_the_one_that_lost_goes() {
         let changed = site
             .replica
             .identity
-            .change_password(account, password("correct horse"), password(new))
+            .change_password(account, password("correct horse"), password(new), None)
             .await;
         assert!(matches!(changed, Ok(Outcome::Done { .. })), "{changed:?}");
     }

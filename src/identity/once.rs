@@ -201,3 +201,43 @@ impl std::fmt::Debug for Once {
         f.write_str("Once(..)")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use gossip::{ReplicaId, Writer};
+
+    use super::*;
+
+    /// What a cell of format 1 is, for good.
+    #[track_caller]
+    fn check(recalled: Recalled, sample: &str) {
+        let kept = Kept {
+            format: FORMAT,
+            request: [9; 32],
+            recalled: recalled.clone(),
+        };
+        let written = operations::encode(WHAT, &kept).expect("encoded");
+        let hex: String = written.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, sample);
+        let read = Kept::decode(&written).expect("decoded");
+        assert_eq!((read.request, read.recalled), ([9; 32], recalled));
+    }
+
+    #[test]
+    fn an_answer_that_is_kept_has_its_format() {
+        let dot = Dot {
+            writer: Writer {
+                replica: ReplicaId([1; 8]),
+                epoch: 2,
+                nonce: [3; 8],
+            },
+            number: 7,
+        };
+        let value = ByteBuf::from(vec![0x18, 0x2a]);
+        check(Recalled::Done { dot, value }, DONE);
+        check(Recalled::Refused(Refusal::WrongPassword), REFUSED);
+    }
+
+    const DONE: &str = "a36166016172582009090909090909090909090909090909090909090909090909090909090909096161a164446f6e65a263646f74a266777269746572540101010101010101000000020303030303030303666e756d626572076576616c756542182a";
+    const REFUSED: &str = "a36166016172582009090909090909090909090909090909090909090909090909090909090909096161a167526566757365646e77726f6e672d70617373776f7264";
+}

@@ -362,7 +362,11 @@ impl CompleteStaging {
                 {
                     first_password(txn, account, &view, found, self.asked.id, &hashed);
                 }
-                let knows = matches!(self.shown, Shown::AccountPassword(_));
+                let knows = match self.shown {
+                    Shown::Nothing => false,
+                    Shown::StagedPassword => view.usable_password().is_none(),
+                    Shown::AccountPassword(_) => true,
+                };
                 (account, view.epoch, knows)
             }
         };

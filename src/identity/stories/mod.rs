@@ -2,12 +2,16 @@
 
 mod addresses;
 mod certificates;
+mod mailed;
+mod phisher;
 mod primaries;
 mod proofs;
+mod recovery;
 mod repeated;
 mod sessions;
 mod signing_in;
 mod staged;
+mod stagings;
 mod tiers;
 
 use std::sync::{
@@ -15,12 +19,13 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use crdt::{AccountId, ClaimedBy, Epoch, Hlc};
+use crdt::{AccountId, ClaimedBy, Epoch, Hlc, Purpose};
 use gossip::{Received, quic::LogChunk};
 
 use super::{
     claims::{self, Session},
     sign_in::{TRIES_KEEP_MS, TRIES_MAX},
+    staging::{Begin, Begun, BegunHere, Code, Completed, Completion, Link, Nonce, PasswordSession, Token},
     *,
 };
 use crate::store::{
@@ -172,6 +177,73 @@ impl Site {
         self.identity.cancel_account(account).await.expect("cancel")
     }
 
+    /// Begins something in a browser of its own, and reads the mail.
+    async fn begin(&self, begin: Begin) -> Mailed {
+        let nonce = Nonce::new(rand::random());
+        let begun = self.identity.begin(begin, None, &nonce).await.expect("begin");
+        let Begun::Staged {
+            here,
+            mail: Some(challenge),
+        } = done(begun)
+        else {
+            panic!("no mail")
+        };
+        Mailed {
+            here,
+            token: challenge.token,
+            code: challenge.code,
+        }
+    }
+
+    async fn begin_sign_up(&self, typed: &str, password: &str) -> Mailed {
+        self.begin(Begin::NewAccount {
+            address: address(typed),
+            password: pass(password),
+        })
+        .await
+    }
+
+    async fn begin_addition(&self, account: AccountId, typed: &str) -> Mailed {
+        self.begin(Begin::AddEmail {
+            account,
+            address: address(typed),
+            password: None,
+        })
+        .await
+    }
+
+    async fn begin_reset(&self, typed: &str) -> Mailed {
+        self.begin(Begin::Reset {
+            address: address(typed),
+        })
+        .await
+    }
+
+    /// Follows a link in a browser that holds `here`.
+    async fn follow(
+        &self,
+        token: &Token,
+        here: Option<&BegunHere>,
+        password: Option<&str>,
+    ) -> Outcome<Completion> {
+        let link = Link {
+            token,
+            here,
+            session: None,
+        };
+        self.identity
+            .complete_by_link(&EVERY_PURPOSE, link, password.map(pass))
+            .await
+            .expect("complete")
+    }
+
+    async fn type_code(&self, here: &BegunHere, code: &Code, password: Option<&str>) -> Outcome<Completion> {
+        self.identity
+            .complete_by_code(here, code, password.map(pass))
+            .await
+            .expect("complete")
+    }
+
     fn holder(&self, typed: &str) -> Option<(AccountId, bool)> {
         let email = self.identity.email_id(&address(typed));
         let state = self.here().read(&operations::ReadEmail { email }).expect("read");
@@ -204,6 +276,29 @@ impl Site {
     }
 }
 
+/// What a browser began, and the mail that came of it.
+struct Mailed {
+    here: BegunHere,
+    token: Token,
+    code: Code,
+}
+
+const EVERY_PURPOSE: [Purpose; 5] = [
+    Purpose::NewAccount,
+    Purpose::AddEmail,
+    Purpose::Reset,
+    Purpose::Reverify,
+    Purpose::Transition,
+];
+
+#[track_caller]
+fn completed(outcome: Outcome<Completion>) -> Completed {
+    match done(outcome) {
+        Completion::Done(completed) => completed,
+        Completion::WrongCode { .. } => panic!("a wrong code"),
+    }
+}
+
 fn identity(store: &Store, clock: &Arc<AtomicU64>, iterations: u32) -> Identity {
     let settings = PasswordSettings {
         memory_kib: 32,
@@ -214,9 +309,9 @@ fn identity(store: &Store, clock: &Arc<AtomicU64>, iterations: u32) -> Identity 
     };
     let passwords = PasswordPool::new(&settings).expect("settings");
     let wall = clock.clone();
-    Identity::with_clock(store.clone(), IndexKey::new([9; 32]), passwords, move || {
-        wall.load(Ordering::Relaxed)
-    })
+    let index_key = IndexKey::new([9; 32]);
+    let clock = move || wall.load(Ordering::Relaxed);
+    Identity::with_clock(store.clone(), index_key, passwords, clock).at_site("oslo")
 }
 
 /// Both have all that either had, and hold the same.

@@ -8,7 +8,6 @@ use super::{SecureWebhead, sessions::Grounds};
 use crate::{
     browserid::{BackedAssertion, Reason},
     identity::{Address, Outcome, Refusal},
-    limits::Cost,
     wsapi::{
         Post, Problem,
         answer::Answer,
@@ -72,14 +71,15 @@ pub(super) async fn authenticate_user(
         pass: Password(password),
         ephemeral,
     } = call.args;
-    tier.reception.pay_for(&address, Cost::Password)?;
+    let device = call.visitor.device.as_ref();
+    tier.reception.pay_for_password(&address, device)?;
     let identity = tier.identity_for(call.once);
     match identity
         .sign_in(&address, password, call.visitor.device.clone())
         .await?
     {
         Outcome::Done { value, dot } => {
-            tier.reception.give_back(call.client, &address, Cost::Password);
+            tier.reception.give_back_password(call.client, &address, device);
             tier.durable(dot).await;
             let grounds = Grounds {
                 account: value.account,

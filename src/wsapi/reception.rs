@@ -94,11 +94,25 @@ impl Reception {
             .map_err(too_many)
     }
 
-    /// What was paid comes back: whoever asked is whom they said they were.
-    pub fn give_back(&self, client: Client, address: &Address, cost: Cost) {
+    /// An address pays for a password that is tried, known or not. A browser that signed in to an account here has a bucket
+    /// of its own at each address: whoever floods an address keeps nobody out who signed in to it before.
+    pub fn pay_for_password(&self, address: &Address, device: Option<&Device>) -> Result<(), Problem> {
+        self.limits
+            .pay_for_address(&self.payer(address, device), Cost::Password)
+            .map_err(too_many)
+    }
+
+    /// What was paid for a password comes back: whoever asked is whom they said they were.
+    pub fn give_back_password(&self, client: Client, address: &Address, device: Option<&Device>) {
+        let payer = self.payer(address, device);
+        self.limits.give_back_to_address(&payer, Cost::Password);
+        self.limits.give_back(client, Cost::Password);
+    }
+
+    fn payer(&self, address: &Address, device: Option<&Device>) -> Vec<u8> {
         let email = self.directory.email_id(address);
-        self.limits.give_back_to_address(email.as_bytes(), cost);
-        self.limits.give_back(client, cost);
+        let device = device.map_or(&[][..], |device| &device.id);
+        [email.as_bytes(), device].concat()
     }
 
     /// Now, in milliseconds since 1970.

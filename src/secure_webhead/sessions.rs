@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use super::{SecureWebhead, device};
 use crate::{
-    identity::{Outcome, SignedInNote},
+    identity::{Once, Outcome, SignedInNote},
     session::{Device, Known, LIFETIME_MS, Methods, SHORT_LIFETIME_MS, Session, device::REMEMBERED_MS},
     wsapi::{
         Post, Problem, Visitor,
@@ -135,10 +135,10 @@ impl SecureWebhead {
     }
 
     /// Ends a session of somebody's.
-    async fn end(&self, person: &Person, id: [u8; 16]) -> Result<Done, Problem> {
+    async fn end(&self, person: &Person, id: [u8; 16], once: Option<Once>) -> Result<Done, Problem> {
         let expires_ms = self.reception.now_ms().saturating_add(LIFETIME_MS);
         match self
-            .identity
+            .identity_for(once)
             .end_session(person.account(), id, expires_ms)
             .await?
         {
@@ -221,8 +221,8 @@ pub(super) async fn logout(
     State(tier): State<SecureWebhead>,
     call: Post<Nothing>,
 ) -> Result<Answer<Done>, Problem> {
-    let person = tier.reception.person(&call.visitor, Level::Assertion).await?;
-    tier.end(&person, person.session.id).await?;
+    let person = tier.person(&call, Level::Assertion).await?;
+    tier.end(&person, person.session.id, call.once).await?;
     Ok(Answer::new(Done::YES).with_cookies(tier.end_cookies(&call.visitor)))
 }
 
@@ -232,8 +232,8 @@ pub(super) async fn end_session(
     State(tier): State<SecureWebhead>,
     call: Post<EndSession>,
 ) -> Result<Answer<Done>, Problem> {
-    let person = tier.reception.person(&call.visitor, Level::Password).await?;
-    let ended = tier.end(&person, call.args.id.0).await?;
+    let person = tier.person(&call, Level::Password).await?;
+    let ended = tier.end(&person, call.args.id.0, call.once).await?;
     if call.args.id.0 == person.session.id {
         return Ok(Answer::new(ended).with_cookies(tier.end_cookies(&call.visitor)));
     }

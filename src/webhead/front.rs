@@ -13,7 +13,10 @@ use std::{
 use axum::{
     Router,
     extract::{Request, State},
-    http::{HeaderValue, StatusCode},
+    http::{
+        HeaderValue, StatusCode,
+        header::{CACHE_CONTROL, RETRY_AFTER},
+    },
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
@@ -26,6 +29,7 @@ use crate::{
     listener::Peer,
     wsapi::{
         Endpoint, PREFIX, Problem,
+        answer::NOT_KEPT,
         reception::{CLIENT_HEADER, monotonic, too_many},
     },
 };
@@ -68,7 +72,22 @@ impl Front {
     }
 }
 
-async fn enter(State(front): State<Front>, mut request: Request, next: Next) -> Response {
+/// Also what is refused here, or cut off, is for this moment, and says when to come back.
+async fn enter(State(front): State<Front>, request: Request, next: Next) -> Response {
+    let is_call = request.uri().path().starts_with(PREFIX);
+    let mut response = admit(front, request, next).await;
+    let is_away = response.status() == StatusCode::SERVICE_UNAVAILABLE;
+    let headers = response.headers_mut();
+    if is_call && !headers.contains_key(CACHE_CONTROL) {
+        headers.insert(CACHE_CONTROL, NOT_KEPT);
+    }
+    if is_away && !headers.contains_key(RETRY_AFTER) {
+        headers.insert(RETRY_AFTER, HeaderValue::from(FULL_RETRY.as_secs()));
+    }
+    response
+}
+
+async fn admit(front: Front, mut request: Request, next: Next) -> Response {
     let Ok(_place) = front.places.try_acquire() else {
         metrics::counter!("persona_requests_shed_total").increment(1);
         return Problem::unavailable("busy", "server is too busy", FULL_RETRY).into_response();

@@ -74,9 +74,10 @@ pub fn router(webhead: Webhead, front: Front, pages: Router) -> Router {
         calls = calls.route(&format!("/wsapi/{}", endpoint.name), route);
     }
     let people = calls
-        .route(verify::VERIFY, post(verify::verify))
         .route("/wsapi/{*name}", axum::routing::any(no_such_api))
         .method_not_allowed_fallback(no_such_api)
+        // These are asked for by programs of others, who are told which method there is (405).
+        .route(verify::VERIFY, post(verify::verify))
         .route("/openapi.json", get(description_as_json))
         .with_state(webhead.clone())
         .fallback_service(pages);

@@ -56,8 +56,8 @@ pub(super) struct AddressInfo {
 }
 
 /// What to do with an address, and who certifies it.
-#[utoipa::path(get, path = "/wsapi/address_info", tag = "addresses", params(("email" = String, Query)),
-    responses((status = 200, body = AddressInfo)))]
+#[utoipa::path(get, path = "/wsapi/address_info", tag = "addresses",
+    params(("email" = Email, Query), ("issuer" = Option<String>, Query)), responses((status = 200, body = AddressInfo)))]
 pub(super) async fn address_info(
     State(tier): State<SecureWebhead>,
     call: Get<AddressQuery>,

@@ -79,7 +79,7 @@ pub(super) struct SessionDetails {
 }
 
 /// Whether somebody has an address.
-#[utoipa::path(get, path = "/wsapi/have_email", tag = "addresses", params(("email" = String, Query)),
+#[utoipa::path(get, path = "/wsapi/have_email", tag = "addresses", params(("email" = Email, Query)),
     responses((status = 200, body = HaveEmail)))]
 pub(super) async fn have_email(
     State(webhead): State<Webhead>,

@@ -28,7 +28,6 @@ pub(super) struct SessionContext {
     /// Whether somebody is signed in.
     authenticated: bool,
     /// `false`, or how well they have shown who they are.
-    #[schema(value_type = Object)]
     auth_level: AuthLevel,
     /// Whether their account has a password.
     has_password: bool,
@@ -50,10 +49,12 @@ pub(super) struct SessionContext {
     code_version: &'static str,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 enum AuthLevel {
+    /// `false`.
     No(bool),
+    /// `assertion` or `password`.
     By(&'static str),
 }
 

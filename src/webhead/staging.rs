@@ -57,7 +57,7 @@ pub(super) struct TokenAnswer {
 }
 
 /// How far a sign-up is.
-#[utoipa::path(get, path = "/wsapi/user_creation_status", tag = "proofs", params(("email" = String, Query)),
+#[utoipa::path(get, path = "/wsapi/user_creation_status", tag = "proofs", params(("email" = Email, Query)),
     responses((status = 200, body = Status)))]
 pub(super) async fn user_creation_status(
     State(webhead): State<Webhead>,
@@ -67,7 +67,7 @@ pub(super) async fn user_creation_status(
 }
 
 /// How far a reset is.
-#[utoipa::path(get, path = "/wsapi/password_reset_status", tag = "proofs", params(("email" = String, Query)),
+#[utoipa::path(get, path = "/wsapi/password_reset_status", tag = "proofs", params(("email" = Email, Query)),
     responses((status = 200, body = Status)))]
 pub(super) async fn password_reset_status(
     State(webhead): State<Webhead>,
@@ -77,7 +77,7 @@ pub(super) async fn password_reset_status(
 }
 
 /// How far a transition is.
-#[utoipa::path(get, path = "/wsapi/transition_status", tag = "proofs", params(("email" = String, Query)),
+#[utoipa::path(get, path = "/wsapi/transition_status", tag = "proofs", params(("email" = Email, Query)),
     responses((status = 200, body = Status)))]
 pub(super) async fn transition_status(
     State(webhead): State<Webhead>,
@@ -87,7 +87,7 @@ pub(super) async fn transition_status(
 }
 
 /// How far an addition is.
-#[utoipa::path(get, path = "/wsapi/email_addition_status", tag = "proofs", params(("email" = String, Query)),
+#[utoipa::path(get, path = "/wsapi/email_addition_status", tag = "proofs", params(("email" = Email, Query)),
     responses((status = 200, body = Status)))]
 pub(super) async fn email_addition_status(
     State(webhead): State<Webhead>,
@@ -98,7 +98,7 @@ pub(super) async fn email_addition_status(
 }
 
 /// How far it is to prove an address again.
-#[utoipa::path(get, path = "/wsapi/email_reverify_status", tag = "proofs", params(("email" = String, Query)),
+#[utoipa::path(get, path = "/wsapi/email_reverify_status", tag = "proofs", params(("email" = Email, Query)),
     responses((status = 200, body = Status)))]
 pub(super) async fn email_reverify_status(
     State(webhead): State<Webhead>,
@@ -109,7 +109,7 @@ pub(super) async fn email_reverify_status(
 }
 
 /// What a token is for, before it is used.
-#[utoipa::path(get, path = "/wsapi/email_for_token", tag = "proofs", params(("token" = String, Query)),
+#[utoipa::path(get, path = "/wsapi/email_for_token", tag = "proofs", params(("token" = TokenArgument, Query)),
     responses((status = 200, body = TokenAnswer)))]
 pub(super) async fn email_for_token(
     State(webhead): State<Webhead>,

@@ -8,7 +8,7 @@ use utoipa::{
     openapi::{
         ContentBuilder, ObjectBuilder, OpenApi as Description, Ref, RefOr, ResponseBuilder, Type,
         path::{Operation, ParameterBuilder, ParameterIn},
-        schema::Schema,
+        schema::{AnyOfBuilder, Schema},
     },
 };
 
@@ -44,7 +44,15 @@ pub fn description() -> Description {
             refusals(operation);
         }
         if let Some(post) = &mut item.post {
-            demands_of_a_post(post);
+            // What is thrown away is not asked about twice.
+            if path != THROWN_AWAY {
+                demands_of_a_post(post);
+            }
+        }
+        if ANSWERS_NO_WITH_200.iter().any(|name| path.ends_with(name)) {
+            for operation in [&mut item.get, &mut item.post].into_iter().flatten() {
+                may_answer_no(operation);
+            }
         }
     }
     if let Some(components) = &mut whole.components {
@@ -70,6 +78,40 @@ pub fn description() -> Description {
         }
     }
     whole
+}
+
+/// It takes whatever it is sent.
+const THROWN_AWAY: &str = "/wsapi/interaction_data";
+
+/// Calls to which "no" is an answer, and no error of the request: a wrong password, a code, a token that is over.
+const ANSWERS_NO_WITH_200: &[&str] = &[
+    "/authenticate_user",
+    "/auth_with_assertion",
+    "/add_email_with_assertion",
+    "/update_password",
+    "/email_for_token",
+    "/complete_user_creation",
+    "/complete_email_confirmation",
+    "/complete_reset",
+    "/complete_transition",
+    "/complete_by_code",
+];
+
+/// The answer is what it is said to be, or `{success: false}` with the reason.
+fn may_answer_no(operation: &mut Operation) {
+    let Some(RefOr::T(answer)) = operation.responses.responses.get_mut("200") else {
+        return;
+    };
+    for content in answer.content.values_mut() {
+        if let RefOr::T(content) = content
+            && let Some(yes) = content.schema.take()
+        {
+            let either = AnyOfBuilder::new()
+                .item(yes)
+                .item(Ref::from_schema_name("ProblemBody"));
+            content.schema = Some(RefOr::T(Schema::AnyOf(either.build())));
+        }
+    }
 }
 
 /// How every call says no.
@@ -159,5 +201,9 @@ mod tests {
             .keys()
             .filter(|path| path.starts_with(PREFIX));
         assert_eq!(described.count(), ENDPOINTS.len());
+        for name in ANSWERS_NO_WITH_200 {
+            let is_one = |endpoint: &crate::wsapi::Endpoint| Some(endpoint.name) == name.strip_prefix('/');
+            assert!(ENDPOINTS.iter().any(is_one), "{name}");
+        }
     }
 }

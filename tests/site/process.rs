@@ -1,7 +1,7 @@
 //! Sites as processes: planned in a temporary directory, started, asked through the admin socket, ended.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     net::{Ipv4Addr, SocketAddr, UdpSocket},
     path::{Path, PathBuf},
@@ -35,6 +35,8 @@ use tokio::{
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks at something that only asking tells.
 const LOOK: Duration = Duration::from_millis(20);
+/// More than in earnest: what is not even said there is not said where somebody looks into trouble.
+const LOGGED: &str = "warn,persona=debug,gossip=info";
 /// Everyone's password here, unless a test says otherwise.
 pub(crate) const PASSWORD: &str = "correct horse battery";
 
@@ -181,7 +183,7 @@ fn command(config: &Path) -> Command {
         .arg("site")
         .arg("--config")
         .arg(config)
-        .env_remove("PERSONA_LOG")
+        .env("PERSONA_LOG", LOGGED)
         .stdin(Stdio::null());
     command
 }
@@ -275,6 +277,7 @@ impl Site {
     /// `kill -9`: returns when it is gone.
     pub(crate) async fn kill(mut self) {
         self.child.kill().await.expect("it is killed");
+        let _ = (&mut self.reading).await;
     }
 
     /// SIGTERM: returns when it has ended, with how, how long that took, and its log.
@@ -291,7 +294,7 @@ impl Site {
             .unwrap_or_else(|_| panic!("it does not end:\n{}", self.log.text()))
             .expect("it is waited for");
         let took = begun.elapsed();
-        let _ = self.reading.await;
+        let _ = (&mut self.reading).await;
         (status, took, self.log.text())
     }
 
@@ -351,6 +354,39 @@ impl Site {
         };
         self.eventually(&format!("{dot:?} is here"), has).await;
     }
+}
+
+/// Whatever a site was told of people, its log has none of it.
+impl Drop for Site {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            assert_tells_nothing(&self.log.text());
+        }
+    }
+}
+
+/// What no log may have: addresses, passwords, tokens, cookies. Those of all tests of this process, for no site may say
+/// those of another either.
+static SECRETS: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+/// Bytes of what is looked for at least: less may be there by chance.
+const SECRET_BYTES_MIN: usize = 8;
+
+/// No site's log may have this.
+pub(crate) fn keep_secret(text: &str) {
+    if text.len() >= SECRET_BYTES_MIN {
+        let mut secrets = SECRETS.lock().unwrap_or_else(PoisonError::into_inner);
+        if !secrets.contains(text) {
+            secrets.insert(text.to_owned());
+        }
+    }
+}
+
+#[track_caller]
+fn assert_tells_nothing(log: &str) {
+    let secrets = SECRETS.lock().unwrap_or_else(PoisonError::into_inner);
+    let told = secrets.iter().find(|secret| log.contains(secret.as_str()));
+    let line = told.and_then(|secret| log.lines().find(|line| line.contains(secret.as_str())));
+    assert_eq!(line, None, "the log has what no log may have: {told:?}");
 }
 
 /// What a site prints.
@@ -444,6 +480,9 @@ impl Client {
         let unanswered = |error: reqwest::Error| Failure::Unanswered(format!("{error:?}"));
         let mut request = self.0.request(method, format!("http://site{path}"));
         if let Some(body) = body {
+            for field in ["address", "password", "old", "new"] {
+                keep_secret(body[field].as_str().unwrap_or_default());
+            }
             request = request.json(&body);
         }
         let answer = request.send().await.map_err(unanswered)?;

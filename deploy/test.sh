@@ -6,6 +6,15 @@ set -eu
 need python3-aiosmtpd
 # The forward proxy that the tests of outbound requests go through.
 need squid
+# What makes up requests from our description of the API, and looks at the answers: from PyPI, beside what is built.
+schemathesis=$target/schemathesis
+if [ ! -x "$schemathesis/bin/schemathesis" ]; then
+    need python3-venv
+    echo "== Installing Schemathesis into $schemathesis"
+    rm -rf "$schemathesis"
+    /usr/bin/python3 -m venv "$schemathesis"
+    "$schemathesis/bin/pip" install --quiet --disable-pip-version-check schemathesis==4.32.5
+fi
 
 # What packages have is built without the laboratory, and a test looks for it in there. Its dependencies are those of the tests;
 # optimising our own part would show nothing and take minutes.

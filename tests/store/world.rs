@@ -126,7 +126,12 @@ async fn someone_does_something(replica: &Replica, random: &mut StdRng) -> Optio
         5 => dot(identity.cancel_account(account).await.map(unit)),
         _ => {
             let changed = identity
-                .change_password(account, password("correct horse"), password("battery staple"), None)
+                .change_password(
+                    account,
+                    password("correct horse"),
+                    password("battery staple"),
+                    None,
+                )
                 .await;
             dot(changed.map(unit))
         }

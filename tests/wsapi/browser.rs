@@ -17,6 +17,8 @@ use reqwest::{
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use crate::process::keep_secret;
+
 /// However slow the machine: what takes longer does not come.
 const PATIENCE: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(20);
@@ -69,6 +71,8 @@ pub(crate) struct Browser {
     /// The site that it reaches now.
     pub(crate) site: String,
     pub(crate) cookies: BTreeMap<String, String>,
+    /// What a proxy in front says of where it is.
+    pub(crate) forwarded_for: Option<String>,
     csrf: Option<String>,
 }
 
@@ -85,6 +89,7 @@ impl Browser {
             http,
             site: site.to_owned(),
             cookies: BTreeMap::new(),
+            forwarded_for: None,
             csrf: None,
         }
     }
@@ -95,6 +100,7 @@ impl Browser {
             http: self.http.clone(),
             site: self.site.clone(),
             cookies: self.cookies.clone(),
+            forwarded_for: self.forwarded_for.clone(),
             csrf: self.csrf.clone(),
         }
     }
@@ -115,7 +121,12 @@ impl Browser {
     }
 
     /// Under a key of one's own: the same may be asked again.
-    pub(crate) async fn post_once(&mut self, call: &str, mut args: Value, key: &str) -> Reply {
+    pub(crate) async fn post_once(&mut self, call: &str, args: Value, key: &str) -> Reply {
+        self.try_post_once(call, args, key).await.expect("an answer")
+    }
+
+    /// The same; `None` if nobody answers.
+    pub(crate) async fn try_post_once(&mut self, call: &str, mut args: Value, key: &str) -> Option<Reply> {
         if self.csrf.is_none() {
             self.context().await;
         }
@@ -124,7 +135,7 @@ impl Browser {
         headers.insert("content-type", "application/json".parse().expect("a header"));
         headers.insert("idempotency-key", key.parse().expect("a header"));
         let url = format!("{}/wsapi/{call}", self.site);
-        self.send(Method::POST, &url, headers, Some(args.to_string()))
+        self.try_send(Method::POST, &url, headers, Some(args.to_string()))
             .await
     }
 
@@ -133,9 +144,25 @@ impl Browser {
         &mut self,
         method: Method,
         url: &str,
-        mut headers: HeaderMap,
+        headers: HeaderMap,
         body: Option<String>,
     ) -> Reply {
+        let sent = self.try_send(method, url, headers, body).await;
+        sent.expect("an answer")
+    }
+
+    /// The same; `None` if nobody answers.
+    pub(crate) async fn try_send(
+        &mut self,
+        method: Method,
+        url: &str,
+        mut headers: HeaderMap,
+        body: Option<String>,
+    ) -> Option<Reply> {
+        keep_what_is_asked(url, &headers, body.as_deref());
+        if let Some(client) = &self.forwarded_for {
+            headers.insert("x-forwarded-for", client.parse().expect("a header"));
+        }
         if !self.cookies.is_empty() {
             let cookies: Vec<_> = self
                 .cookies
@@ -148,7 +175,7 @@ impl Browser {
         if let Some(body) = body {
             request = request.body(body);
         }
-        let response = request.send().await.expect("an answer");
+        let response = request.send().await.ok()?;
         let (status, headers) = (response.status(), response.headers().clone());
         for cookie in headers.get_all(SET_COOKIE) {
             let cookie = cookie.to_str().expect("text");
@@ -157,15 +184,16 @@ impl Browser {
             if attributes.contains("Max-Age=0") {
                 self.cookies.remove(name);
             } else {
+                keep_secret(value);
                 self.cookies.insert(name.to_owned(), value.to_owned());
             }
         }
-        let text = response.text().await.expect("a body");
-        Reply {
+        let text = response.text().await.ok()?;
+        Some(Reply {
             status,
             headers,
             text,
-        }
+        })
     }
 
     /// `session_context`; remembers the CSRF value.
@@ -187,8 +215,7 @@ impl Browser {
 
     /// Has a key of its own certified for an address.
     pub(crate) async fn certify(&mut self, email: &str) -> Result<Certified, Reply> {
-        let seed = KEYS.fetch_add(1, Ordering::Relaxed);
-        let key = SigningKey::generate(&mut StdRng::seed_from_u64(seed)).expect("a key");
+        let key = new_key();
         let args = json!({ "email": email, "pubkey": key.public().to_jwk().to_string(), "ephemeral": false });
         let reply = self.post("cert_key", args).await;
         if reply.status != StatusCode::OK {
@@ -210,10 +237,30 @@ impl Browser {
     }
 }
 
+/// A key that no other browser here has.
+pub(crate) fn new_key() -> SigningKey {
+    let seed = KEYS.fetch_add(1, Ordering::Relaxed);
+    SigningKey::generate(&mut StdRng::seed_from_u64(seed)).expect("a key")
+}
+
+/// What a request says that no log may.
+fn keep_what_is_asked(url: &str, headers: &HeaderMap, body: Option<&str>) {
+    if let Ok(url) = url::Url::parse(url) {
+        url.query_pairs().for_each(|(_, value)| keep_secret(&value));
+    }
+    if let Some(key) = headers.get("idempotency-key") {
+        keep_secret(key.to_str().unwrap_or_default());
+    }
+    if let Some(Ok(Value::Object(args))) = body.map(serde_json::from_str) {
+        let texts = args.values().filter_map(Value::as_str);
+        texts.for_each(keep_secret);
+    }
+}
+
 /// A browser's key with its certificate.
 pub(crate) struct Certified {
     pub(crate) certificate: String,
-    key: SigningKey,
+    pub(crate) key: SigningKey,
 }
 
 impl Certified {
@@ -244,18 +291,22 @@ pub(crate) struct Letter {
 impl Letter {
     pub(crate) fn token(&self) -> String {
         let at = self.text.find("?token=").expect("a link with a token") + "?token=".len();
-        self.text[at..at + 48].to_owned()
+        let token = &self.text[at..at + 48];
+        keep_secret(token);
+        token.to_owned()
     }
 
     pub(crate) fn code(&self) -> String {
         let is_code = |word: &str| word.len() == 8 && word.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        self.text
+        let code = self
+            .text
             .lines()
             .filter(|line| line.starts_with("    "))
             .map(str::trim)
             .find(|line| is_code(line))
-            .unwrap_or_else(|| panic!("no code: {}", self.text))
-            .to_owned()
+            .unwrap_or_else(|| panic!("no code: {}", self.text));
+        keep_secret(code);
+        code.to_owned()
     }
 }
 

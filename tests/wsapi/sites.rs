@@ -1,13 +1,16 @@
 //! Real site processes that people reach.
 
-use std::{net::TcpListener, path::PathBuf, time::SystemTime};
+use std::{collections::BTreeMap, fs, net::TcpListener, path::PathBuf, time::SystemTime};
 
+use gossip::Writer;
 use persona::{
+    browserid::{KeySet, SigningKey, Usage},
     config::{Answer, MailConfig, SiteConfig, WebConfig},
     limits::TrustedProxies,
+    session::{Session, SignatureCache},
 };
-
-use serde_json::json;
+use reqwest::Method;
+use serde_json::{Value, json};
 
 use crate::{
     browser::{Browser, Mailbox},
@@ -21,6 +24,11 @@ pub(crate) const PUBLIC_URL: &str = "http://persona.localhost:8080";
 pub(crate) const PASSWORD: &str = "correct horse battery";
 /// A relying party.
 pub(crate) const SHOP: &str = "https://shop.example";
+
+/// Who is signed in, as long as the public URL is not of HTTPS.
+pub(crate) const SESSION_COOKIE: &str = "persona_session";
+/// What a browser began.
+pub(crate) const BEGAN_COOKIE: &str = "persona_began";
 
 /// Some sites of one cluster.
 pub(crate) struct Sites {
@@ -59,6 +67,8 @@ impl Sites {
                 trusted_proxies: TrustedProxies::default(),
             });
             config.mail = Some(mail(&mails));
+            // As in earnest: on two sites' disks, where there are two.
+            config.durability.answer = Answer::Sites(count.min(2));
             // All browsers here are one client.
             config.limits.client.burst = 10_000_000;
             config.limits.client.per_second = 1_000_000;
@@ -87,7 +97,12 @@ impl Sites {
 
     /// One site alone, which waits for nobody.
     pub(crate) async fn one() -> Sites {
-        Sites::start_with(1, |config| config.durability.answer = Answer::Local).await
+        Sites::one_with(|_| {}).await
+    }
+
+    /// The same, configured otherwise.
+    pub(crate) async fn one_with(adapt: impl Fn(&mut SiteConfig)) -> Sites {
+        Sites::start_with(1, adapt).await
     }
 
     /// Where people reach a site.
@@ -117,6 +132,11 @@ impl Sites {
         self.signs(number).await;
     }
 
+    /// A place in the directory of these sites, which goes with them.
+    pub(crate) fn scratch(&self, name: &str) -> PathBuf {
+        self.plan.directory.path().join(name)
+    }
+
     /// The site's process.
     pub(crate) fn site(&self, number: usize) -> &Site {
         self.running[number].as_ref().expect("it runs")
@@ -125,6 +145,84 @@ impl Sites {
     /// `kill -9`.
     pub(crate) async fn kill(&mut self, number: usize) {
         self.running[number].take().expect("it runs").kill().await;
+    }
+
+    /// Nothing reaches a site from the others, and nothing reaches them from it.
+    pub(crate) async fn cut_off(&self, number: usize) {
+        let cut = json!({ "cut_in": true, "cut_out": true });
+        self.shape(number, &self.others_of(number), &cut).await;
+    }
+
+    /// Its links are as before.
+    pub(crate) async fn heal(&self, number: usize) {
+        self.shape(number, &self.others_of(number), &json!({})).await;
+    }
+
+    /// Shapes links of a site, as it sees them: what it sends, and what it hears.
+    pub(crate) async fn shape(&self, number: usize, others: &[usize], shape: &Value) {
+        let links = others.iter().map(|other| {
+            let mut link = shape.clone();
+            link["address"] = json!(self.plan.configs[*other].listen);
+            link
+        });
+        let links = Value::Array(links.collect());
+        let client = &self.site(number).client;
+        let shaped = client.ask(Method::PUT, "/lab/links", Some(links)).await;
+        shaped.expect("shaped");
+    }
+
+    fn others_of(&self, number: usize) -> Vec<usize> {
+        (0..self.running.len()).filter(|other| *other != number).collect()
+    }
+
+    /// Waits until every site that runs has what any of them has now.
+    pub(crate) async fn agree(&self) {
+        let mut all: BTreeMap<Writer, u64> = BTreeMap::new();
+        for site in self.running.iter().flatten() {
+            for (writer, number) in site.vector().await {
+                let most = all.entry(writer).or_default();
+                *most = number.max(*most);
+            }
+        }
+        for site in self.running.iter().flatten() {
+            let has_all = async || {
+                let vector = site.vector().await;
+                let has =
+                    |(writer, number): (&Writer, &u64)| vector.get(writer).is_some_and(|own| own >= number);
+                all.iter().all(has).then_some(())
+            };
+            site.eventually("it has what the others have", has_all).await;
+        }
+    }
+
+    /// Signs a browser's session anew, otherwise than the site would: by the site's own key, which a test can read and
+    /// nobody else.
+    pub(crate) fn alter_session(
+        &self,
+        number: usize,
+        browser: &mut Browser,
+        alter: impl FnOnce(&mut Session),
+    ) {
+        let directory = self.plan.configs[number].keys_directory();
+        let pem = fs::read_to_string(directory.join("session.1.pem")).expect("the site's key");
+        let key = SigningKey::from_pem(&pem).expect("a key");
+        let mut keys = KeySet::ours(Usage::Session);
+        keys.add(key.public().clone()).expect("added");
+        let cookie = browser
+            .cookies
+            .get_mut(SESSION_COOKIE)
+            .expect("somebody signed in");
+        let mut session = Session::verify(cookie, &keys, &SignatureCache::new(1), now_ms())
+            .expect("a session of this site");
+        alter(&mut session);
+        *cookie = session.sign(&key).expect("signed");
+    }
+
+    /// An operator ends what an account has of sessions.
+    pub(crate) async fn reset_by_operator(&self, number: usize, email: &str) {
+        let reset = json!({ "address": email, "password": PASSWORD });
+        let client = &self.site(number).client;
+        client.post("/password-reset", reset).await.expect("a reset");
     }
 
     /// An account with these addresses, made by an operator.

@@ -43,6 +43,7 @@ impl Evil {
                 get(async || page::script(include_str!("static/evil.js"))),
             )
             .route("/demo.css", get(page::style))
+            .route("/favicon.ico", get(page::favicon))
             .with_state(Arc::new(Site {
                 evil: self,
                 templates,

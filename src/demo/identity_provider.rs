@@ -9,6 +9,8 @@
 
 mod certificate;
 
+#[cfg(feature = "lab")]
+use std::sync::{Mutex, PoisonError};
 use std::{
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
@@ -54,6 +56,8 @@ struct Shared {
     /// Under which browsers reach its pages.
     origins: Vec<String>,
     key: SigningKey,
+    #[cfg(feature = "lab")]
+    says: Mutex<Says>,
     sessions: Sessions<Address>,
     templates: Templates,
     policy: String,
@@ -80,6 +84,8 @@ impl IdentityProvider {
                 .chain(pages.map(|pages| pages.origin().to_owned()))
                 .collect(),
             key: SigningKey::generate(&mut rng())?,
+            #[cfg(feature = "lab")]
+            says: Mutex::default(),
             sessions: Sessions::of_framed_pages("postbox"),
             templates: Templates::new(&[
                 (HOME, include_str!("static/idp_home.html")),
@@ -101,6 +107,12 @@ impl IdentityProvider {
     /// its key.
     pub fn authority_pem(&self) -> &str {
         &self.host.authority_pem
+    }
+
+    /// Laboratory: what may change what it says of itself.
+    #[cfg(feature = "lab")]
+    pub fn mouth(&self) -> Mouth {
+        Mouth(self.shared.clone())
     }
 
     /// The TLS of its host.
@@ -127,6 +139,7 @@ impl IdentityProvider {
                 get(async || page::script(include_str!("static/idp_provision.js"))),
             )
             .route("/demo.css", get(page::style))
+            .route("/favicon.ico", get(page::favicon))
             .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
             .with_state(self.shared.clone())
     }
@@ -163,9 +176,56 @@ impl Shared {
     }
 }
 
+/// Laboratory: what the domain says of itself. Domains change their minds, and what people had with them has to go on.
+#[cfg(feature = "lab")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Says {
+    /// It certifies its own users.
+    #[default]
+    Certifies,
+    /// It leaves that to Persona.
+    Delegates,
+    /// Nobody is to sign in with its addresses.
+    Disabled,
+    /// Nothing: it has a fault.
+    Nothing,
+}
+
+/// What may change what a domain says; kept by whoever runs it.
+#[cfg(feature = "lab")]
+#[derive(Clone)]
+pub struct Mouth(Arc<Shared>);
+
+#[cfg(feature = "lab")]
+impl Mouth {
+    /// From now on it says this; who asked before may remember the other for as long as it was told to.
+    pub fn say(&self, says: Says) {
+        *self.0.says.lock().unwrap_or_else(PoisonError::into_inner) = says;
+    }
+}
+
+#[cfg(feature = "lab")]
+impl Shared {
+    /// What is said instead of the usual, if anything.
+    fn other_word(&self) -> Option<Response> {
+        let document = match *self.says.lock().unwrap_or_else(PoisonError::into_inner) {
+            Says::Certifies => return None,
+            Says::Delegates => json!({ "authority": self.persona.host() }),
+            Says::Disabled => json!({ "disabled": true }),
+            Says::Nothing => return Some(StatusCode::SERVICE_UNAVAILABLE.into_response()),
+        };
+        Some(([(CACHE_CONTROL, KEPT)], Json(document)).into_response())
+    }
+}
+
 type Provider = State<Arc<Shared>>;
 
 async fn support_document(State(provider): Provider) -> Response {
+    #[cfg(feature = "lab")]
+    if let Some(other) = provider.other_word() {
+        return other;
+    }
     let mut key = provider.key.public().to_jwk();
     // Its certificates name it.
     key["kid"] = provider.key.kid().into();
@@ -175,7 +235,7 @@ async fn support_document(State(provider): Provider) -> Response {
         "provisioning": "/provision",
     });
     // A domain in earnest would have it kept for hours. The key of this one ends with its process.
-    ([(CACHE_CONTROL, "public, max-age=10")], Json(document)).into_response()
+    ([(CACHE_CONTROL, KEPT)], Json(document)).into_response()
 }
 
 async fn home(State(provider): Provider, headers: HeaderMap) -> Response {
@@ -302,6 +362,8 @@ impl IntoResponse for Refused {
     }
 }
 
+/// For how long others may keep what it says of itself.
+const KEPT: &str = "public, max-age=10";
 const HOME: &str = "home.html";
 const SIGN_IN: &str = "sign_in.html";
 const PROVISION: &str = "provision.html";

@@ -76,6 +76,11 @@ pub(super) async fn style() -> Response {
     )
 }
 
+/// The picture that browsers ask for by themselves: there is none, and that is no error.
+pub(super) async fn favicon() -> StatusCode {
+    StatusCode::NO_CONTENT
+}
+
 /// Puts a cookie on an answer.
 pub(super) fn with_cookie(mut response: Response, cookie: Option<HeaderValue>) -> Response {
     if let Some(cookie) = cookie {

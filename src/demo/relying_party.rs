@@ -110,7 +110,8 @@ impl RelyingParty {
             .route("/login", post(login))
             .route("/logout", post(logout))
             .route("/rp.js", get(async || page::script(include_str!("static/rp.js"))))
-            .route("/demo.css", get(page::style));
+            .route("/demo.css", get(page::style))
+            .route("/favicon.ico", get(page::favicon));
         for variant in VARIANTS {
             let serve = move |State(site): State<Arc<RelyingParty>>, headers: HeaderMap| async move {
                 site.page(variant, &headers)

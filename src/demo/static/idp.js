@@ -1,7 +1,7 @@
 // Signing in and out at the email domain, for itself or for Persona's dialog, which waits behind this page then.
 
 const at = (id) => document.getElementById(id);
-const { domain } = document.body.dataset;
+const { domain, user } = document.body.dataset;
 
 function say(words) {
   at("trouble").textContent = words;
@@ -27,6 +27,8 @@ at("sign-out")?.addEventListener("click", async () => {
 if (domain) {
   let forPersona = false;
   navigator.id?.beginAuthentication?.((email) => {
+    // Whoever is signed in here already has nothing to type: a dialog that frames this domain cannot see it.
+    if (email.toLowerCase() === user?.toLowerCase()) return navigator.id.completeAuthentication();
     forPersona = true;
     at("user").value = email;
     at("user").readOnly = true;

@@ -7,6 +7,11 @@
 //!
 //! A browser may also be held to one site by the cookie [`PIN`], which tests set: two people at two data centers. No page
 //! of another host can set it, and nothing that is asked of this origin changes where it leads.
+//!
+//! The world's page may have the site killed that a certain request goes to, before or after it has done what it was asked
+//! (`front/ambush.rs`).
+
+mod ambush;
 
 use std::{
     collections::BTreeSet,
@@ -37,12 +42,15 @@ use tokio::{
 };
 
 use super::locked;
+use ambush::When;
+pub(crate) use ambush::{Ambush, Killer};
 
 /// Where people's requests go.
 pub(crate) struct Front {
     /// Without `http://`.
     authority: String,
     sites: Vec<Door>,
+    killer: Killer,
     minds: Mutex<Minds>,
     places: Semaphore,
 }
@@ -56,16 +64,20 @@ struct Minds {
     chosen: Option<usize>,
     /// Those whose last heartbeat was good.
     well: BTreeSet<usize>,
+    ambush: Option<Ambush>,
+    /// Whom the last one killed.
+    ambushed: Option<usize>,
 }
 
 /// There was no answer, or half of one. It may have heard all of the request.
 struct Broken;
 
 impl Front {
-    pub(crate) fn new(authority: &str, sites: Vec<Door>) -> Front {
+    pub(crate) fn new(authority: &str, sites: Vec<Door>, killer: Killer) -> Front {
         Front {
             authority: authority.to_owned(),
             sites,
+            killer,
             minds: Mutex::default(),
             places: Semaphore::new(REQUESTS_MAX),
         }
@@ -90,6 +102,23 @@ impl Front {
     pub(crate) fn serving(&self) -> Option<usize> {
         let first = self.candidates(None).first().copied();
         first.filter(|site| locked(&self.minds).well.contains(site))
+    }
+
+    /// Those whose last heartbeat was good.
+    pub(crate) fn well(&self) -> Vec<usize> {
+        locked(&self.minds).well.iter().copied().collect()
+    }
+
+    /// Lies in wait for a request; whom it kills is told by [`ambushed`](Self::ambushed).
+    pub(crate) fn lie_in_wait(&self, ambush: Ambush) {
+        let mut minds = locked(&self.minds);
+        minds.ambush = Some(ambush);
+        minds.ambushed = None;
+    }
+
+    /// Whom the ambush has killed, once it has.
+    pub(crate) fn ambushed(&self) -> Option<usize> {
+        locked(&self.minds).ambushed
     }
 
     /// Asks for heartbeats as long as there is somebody to tell.
@@ -135,19 +164,42 @@ impl Front {
         self.sites.iter().position(|site| site().0 == pin.value())
     }
 
+    /// The moment at which the site dies that this request goes to, if one lies in wait for it. It does so for one only.
+    fn ambush_for(&self, path: &str) -> Option<When> {
+        let ambush = &mut locked(&self.minds).ambush;
+        let found = ambush.take_if(|ambush| ambush.is_for(path));
+        found.map(|ambush| ambush.when)
+    }
+
+    async fn kill(&self, site: usize) {
+        (self.killer)(site).await;
+        let mut minds = locked(&self.minds);
+        minds.well.remove(&site);
+        minds.ambushed = Some(site);
+    }
+
     async fn ask(&self, parts: &Parts, mut body: Body) -> Response {
         let may_repeat = matches!(parts.method, Method::GET | Method::HEAD);
+        let mut ambush = self.ambush_for(parts.uri.path());
         for index in self.candidates(self.pinned(&parts.headers)) {
             let Some(site) = self.sites.get(index) else {
                 continue;
             };
             let (name, address) = site();
+            if ambush.take_if(|when| *when == When::Before).is_some() {
+                self.kill(index).await;
+            }
             let Ok(Ok(stream)) = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await else {
                 locked(&self.minds).well.remove(&index);
                 continue;
             };
             let sent = std::mem::take(&mut body);
-            match timeout(ANSWER_TIMEOUT, exchange(stream, parts, sent)).await {
+            let mut answer = timeout(ANSWER_TIMEOUT, exchange(stream, parts, sent)).await;
+            if ambush.take().is_some() {
+                self.kill(index).await;
+                answer = Ok(Err(Broken));
+            }
+            match answer {
                 Ok(Ok(mut response)) => {
                     if let Ok(name) = HeaderValue::from_str(&name) {
                         response.headers_mut().insert(SITE, name);
@@ -333,13 +385,18 @@ mod tests {
         (status, String::from_utf8(body.to_vec()).expect("text"))
     }
 
+    /// Nobody is killed in these.
+    fn front(sites: Vec<Door>) -> Arc<Front> {
+        Arc::new(Front::new(OWN, sites, Box::new(|_| Box::pin(async {}))))
+    }
+
     fn all_well(front: &Front) {
         locked(&front.minds).well = (0..front.sites.len()).collect();
     }
 
     #[tokio::test]
     async fn people_go_where_was_chosen_and_a_browser_where_it_is_held() {
-        let front = Arc::new(Front::new(OWN, vec![good("oslo").await, good("lima").await]));
+        let front = front(vec![good("oslo").await, good("lima").await]);
         all_well(&front);
         let site = async |cookie: &'static str| ask(&front, Method::POST, OWN, cookie).await.1;
         assert_eq!(site("").await, "oslo said");
@@ -354,7 +411,7 @@ mod tests {
 
     #[tokio::test]
     async fn it_answers_to_its_own_name_only() {
-        let front = Arc::new(Front::new(OWN, vec![good("oslo").await]));
+        let front = front(vec![good("oslo").await]);
         for host in ["evil.example:8081", "127.0.0.1:8081", "persona.localhost", ""] {
             let (status, _) = ask(&front, Method::GET, host, "").await;
             assert_eq!(status, StatusCode::MISDIRECTED_REQUEST, "{host}");
@@ -364,7 +421,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_refused_connection_sends_any_request_to_the_next_site_whole() {
-        let front = Arc::new(Front::new(OWN, vec![gone("oslo").await, good("lima").await]));
+        let front = front(vec![gone("oslo").await, good("lima").await]);
         all_well(&front);
         front.choose(Some(0));
         assert_eq!(
@@ -376,7 +433,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_breaks_in_the_middle_is_repeated_only_if_it_changes_nothing() {
-        let front = Arc::new(Front::new(OWN, vec![dying("oslo").await, good("lima").await]));
+        let front = front(vec![dying("oslo").await, good("lima").await]);
         all_well(&front);
         let (status, body) = ask(&front, Method::POST, OWN, "").await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
@@ -391,8 +448,55 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn whoever_is_lain_in_wait_for_dies_before_it_hears_or_after_it_has_answered() {
+        for (when, expected) in [
+            (When::Before, (StatusCode::OK, "lima said")),
+            (When::After, (StatusCode::SERVICE_UNAVAILABLE, "site-lost")),
+        ] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            let address = listener.local_addr().expect("an address");
+            let (heard, mut hears) = tokio::sync::mpsc::unbounded_channel();
+            let answers = Router::new().fallback(move |body: String| async move {
+                heard.send(body).expect("a listener");
+                "oslo"
+            });
+            let oslo = tokio::spawn(async { axum::serve(listener, answers).await }).abort_handle();
+            let oslo_door: Door = Arc::new(move || ("oslo".to_owned(), address));
+            let killer = move |site| {
+                assert_eq!(site, 0);
+                oslo.abort();
+                // The port is free once the task is dropped.
+                let gone = async move {
+                    while TcpStream::connect(address).await.is_ok() {
+                        tokio::task::yield_now().await;
+                    }
+                };
+                Box::pin(gone) as std::pin::Pin<Box<dyn Future<Output = ()> + Send>>
+            };
+            let front = Front::new(OWN, vec![oslo_door, good("lima").await], Box::new(killer));
+            let front = Arc::new(front);
+            all_well(&front);
+            front.lie_in_wait(
+                serde_json::from_value(json!({ "path": "/other", "when": "before" })).expect("one"),
+            );
+            assert_eq!(ask(&front, Method::POST, OWN, "").await.1, "oslo");
+            assert_eq!(hears.recv().await.as_deref(), Some("said"));
+            assert_eq!(front.ambushed(), None, "it was for another path");
+            front.lie_in_wait(
+                serde_json::from_value(json!({ "path": "/sign_in", "when": when })).expect("one"),
+            );
+            let (status, body) = ask(&front, Method::POST, OWN, "").await;
+            assert_eq!((status, body.contains(expected.1)), (expected.0, true), "{body}");
+            assert_eq!(front.ambushed(), Some(0));
+            assert_eq!(hears.try_recv().is_ok(), when == When::After);
+            // It lies in wait once.
+            assert_eq!(ask(&front, Method::POST, OWN, "").await.1, "lima said");
+        }
+    }
+
+    #[tokio::test]
     async fn with_no_site_at_all_one_is_told_to_come_back() {
-        let front = Arc::new(Front::new(OWN, vec![gone("oslo").await]));
+        let front = front(vec![gone("oslo").await]);
         let (status, body) = ask(&front, Method::GET, OWN, "").await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
         assert!(body.contains("no-site"), "{body}");
@@ -401,7 +505,7 @@ mod tests {
 
     #[tokio::test]
     async fn heartbeats_say_who_is_well() {
-        let front = Arc::new(Front::new(OWN, vec![gone("oslo").await, good("lima").await]));
+        let front = front(vec![gone("oslo").await, good("lima").await]);
         let watching = tokio::spawn(Arc::clone(&front).watch());
         while front.serving() != Some(1) {
             tokio::task::yield_now().await;

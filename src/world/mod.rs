@@ -60,6 +60,8 @@ use web::{Places, Web};
 pub(crate) use page::{PAGE, ROUTES};
 pub use scenario::Scenario;
 
+use crate::demo::identity_provider::Mouth;
+
 /// Runs ten data centers on this machine, as far apart as the real ones, with people signing in.
 #[derive(clap::Args, Clone, Debug)]
 pub struct WorldArgs {
@@ -194,8 +196,8 @@ pub(crate) struct World {
     pub(crate) seed: u64,
     /// The scenario or measurement under way; the page shows it.
     pub(crate) running: Option<&'static str>,
-    /// Where browsers reach it, and what they are sent through.
-    pub(crate) web: Option<(Places, Arc<Front>)>,
+    /// Where browsers reach it, what they are sent through, and what the email domain says.
+    pub(crate) web: Option<(Places, Arc<Front>, Mouth)>,
 }
 
 impl World {
@@ -266,9 +268,9 @@ pub async fn run(args: WorldArgs) -> Result<ExitCode, WorldError> {
     let sites: Vec<_> = plan.sites.iter().map(|site| Arc::new(Site::new(site))).collect();
     let (web, serving) = match web {
         Some(web) => {
-            let places = web.places.clone();
+            let (places, mouth) = (web.places.clone(), web.mouth.clone());
             let (front, tasks) = web.serve(&sites);
-            (Some((places, front)), tasks)
+            (Some((places, front, mouth)), tasks)
         }
         None => (None, Vec::new()),
     };
@@ -326,7 +328,7 @@ async fn conduct(world: &Arc<World>, args: &WorldArgs) -> Result<Option<verdict:
     }
     world.timeline.say("all sites are ready; people begin to arrive");
     let load = load::start(world, load::TRICKLE);
-    let places = world.web.iter().flat_map(|(places, _)| places.lines());
+    let places = world.web.iter().flat_map(|(places, ..)| places.lines());
     for line in places {
         world.timeline.say(&line);
     }

@@ -16,12 +16,16 @@ use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
+use super::front::Ambush;
 use super::network::PairCut;
 use super::state::WorldState;
 use super::{World, WorldError, hands};
+use crate::demo::identity_provider::Says;
 
 /// What the router below has, but for the page itself.
-pub(crate) const ROUTES: [&str; 8] = [STYLE, SCRIPT, LAND, STATE, ON_WORLD, ON_SITE, ON_LINK, ON_FRONT];
+pub(crate) const ROUTES: [&str; 10] = [
+    STYLE, SCRIPT, LAND, STATE, ON_WORLD, ON_SITE, ON_LINK, ON_FRONT, ON_AMBUSH, ON_IDP,
+];
 const STYLE: &str = "/world.css";
 const SCRIPT: &str = "/world.js";
 const LAND: &str = "/land.svg";
@@ -30,6 +34,8 @@ const ON_WORLD: &str = "/api/world/{action}";
 const ON_SITE: &str = "/api/sites/{site}/{action}";
 const ON_LINK: &str = "/api/links";
 const ON_FRONT: &str = "/api/front";
+const ON_AMBUSH: &str = "/api/front/ambush";
+const ON_IDP: &str = "/api/idp";
 /// The page at `/`.
 pub(crate) const PAGE: &str = include_str!("page/index.html");
 
@@ -79,6 +85,8 @@ pub(crate) async fn serve(world: &Arc<World>, listen: SocketAddr) -> Result<Opti
         .route(ON_SITE, post(act_on_site))
         .route(ON_LINK, post(act_on_link))
         .route(ON_FRONT, post(act_on_front))
+        .route(ON_AMBUSH, post(lie_in_wait))
+        .route(ON_IDP, post(have_it_said))
         .layer(middleware::from_fn_with_state(guard, guarded))
         .with_state(Arc::clone(world));
     tokio::spawn(async move {
@@ -307,7 +315,7 @@ struct FrontAction {
 }
 
 async fn act_on_front(State(world): State<Arc<World>>, Json(action): Json<FrontAction>) -> Response {
-    let Some((_, front)) = &world.web else {
+    let Some((_, front, _)) = &world.web else {
         return refuse(StatusCode::CONFLICT, "no-web", "browsers reach nothing here");
     };
     let site = match &action.site {
@@ -326,6 +334,30 @@ async fn act_on_front(State(world): State<Arc<World>>, Json(action): Json<FrontA
     front.choose(site);
     let to = action.site.as_deref().unwrap_or("whichever is well");
     world.timeline.say(&format!("browsers are sent to {to}"));
+    done(Ok(()))
+}
+
+/// Has the site killed that the next request of a path goes to.
+async fn lie_in_wait(State(world): State<Arc<World>>, Json(ambush): Json<Ambush>) -> Response {
+    let Some((_, front, _)) = &world.web else {
+        return refuse(StatusCode::CONFLICT, "no-web", "browsers reach nothing here");
+    };
+    front.lie_in_wait(ambush);
+    done(Ok(()))
+}
+
+/// What the email domain is to say of itself.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Word {
+    says: Says,
+}
+
+async fn have_it_said(State(world): State<Arc<World>>, Json(Word { says }): Json<Word>) -> Response {
+    let Some((.., mouth)) = &world.web else {
+        return refuse(StatusCode::CONFLICT, "no-web", "browsers reach nothing here");
+    };
+    mouth.say(says);
     done(Ok(()))
 }
 

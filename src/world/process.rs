@@ -28,6 +28,8 @@ pub(crate) struct Site {
     /// Counts starts: what was learned from an earlier process is not true of a later one.
     generation: AtomicU64,
     life: Mutex<Life>,
+    /// Held while it starts: told to by two at once, it is started once.
+    starting: tokio::sync::Mutex<()>,
     /// How often it ended without being told to.
     ended_by_itself: AtomicU64,
     /// (generation, how it ended), for whoever waits for an end.
@@ -55,6 +57,7 @@ impl Site {
             plan: Mutex::new(Arc::new(plan.clone())),
             generation: AtomicU64::new(0),
             life: Mutex::new(Life::Down),
+            starting: tokio::sync::Mutex::new(()),
             ended_by_itself: AtomicU64::new(0),
             ended: watch::Sender::new((0, None)),
         }
@@ -89,6 +92,7 @@ impl Site {
     /// Starts the process and returns once its admin API answers. Its configuration must have been written.
     /// With an invitation it joins.
     pub(crate) async fn start(self: &Arc<Self>, invitation: Option<&str>) -> Result<(), WorldError> {
+        let _only = self.starting.lock().await;
         if self.is_up() {
             return Ok(());
         }

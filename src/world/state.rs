@@ -38,6 +38,10 @@ struct WebState {
     /// The site that people should be sent to, and the one that they are sent to.
     chosen: Option<usize>,
     serving: Option<usize>,
+    /// Those that answer their heartbeat.
+    well: Vec<usize>,
+    /// Whom the last ambush has killed, once it has.
+    ambushed: Option<usize>,
 }
 
 #[derive(Serialize)]
@@ -117,10 +121,12 @@ impl WorldState {
             sites: (0..count).filter_map(|site| site_state(world, site)).collect(),
             links: pairs.map(|(a, b)| link_state(world, a, b)).collect(),
             timeline: world.timeline.latest(TIMELINE_SHOWN),
-            web: world.web.as_ref().map(|(places, front)| WebState {
+            web: world.web.as_ref().map(|(places, front, _)| WebState {
                 places: places.clone(),
                 chosen: front.chosen(),
                 serving: front.serving(),
+                well: front.well(),
+                ambushed: front.ambushed(),
             }),
         }
     }

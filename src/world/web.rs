@@ -15,12 +15,12 @@ use serde::Serialize;
 use tokio::task::JoinHandle;
 
 use super::WorldError;
-use super::front::{Door, Front};
+use super::front::{Door, Front, Killer};
 use super::plan::at;
 use super::process::Site;
 use crate::{
     browserid::Domain,
-    demo::{DemoError, IdentityProvider, RelyingParty, evil::Evil},
+    demo::{DemoError, IdentityProvider, RelyingParty, evil::Evil, identity_provider::Mouth},
     listener::Listener,
     public_url::PublicUrl,
 };
@@ -54,6 +54,8 @@ pub(crate) struct Web {
     pub(crate) places: Places,
     front: Listener,
     authority: String,
+    /// The email domain's.
+    pub(crate) mouth: Mouth,
     others: Vec<(Listener, axum::Router)>,
 }
 
@@ -88,6 +90,7 @@ impl Web {
                 idp: format!("{idp}/"),
                 evil: format!("{evil}/"),
             },
+            mouth: provider.mouth(),
             authority: persona.origin().trim_start_matches("http://").to_owned(),
             plan: WebPlan {
                 public_url: persona,
@@ -114,7 +117,17 @@ impl Web {
                 (plan.name.clone(), plan.web)
             })
         };
-        let front = Arc::new(Front::new(&self.authority, sites.iter().map(door).collect()));
+        let victims = sites.to_vec();
+        let killer: Killer = Box::new(move |index| {
+            let site = victims.get(index).map(Arc::clone);
+            Box::pin(async move {
+                if let Some(site) = site {
+                    site.kill().await;
+                }
+            })
+        });
+        let doors = sites.iter().map(door).collect();
+        let front = Arc::new(Front::new(&self.authority, doors, killer));
         let mut doors = self.others;
         doors.push((self.front, front.router()));
         let serve = |(listener, router): (Listener, axum::Router)| {

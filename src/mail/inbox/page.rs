@@ -7,22 +7,25 @@ use std::{io, path::PathBuf, sync::Arc};
 
 use axum::{
     Json, Router,
-    extract::{Query, State},
+    extract::{Query, Request, State},
     http::{
-        HeaderName, HeaderValue, StatusCode,
+        HeaderMap, HeaderName, HeaderValue, StatusCode,
         header::{
-            CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+            CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, REFERRER_POLICY,
+            X_CONTENT_TYPE_OPTIONS,
         },
     },
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
 };
 use minijinja::{AutoEscape, Environment, Value};
 use serde::Deserialize;
 use tokio::task::spawn_blocking;
+use url::Url;
 
 use super::{Inbox, Received, read_newest};
-use crate::identity::Address;
+use crate::{identity::Address, public_url::is_loopback};
 
 /// Mails in one answer at most: the newest.
 const SHOWN_MAX: usize = 100;
@@ -64,7 +67,35 @@ pub fn router(mails: impl Into<Mails>) -> Router {
             SCRIPT,
             get(async || asset("text/javascript; charset=utf-8", include_str!("inbox.js"))),
         )
+        .layer(middleware::from_fn(for_this_machine))
         .with_state(mails.into())
+}
+
+/// Refuses whoever takes this machine for another one.
+async fn for_this_machine(request: Request, next: Next) -> Response {
+    if names_this_machine(request.headers()) {
+        return next.run(request).await;
+    }
+    (
+        StatusCode::MISDIRECTED_REQUEST,
+        "this is for this machine alone\n",
+    )
+        .into_response()
+}
+
+/// Whether the one `Host` is a name or an address that no name server can lead anybody else to.
+fn names_this_machine(headers: &HeaderMap) -> bool {
+    let mut hosts = headers.get_all(HOST).iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else {
+        return false;
+    };
+    let url = host
+        .to_str()
+        .ok()
+        .and_then(|host| Url::parse(&format!("http://{host}/")).ok());
+    let is_plain = |url: &Url| url.path() == "/" && url.username().is_empty();
+    url.filter(is_plain)
+        .is_some_and(|url| url.host().is_some_and(|host| is_loopback(&host)))
 }
 
 /// Which mails.
@@ -204,9 +235,15 @@ mod tests {
     }
 
     async fn ask(mails: impl Into<Mails>, path: &str) -> (StatusCode, String) {
-        let request = Request::get(path)
-            .body(axum::body::Body::empty())
-            .expect("a request");
+        ask_as(Some("persona.localhost:8081"), mails, path).await
+    }
+
+    async fn ask_as(host: Option<&str>, mails: impl Into<Mails>, path: &str) -> (StatusCode, String) {
+        let mut request = Request::get(path);
+        if let Some(host) = host {
+            request = request.header(HOST, host);
+        }
+        let request = request.body(axum::body::Body::empty()).expect("a request");
         let response = router(mails).oneshot(request).await.expect("an answer");
         let status = response.status();
         let body = to_bytes(response.into_body(), usize::MAX).await.expect("a body");
@@ -243,6 +280,31 @@ mod tests {
             .map(|number| mail(number, ada, ""))
             .collect();
         assert_eq!(ids(self::inbox(many), "").await.len(), SHOWN_MAX);
+    }
+
+    #[tokio::test]
+    async fn only_names_of_this_machine_are_answered_to() {
+        for (host, expected) in [
+            (Some("persona.localhost:8081"), StatusCode::OK),
+            (Some("localhost"), StatusCode::OK),
+            (Some("127.0.0.1:8081"), StatusCode::OK),
+            (Some("[::1]:8081"), StatusCode::OK),
+            (Some("evil.example:8081"), StatusCode::MISDIRECTED_REQUEST),
+            (
+                Some("localhost.evil.example:8081"),
+                StatusCode::MISDIRECTED_REQUEST,
+            ),
+            (Some("127.0.0.1.evil.example"), StatusCode::MISDIRECTED_REQUEST),
+            (Some("192.168.1.2:8081"), StatusCode::MISDIRECTED_REQUEST),
+            (Some("localhost/@evil.example"), StatusCode::MISDIRECTED_REQUEST),
+            (Some(""), StatusCode::MISDIRECTED_REQUEST),
+            (None, StatusCode::MISDIRECTED_REQUEST),
+        ] {
+            for path in ["/lab/inbox", "/lab/inbox.json", "/lab/inbox.js"] {
+                let (status, _) = ask_as(host, inbox(Vec::new()), path).await;
+                assert_eq!(status, expected, "{host:?} {path}");
+            }
+        }
     }
 
     #[tokio::test]

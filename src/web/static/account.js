@@ -158,8 +158,9 @@ async function signOut() {
   await main();
 }
 
-/** The account is signed out here too. */
+/** All other sessions have ended; this one does, too. */
 async function over(result, text) {
+  await net.post("logout");
   await store.forgetAccount(context.userid);
   await main();
   if (!context.authenticated) view.show(place, "welcome");

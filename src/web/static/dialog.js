@@ -108,7 +108,9 @@ const has = (email) => emails.some((own) => own.toLowerCase() === email.toLowerC
 async function choose(note) {
   const remembered = flow.origin && (await store.get("sites", [context.userid, flow.origin]));
   const wanted = [flow.params.email, remembered?.email].find((email) => email && has(email)) ?? emails[0];
-  view.show(place, "choose", { note: note && view.say(note), email: wanted, one: emails.length === 1, account: flow.kind === "account" });
+  const account = flow.kind === "account";
+  const one = emails.length === 1;
+  view.show(place, "choose", { note: note && view.say(note), email: wanted, one: !account && one, many: !account && !one, account });
   const form = place.querySelector("form");
   const rows = form.querySelector(".addresses");
   for (const email of emails) {

@@ -35,7 +35,7 @@ choose-leave = Ich bin jemand anders
 
 email-title = Mit der E-Mail-Adresse anmelden
 email-title-account = Bei Persona anmelden
-email-text = Dafür braucht es kein neues Passwort: Wem die Adresse gehört, der darf sich anmelden.
+email-text = Kein neues Passwort: Es genügt, dass die Adresse Ihnen gehört.
 email-label = E-Mail-Adresse
 more-title = Noch eine Adresse
 more-text = Sie zeigen einmal, dass sie Ihnen gehört. Von da an können Sie sich auch mit ihr anmelden.

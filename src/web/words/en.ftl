@@ -37,7 +37,7 @@ choose-leave = I am somebody else
 
 email-title = Sign in with your email address
 email-title-account = Sign in to Persona
-email-text = No new password for this: whoever owns the address may sign in.
+email-text = No new password: it is enough that the address is yours.
 email-label = Email address
 more-title = One more address
 more-text = You prove once that it is yours. From then on you can sign in with it too.

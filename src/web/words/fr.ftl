@@ -35,7 +35,7 @@ choose-leave = Je suis quelqu’un d’autre
 
 email-title = Connectez-vous avec votre adresse e-mail
 email-title-account = Se connecter à Persona
-email-text = Pas de nouveau mot de passe pour cela : à qui appartient l’adresse, celui-là peut se connecter.
+email-text = Pas de nouveau mot de passe : il suffit que l’adresse soit à vous.
 email-label = Adresse e-mail
 more-title = Une adresse de plus
 more-text = Vous montrez une fois qu’elle est à vous. Ensuite, vous pouvez aussi vous connecter avec elle.

@@ -15,6 +15,13 @@ if [ ! -x "$schemathesis/bin/schemathesis" ]; then
     /usr/bin/python3 -m venv "$schemathesis"
     "$schemathesis/bin/pip" install --quiet --disable-pip-version-check schemathesis==4.32.5
 fi
+# The browser that people's stories are told in, and what tells them.
+need chromium
+{ command -v node && command -v npm; } >/dev/null || need nodejs npm
+(
+    cd tests/browser
+    [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --no-audit --no-fund --loglevel=error
+)
 
 # What packages have is built without the laboratory, and a test looks for it in there. Its dependencies are those of the tests;
 # optimising our own part would show nothing and take minutes.

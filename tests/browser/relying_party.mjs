@@ -14,7 +14,7 @@ const VARIANTS = {
 };
 
 /** Starts the sites; `ask` is how their servers reach Persona. */
-export async function startSites({ persona, ask, port }) {
+export async function startSites({ persona, ask }) {
   const server = http.createServer(async (request, response) => {
     const url = new URL(request.url, `http://${request.headers.host}`);
     const [, variant, rest] = url.pathname.split("/");
@@ -40,7 +40,7 @@ export async function startSites({ persona, ask, port }) {
     response.writeHead(200, { "Content-Type": "text/html; charset=utf-8", ...VARIANTS[variant] });
     response.end(page(persona, url));
   });
-  await new Promise((resolve) => server.listen(port, "127.0.0.1", resolve));
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
   const at = server.address().port;
   return {
     good: `http://rp.localhost:${at}`,

@@ -5,14 +5,11 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
-import { after, afterEach, before, test } from "node:test";
-import { PERSONA, Person, begin, close, end, shot } from "../world.mjs";
+import { Person, shot, state, story } from "../person.mjs";
+import { PERSONA } from "../world.mjs";
 
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
-before(begin);
-afterEach(close);
-after(end);
 
 /** What to fill into a state that nobody brought about. */
 const DATA = {
@@ -29,6 +26,7 @@ const DATA = {
   new_account: true,
   has_password: true,
   unverified: true,
+  many: true,
 };
 
 /** Rows are shown in other states. */
@@ -55,7 +53,7 @@ const LOOKS = [
 for (const { wide, ...options } of LOOKS) {
   const look = `${options.colorScheme}-${options.viewport.width}-${options.locale.slice(0, 2)}`;
 
-  test(`pages, ${look}`, async () => {
+  story(`pages, ${look}`, async () => {
     const person = await Person.arrives({ ...options, viewport: wide, bypassCSP: true });
     const found = [];
     for (const path of ["/", "/about", "/terms", "/privacy", "/developers", "/nothing", "/unavailable", "/confirm", "/sign_in", "/sign_in?flow=0"]) {
@@ -69,7 +67,7 @@ for (const { wide, ...options } of LOOKS) {
     assert.deepEqual(found, []);
   });
 
-  test(`states, ${look}`, async () => {
+  story(`states, ${look}`, async () => {
     const person = await Person.arrives({ ...options, bypassCSP: true });
     const found = [];
     for (const [path, place] of [

@@ -5,12 +5,9 @@
 
 import assert from "node:assert/strict";
 import http from "node:http";
-import { after, afterEach, before, test } from "node:test";
-import { PERSONA, Person, address, begin, close, end, mailTo, state } from "../world.mjs";
+import { Person, state, story } from "../person.mjs";
+import { PERSONA, address, mailTo } from "../world.mjs";
 
-before(begin);
-afterEach(close);
-after(end);
 
 /** Sends a request as the browser would have, and throws the answer away, cookies and all. */
 function arriveOnly(request, headers) {
@@ -43,7 +40,7 @@ async function loses(person, when) {
 }
 
 for (const when of ["before", "after"]) {
-  test(`every call is lost once, ${when} it was done: sign-up, sign-in, a second address`, async () => {
+  story(`every call is lost once, ${when} it was done: sign-up, sign-in, a second address`, async () => {
     const ada = await Person.arrives();
     const lost = await loses(ada, when);
     const email = address();
@@ -59,7 +56,7 @@ for (const when of ["before", "after"]) {
   });
 }
 
-test("a service that is away for a while is said to be slow, then to be away, and trying again helps", async () => {
+story("a service that is away for a while is said to be slow, then to be away, and trying again helps", async () => {
   const ada = await Person.arrives();
   const email = address();
   await ada.signsUp(email);
@@ -77,7 +74,7 @@ test("a service that is away for a while is said to be slow, then to be away, an
   await ada.isKnown(shop, email);
 });
 
-test("a mail that was asked for twice because an answer was lost is one mail", async () => {
+story("a mail that was asked for twice because an answer was lost is one mail", async () => {
   const ada = await Person.arrives();
   await loses(ada, "after");
   const email = address();

@@ -1,24 +1,20 @@
 // Signing up and in, as one does it every day.
 
 import assert from "node:assert/strict";
-import { after, afterEach, before, test } from "node:test";
-import { PERSONA, Person, address, begin, close, end, logs, mailTo, state } from "../world.mjs";
+import { Person, logs, state, story } from "../person.mjs";
+import { PERSONA, SITES, address, mailTo } from "../world.mjs";
 
-let sites;
-before(async () => (sites = await begin()));
-afterEach(close);
-after(end);
 
-test("a first sign-up: the link is opened in the same browser, and the dialog goes on by itself", async () => {
+story("a first sign-up: the link is opened in the same browser, and the dialog goes on by itself", async () => {
   const ada = await Person.arrives();
   const email = address();
   const { shop } = await ada.signsUp(email);
   await logs(shop, "ready", "login");
 });
 
-test("a sign-up whose link is opened in another browser: the password counts there, and here it is known", async () => {
-  const ada = await Person.arrives();
-  const phone = await Person.arrives();
+story("a sign-up whose link is opened in another browser, at another data center: the password counts there, and here it is known", async () => {
+  const ada = await Person.arrives({ at: SITES[0] });
+  const phone = await Person.onPhone({ at: SITES.at(-1) });
   const email = address();
   const shop = await ada.visits();
   const dialog = await ada.opensDialog(shop);
@@ -28,7 +24,7 @@ test("a sign-up whose link is opened in another browser: the password counts the
   await ada.isKnown(shop, email);
 });
 
-test("a sign-up by the mailed code, typed as people type", async () => {
+story("a sign-up by the mailed code, typed as people type", async () => {
   const ada = await Person.arrives();
   const email = address();
   const shop = await ada.visits();
@@ -44,7 +40,7 @@ test("a sign-up by the mailed code, typed as people type", async () => {
   await ada.isKnown(shop, email);
 });
 
-test("signing in again takes two clicks and two requests", async () => {
+story("signing in again takes two clicks and two requests", async () => {
   const ada = await Person.arrives();
   const email = address();
   await ada.signsUp(email);
@@ -61,11 +57,11 @@ test("signing in again takes two clicks and two requests", async () => {
   );
 });
 
-test("a second device signs in with the password; a wrong one is said to be wrong", async () => {
+story("a second device signs in with the password; a wrong one is said to be wrong", async () => {
   const ada = await Person.arrives();
   const email = address();
   const { password } = await ada.signsUp(email);
-  const phone = await Person.arrives({ viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true });
+  const phone = await Person.onPhone();
   const shop = await phone.visits();
   const dialog = await phone.opensDialog(shop);
   await phone.signsIn(dialog, email, "wrong password");
@@ -75,7 +71,7 @@ test("a second device signs in with the password; a wrong one is said to be wron
   await phone.isKnown(shop, email);
 });
 
-test("on a shared computer nothing is kept in the browser", async () => {
+story("on a shared computer nothing is kept in the browser", async () => {
   const ada = await Person.arrives();
   const email = address();
   const { password } = await ada.signsUp(email);
@@ -99,7 +95,7 @@ test("on a shared computer nothing is kept in the browser", async () => {
   assert.equal(kept, "[[],{},{}]");
 });
 
-test("a key that is kept cannot be taken out of the browser", async () => {
+story("a key that is kept cannot be taken out of the browser", async () => {
   const ada = await Person.arrives();
   await ada.signsUp(address());
   const page = await ada.visits("/about", PERSONA);
@@ -113,7 +109,7 @@ test("a key that is kept cannot be taken out of the browser", async () => {
   assert.deepEqual(keys, ["refused"]);
 });
 
-test("a second address is added at a site, and remembered there", async () => {
+story("a second address is added at a site, and remembered there", async () => {
   const ada = await Person.arrives();
   const [first, second] = [address(), address("lovelace")];
   await ada.signsUp(first);
@@ -138,52 +134,7 @@ test("a second address is added at a site, and remembered there", async () => {
   await ada.isKnown(again, first);
 });
 
-test("a forgotten password: a new one by the link, and one by the code", async () => {
-  const ada = await Person.arrives();
-  const email = address();
-  await ada.signsUp(email);
-  for (const way of ["link", "code"]) {
-    const other = await Person.arrives();
-    const shop = await other.visits();
-    const dialog = await other.opensDialog(shop);
-    await dialog.fill("input[name=email]", email);
-    await dialog.click("button[type=submit]");
-    await state(dialog, "password");
-    await dialog.click("[data-act=forgot]");
-    await state(dialog, "forgot");
-    await dialog.click("button[type=submit]");
-    await state(dialog, "mail");
-    const { link, code } = await mailTo(email);
-    if (way === "link") await other.follows(link, { password: "a new password" });
-    else {
-      await dialog.fill("input[name=code]", code);
-      await dialog.fill("input[name=pass]", "another password");
-      await dialog.click("button[type=submit]");
-    }
-    await other.isKnown(shop, email);
-  }
-});
-
-test("after ten wrong passwords the mail is offered", async () => {
-  const ada = await Person.arrives();
-  const email = address();
-  await ada.signsUp(email);
-  const stranger = await Person.arrives();
-  const dialog = await stranger.opensDialog(await stranger.visits());
-  await stranger.signsIn(dialog, email, "wrong password");
-  for (let tries = 0; tries < 12; tries++) {
-    await dialog.waitForSelector("form:not([aria-busy])");
-    if ((await dialog.getAttribute("#dialog", "data-state")) === "locked") break;
-    await dialog.fill("input[name=pass]", `wrong password ${tries}`);
-    await dialog.click("button[type=submit]");
-    await dialog.waitForSelector('.error:not([hidden]), [data-state="locked"]');
-  }
-  await state(dialog, "locked");
-  await dialog.click("button[type=submit]");
-  await state(dialog, "mail");
-});
-
-test("a second person on the same profile: nothing of the first one remains", async () => {
+story("a second person on the same profile: nothing of the first one remains", async () => {
   const family = await Person.arrives();
   const [ada, bob] = [address("ada"), address("bob")];
   await family.signsUp(ada);
@@ -201,7 +152,7 @@ test("a second person on the same profile: nothing of the first one remains", as
   assert.equal(await chooser.locator("input[name=email]").count(), 1);
 });
 
-test("the keyboard alone is enough", async () => {
+story("the keyboard alone is enough", async () => {
   const ada = await Person.arrives();
   const email = address();
   const shop = await ada.visits();
@@ -223,7 +174,7 @@ test("the keyboard alone is enough", async () => {
   await ada.isKnown(shop, email);
 });
 
-test("cancelled: by the button, and by closing the window", async () => {
+story("cancelled: by the button, and by closing the window", async () => {
   const ada = await Person.arrives();
   const shop = await ada.visits();
   const dialog = await ada.opensDialog(shop);
@@ -234,7 +185,7 @@ test("cancelled: by the button, and by closing the window", async () => {
   await logs(shop, "ready", "cancel", "cancel");
 });
 
-test("a double click on the site's button grants nothing by its second click", async () => {
+story("a double click on the site's button grants nothing by its second click", async () => {
   const ada = await Person.arrives();
   const email = address();
   await ada.signsUp(email);

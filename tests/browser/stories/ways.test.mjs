@@ -1,21 +1,9 @@
 // How a site's page and the dialog reach each other: in a window, by redirection, and when something is in the way.
 
 import assert from "node:assert/strict";
-import { after, afterEach, before, test } from "node:test";
-import { PERSONA, Person, address, ask, begin, close, end, goesTo, log, logs, mailTo, state } from "../world.mjs";
+import { Person, goesTo, log, logs, regular, sites, state, story } from "../person.mjs";
+import { PERSONA, address, ask, mailTo } from "../world.mjs";
 
-let sites;
-before(async () => (sites = await begin()));
-afterEach(close);
-after(end);
-
-/** Someone whose browser knows them, and their address. */
-async function regular() {
-  const ada = await Person.arrives();
-  const email = address();
-  await ada.signsUp(email);
-  return { ada, email };
-}
 
 /** Signs in by redirection, from a page that is at the dialog already. */
 async function goesOn(ada, page, email) {
@@ -34,7 +22,7 @@ const WATCHED = {
 };
 
 for (const [query, expected] of Object.entries(WATCHED)) {
-  test(`watch() with ${query || "nothing"} calls ${expected.join(", ")}`, async () => {
+  story(`watch() with ${query || "nothing"} calls ${expected.join(", ")}`, async () => {
     const ada = await Person.arrives();
     const page = await ada.visits(`/plain/${query}`);
     await logs(page, ...expected);
@@ -43,7 +31,7 @@ for (const [query, expected] of Object.entries(WATCHED)) {
   });
 }
 
-test("after request() the address that the site knows is a match, another one is a login", async () => {
+story("after request() the address that the site knows is a match, another one is a login", async () => {
   const { ada, email } = await regular();
   for (const [as, expected] of [
     [email.toUpperCase(), ["match", "ready", "match"]],
@@ -56,7 +44,7 @@ test("after request() the address that the site knows is a match, another one is
   }
 });
 
-test("logout() is the site's own affair: once, and nothing ends at Persona", async () => {
+story("logout() is the site's own affair: once, and nothing ends at Persona", async () => {
   const { ada, email } = await regular();
   const page = await ada.visits(`/plain/?as=${encodeURIComponent(email)}`);
   await page.click("#out");
@@ -67,7 +55,7 @@ test("logout() is the site's own affair: once, and nothing ends at Persona", asy
   await logs(page, "match", "ready", "logout", "login");
 });
 
-test("a hundred pages that watch: nobody is logged out or in", async () => {
+story("a hundred pages that watch: nobody is logged out or in", async () => {
   const { ada, email } = await regular();
   const page = await ada.visits(`/plain/?as=${encodeURIComponent(email)}`);
   for (let times = 0; times < 100; times++) {
@@ -76,7 +64,7 @@ test("a hundred pages that watch: nobody is logged out or in", async () => {
   }
 });
 
-test("get() gives an assertion; watch() and get() are not mixed; request() wants watch()", async () => {
+story("get() gives an assertion; watch() and get() are not mixed; request() wants watch()", async () => {
   const { ada, email } = await regular();
   const page = await ada.visits("/plain/?manual");
   const dialog = await ada.opensDialog(page, "#get");
@@ -91,7 +79,7 @@ test("get() gives an assertion; watch() and get() are not mixed; request() wants
   }
 });
 
-test("a popup that is blocked: by redirection, and back with the page's own fragment", async () => {
+story("a popup that is blocked: by redirection, and back with the page's own fragment", async () => {
   const { ada, email } = await regular();
   const page = await ada.visits("/plain/?x=1#part");
   await page.evaluate(() => (window.open = () => null));
@@ -104,7 +92,7 @@ test("a popup that is blocked: by redirection, and back with the page's own frag
   await logs(page, "ready", "login").catch(() => logs(page, "login", "ready"));
 });
 
-test("a popup that closes at once is a blocked one, not a cancelled one", async () => {
+story("a popup that closes at once is a blocked one, not a cancelled one", async () => {
   const { ada, email } = await regular();
   const page = await ada.visits();
   await page.evaluate(() => {
@@ -120,7 +108,7 @@ test("a popup that closes at once is a blocked one, not a cancelled one", async 
   await goesOn(ada, page, email);
 });
 
-test("a site whose headers cut it from its windows", async () => {
+story("a site whose headers cut it from its windows", async () => {
   const { ada, email } = await regular();
   const page = await ada.visits("/coop/");
   await page.click("#in");
@@ -130,7 +118,7 @@ test("a site whose headers cut it from its windows", async () => {
   assert.equal(ada.context.pages().filter((one) => one.url().startsWith(PERSONA)).length, 0);
 });
 
-test("an isolated site goes by redirection at once", async () => {
+story("an isolated site goes by redirection at once", async () => {
   const { ada, email } = await regular();
   const page = await ada.visits("/isolated/");
   const before = ada.context.pages().length;
@@ -140,7 +128,7 @@ test("an isolated site goes by redirection at once", async () => {
   await goesOn(ada, page, email);
 });
 
-test("a site without referrers: in a window, and by redirection", async () => {
+story("a site without referrers: in a window, and by redirection", async () => {
   const { ada, email } = await regular();
   const page = await ada.visits("/no-referrer/");
   const dialog = await ada.opensDialog(page);
@@ -153,7 +141,7 @@ test("a site without referrers: in a window, and by redirection", async () => {
   await goesOn(ada, again, email);
 });
 
-test("get() by redirection: the next call has the answer", async () => {
+story("get() by redirection: the next call has the answer", async () => {
   const { ada, email } = await regular();
   const page = await ada.visits("/isolated/?manual");
   await page.click("#get");
@@ -165,8 +153,8 @@ test("get() by redirection: the next call has the answer", async () => {
   await ada.isKnown(page, email);
 });
 
-test("by redirection, from nothing to the site, with a mail in between", async () => {
-  const ada = await Person.arrives({ viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true });
+story("by redirection, from nothing to the site, with a mail in between", async () => {
+  const ada = await Person.onPhone();
   const email = address();
   const page = await ada.visits("/isolated/");
   await page.click("#in");
@@ -178,7 +166,7 @@ test("by redirection, from nothing to the site, with a mail in between", async (
   await ada.isKnown(page, email);
 });
 
-test("cancelled by redirection: back at the site, and nobody is logged in", async () => {
+story("cancelled by redirection: back at the site, and nobody is logged in", async () => {
   const { ada } = await regular();
   const page = await ada.visits("/isolated/");
   await page.click("#in");
@@ -190,7 +178,7 @@ test("cancelled by redirection: back at the site, and nobody is logged in", asyn
   assert.equal(new URL(page.url()).hash, "");
 });
 
-test("the dialog loaded anew asks its opener again", async () => {
+story("the dialog loaded anew asks its opener again", async () => {
   const { ada, email } = await regular();
   const page = await ada.visits();
   const dialog = await ada.opensDialog(page);
@@ -200,7 +188,7 @@ test("the dialog loaded anew asks its opener again", async () => {
   await ada.isKnown(page, email);
 });
 
-test("an opener that has gone elsewhere gets nothing, and the dialog says so", async () => {
+story("an opener that has gone elsewhere gets nothing, and the dialog says so", async () => {
   const { ada } = await regular();
   const page = await ada.visits();
   const dialog = await ada.opensDialog(page);
@@ -216,7 +204,7 @@ test("an opener that has gone elsewhere gets nothing, and the dialog says so", a
   assert.deepEqual(await log(page), ["ready"]);
 });
 
-test("the live example for developers is a site like others", async () => {
+story("the live example for developers is a site like others", async () => {
   const { ada, email } = await regular();
   const page = await ada.visits("/developers", PERSONA);
   await page.click("#live [data-act=in]");
@@ -230,7 +218,7 @@ test("the live example for developers is a site like others", async () => {
   assert.equal(verified.email, email);
 });
 
-test("without an opener or a flow the dialog signs in to Persona itself", async () => {
+story("without an opener or a flow the dialog signs in to Persona itself", async () => {
   const { ada, email } = await regular();
   const page = await ada.visits("/sign_in", PERSONA);
   await state(page, "choose");
@@ -240,7 +228,7 @@ test("without an opener or a flow the dialog signs in to Persona itself", async 
   assert.ok((await page.textContent("#addresses")).includes(email));
 });
 
-test("an assertion is for one site, for two minutes, with the service's clock", async () => {
+story("an assertion is for one site, for two minutes, with the service's clock", async () => {
   const { ada } = await regular();
   const page = await ada.visits();
   const dialog = await ada.opensDialog(page);

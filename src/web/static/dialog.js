@@ -300,9 +300,11 @@ async function mailed(what) {
   if (!context.authenticated) return password(what.email, { note: "note-confirmed-elsewhere" });
   if (what.mine) store.keepInBrowser();
   else store.forgetWhenClosed();
-  // A proof signs in for weeks. On a shared computer it is to be an hour, which only the password can say.
-  if (!what.mine && what.pass && !outcome.signedIn) {
-    await net.post("authenticate_user", { email: what.email, pass: what.pass, ephemeral: true });
+  // A proof signs in for weeks. On a shared computer it is to be an hour, which only the password can say; and whom only
+  // their domain had vouched for until now has just chosen one.
+  if (what.pass && !outcome.signedIn && (!what.mine || context.auth_level !== "password")) {
+    const result = await net.post("authenticate_user", { email: what.email, pass: what.pass, ephemeral: !what.mine });
+    if (result.success) context = await net.context({ fresh: true });
   }
   await store.dropCertificates();
   await list();

@@ -64,13 +64,16 @@ export async function goHome() {
   await Promise.all([...opened].map(({ context }) => context.close()));
 }
 
+const ANSWERS_SHOWN = 20;
+
 /** What everybody looked at when it went wrong. */
 async function scene(name) {
   const directory = SHOTS ?? path.join(os.tmpdir(), "persona-stories");
   fs.mkdirSync(directory, { recursive: true });
   let said = "";
   let count = 0;
-  for (const { context, complaints } of opened) {
+  for (const { context, complaints, answers } of opened) {
+    said += `\n  calls: ${answers.slice(-ANSWERS_SHOWN).map((line) => Object.values(line).join(" ")).join(", ")}`;
     for (const page of context.pages()) {
       const file = path.join(directory, `failed-${name.replace(/\W+/g, "-").slice(0, 60)}-${(count += 1)}.png`);
       const [words] = await Promise.all([page.innerText("body", { timeout: 1000 }).catch(() => ""), page.screenshot({ path: file, timeout: 2000 }).catch(() => {})]);
@@ -89,6 +92,8 @@ export class Person {
     /** Origins that may be asked by this person's pages. */
     this.allowed = [PERSONA, SHOP, IDP, EVIL, sites.good, sites.bad];
     this.requests = [];
+    /** What Persona's calls came to, for who looks into a story that failed. */
+    this.answers = [];
     context.setDefaultTimeout(PATIENCE_MS);
     context.on("console", (message) => {
       if (message.type() !== "error") return;
@@ -98,6 +103,14 @@ export class Person {
       this.complaints.push(`${url}: ${message.text()}`);
     });
     context.on("weberror", (error) => this.complaints.push(`${error.page()?.url()}: ${error.error().stack || error.error()}`));
+    context.on("response", async (answer) => {
+      const { pathname } = new URL(answer.url());
+      if (!pathname.startsWith("/wsapi/")) return;
+      const { "x-persona-site": site } = answer.headers();
+      const line = { call: pathname.slice("/wsapi/".length), status: answer.status(), site };
+      this.answers.push(line);
+      if (!answer.ok()) line.code = (await answer.json().catch(() => ({}))).code;
+    });
     context.on("request", (request) => {
       this.requests.push({ url: request.url(), method: request.method() });
       const { origin, protocol } = new URL(request.url());

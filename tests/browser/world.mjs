@@ -91,16 +91,31 @@ export async function choose(name) {
 }
 
 /** Starts whoever is down. One that is killed again meanwhile is a matter for the next time. */
-export function revive() {
-  return tell("world/heal").catch(() => {});
+async function revive() {
+  const down = (await theWorld()).sites.filter(({ life }) => life === "down");
+  await Promise.all(down.map(({ name }) => tell(`sites/${name}/restart`).catch(() => {})));
+}
+
+/** Starts whoever dies, from now on until what this gives is called. */
+export function keepReviving() {
+  let over = false;
+  const kept = (async () => {
+    while (!over) {
+      await revive();
+      await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+    }
+  })();
+  return () => {
+    over = true;
+    return kept;
+  };
 }
 
 /** All data centers are started, and in use. */
 export async function heal() {
   await until("all data centers are well", async () => {
-    const { web, sites } = await theWorld();
-    if (sites.some(({ life }) => life === "down")) await revive();
-    return web.well.length === SITES.length;
+    await revive();
+    return (await theWorld()).web.well.length === SITES.length;
   });
 }
 

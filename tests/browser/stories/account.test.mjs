@@ -47,7 +47,7 @@ story("a changed password signs the other devices out", async () => {
   await page.waitForSelector("#password .error:not([hidden])");
   await page.fill("input[name=oldpass]", password);
   await page.click("#password button[type=submit]");
-  await page.waitForSelector("#said:not([hidden])");
+  await page.waitForSelector('#said:has-text("password")');
   const shop = await phone.visits();
   const dialog = await phone.opensDialog(shop);
   await state(dialog, "email");

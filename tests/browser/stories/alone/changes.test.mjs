@@ -91,29 +91,29 @@ story("a domain vouches no more: a password by mail, or the one that there is; a
 
   await domainSays("certifies");
   const third = await elsewhere(bare);
+  await state(third.dialog, "primary");
+  assert.match(await third.dialog.textContent("#dialog"), /now vouches/);
   await viaDomain(third.dialog);
   assert.notEqual((await third.person.isKnown(third.shop, bare)).issuer, new URL(PERSONA).hostname);
 });
 
-story("an address that was proven by mail, whose domain begins to vouch: there once, and that is said", async () => {
+story("an address that was proven by mail, whose domain begins to vouch: there once, and back", async () => {
   await domainSays("delegates");
   const ada = await Person.arrives();
   const email = user();
   await ada.signsUp(email);
   await domainSays("certifies");
   const { person, shop, dialog } = await elsewhere(email);
-  await state(dialog, "primary");
-  assert.match(await dialog.textContent("#dialog"), /now/);
   await viaDomain(dialog);
   assert.notEqual((await person.isKnown(shop, email)).issuer, new URL(PERSONA).hostname);
 });
 
-story("a domain that wants nobody to sign in, and one that does not answer: it is said, and nobody goes round in circles", async () => {
+story("a domain that does not answer, and one that wants nobody to sign in: it is said, and nobody goes round in circles", async () => {
   await domainSays("certifies");
   const { email } = await vouchedFor();
   for (const [says, shown] of [
-    ["disabled", "disabled"],
     ["nothing", "offline"],
+    ["disabled", "disabled"],
   ]) {
     await domainSays(says);
     const { shop, dialog } = await elsewhere(email);

@@ -6,40 +6,54 @@
 
 import assert from "node:assert/strict";
 import { Person, state, story } from "../../person.mjs";
-import { PERSONA, address, ambush, heal, mailTo, mailsTo, mayBeWrittenTo, revive, theWorld, until, user } from "../../world.mjs";
+import { PERSONA, address, ambush, heal, keepReviving, mailTo, mailsTo, mayBeWrittenTo, theWorld, until, user } from "../../world.mjs";
+
+/** A page gives a try up after this. */
+const TRY_MS = 10_000;
 
 /** From now on this person's browser brings death. Gives the calls that did. */
 async function bringsDeath(person, when) {
   const deadly = [];
-  const met = new Set();
   let turn = Promise.resolve();
   await person.context.route(`${PERSONA}/wsapi/**`, async (route) => {
     const request = route.request();
-    const { pathname } = new URL(request.url());
-    if (met.has(pathname)) return route.continue();
-    met.add(pathname);
+    const call = new URL(request.url()).pathname.slice("/wsapi/".length);
     // One at a time: an ambush is for the next who comes.
     const before = turn;
     let over;
     turn = new Promise((resolve) => (over = resolve));
     await before;
+    if (deadly.includes(call)) {
+      over();
+      return route.continue();
+    }
     try {
       await othersAreLeft();
-      await ambush(pathname, when);
+      await ambush(`/wsapi/${call}`, when);
       await route.continue();
-      await request.response();
+      // A page that is closed meanwhile gets none.
+      await Promise.race([request.response(), new Promise((resolve) => setTimeout(resolve, TRY_MS))]);
+      if ((await theWorld()).web.ambushed !== null) deadly.push(call);
     } catch {
       // The page has given it up, and asks again.
     } finally {
-      const { web } = await theWorld();
-      if (web.ambushed === null) met.delete(pathname);
-      else deadly.push(pathname.slice("/wsapi/".length));
-      // Whoever died comes back, while the others go on.
-      revive();
       over();
     }
   });
   return deadly;
+}
+
+/** A story in which whoever has died comes back, while the others go on. */
+function deadlyStory(name, tell) {
+  story(name, async () => {
+    await heal();
+    const over = keepReviving();
+    try {
+      await tell();
+    } finally {
+      await over();
+    }
+  });
 }
 
 /** One dies, and one has to be left that has what that one wrote. */
@@ -51,8 +65,7 @@ function assertDeadly(deadly, ...calls) {
 }
 
 for (const when of ["before", "after"]) {
-  story(`death ${when} each call: sign-up, a second address, and both used`, async () => {
-    await heal();
+  deadlyStory(`death ${when} each call: sign-up, a second address, and both used`, async () => {
     const ada = await Person.arrives();
     const deadly = await bringsDeath(ada, when);
     const [first, second] = [address(), address("lovelace")];
@@ -75,8 +88,7 @@ for (const when of ["before", "after"]) {
     for (const email of [first, second]) assert.equal((await mailsTo(email)).filter(({ token }) => token).length, 1);
   });
 
-  story(`death ${when} each call: another device, a forgotten password, an address that needs no mail`, async () => {
-    await heal();
+  deadlyStory(`death ${when} each call: another device, a forgotten password, an address that needs no mail`, async () => {
     const ada = await Person.arrives();
     const email = address();
     const { password } = await ada.signsUp(email);
@@ -116,8 +128,7 @@ for (const when of ["before", "after"]) {
     assertDeadly(deadlyToo, "auth_with_assertion");
   });
 
-  story(`death ${when} each call: what one does to one's account`, async () => {
-    await heal();
+  deadlyStory(`death ${when} each call: what one does to one's account`, async () => {
     const ada = await Person.arrives();
     const email = address();
     const { password } = await ada.signsUp(email);
@@ -136,7 +147,7 @@ for (const when of ["before", "after"]) {
     await page.fill("#password input[name=pass]", "a new password");
     await page.waitForTimeout(500);
     await page.click("#password button[type=submit]");
-    await page.waitForSelector("#said:not([hidden])");
+    await page.waitForSelector('#said:has-text("password")');
     await page.click("[data-act=everywhere]");
     await state(page, "welcome");
     // Signed in again, with the new password, to leave for good.

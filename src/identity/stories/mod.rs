@@ -2,6 +2,7 @@
 
 mod addresses;
 mod certificates;
+mod kept_back;
 mod mailed;
 mod phisher;
 mod primaries;
@@ -10,7 +11,6 @@ mod recovery;
 mod repeated;
 mod sessions;
 mod signing_in;
-mod staged;
 mod stagings;
 mod tiers;
 

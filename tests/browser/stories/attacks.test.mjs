@@ -132,7 +132,7 @@ story("no page of Persona can be framed", async () => {
     }, PERSONA + path);
     assert.equal(framed, 0);
   }
-  for (const frame of page.frames().slice(1)) assert.match(frame.url(), /^chrome-error:|^about:/);
+  for (const frame of page.frames().slice(1)) assert.match(frame.url(), /^$|^chrome-error:|^about:/);
   // The browser says so in the console of the page that tried.
   ada.forgives(/frame-ancestors|Refused to display|X-Frame-Options|Framing/);
 });

@@ -15,7 +15,7 @@ use crate::{
 
 /// Of each kind. Ten wrong passwords lock an account, so there are many accounts.
 const ADDRESSES: usize = 24;
-const GUESSES: usize = 6;
+const GUESSES: usize = 3;
 
 /// All that an answer shows but the moment of it.
 fn seen(reply: &Reply) -> (u16, String, Vec<(String, String)>) {

@@ -25,6 +25,12 @@ pub(crate) const MAIL_TIMEOUT: Duration = Duration::from_secs(15);
 /// How much of what was already seen is asked for again: files appear a little later than their time.
 const OVERLAP_MS: u64 = 50;
 
+/// Where a laboratory's site tells what mail there is.
+#[cfg(feature = "lab")]
+const INBOX: Option<&str> = Some(crate::mail::inbox::TOLD);
+#[cfg(not(feature = "lab"))]
+const INBOX: Option<&str> = None;
+
 /// Mail of everybody.
 pub(crate) struct Mailbox {
     /// A site each, or one for all where they share a directory.
@@ -51,6 +57,8 @@ struct Mail {
 /// Why no mail can be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MailboxError {
+    #[error("this program is built without the laboratory, and reads no mail")]
+    NoLaboratory,
     #[error("{0}")]
     NoAnswer(#[from] NoAnswer),
     #[error("it answers {0}")]
@@ -138,7 +146,8 @@ impl Drop for Awaited {
 }
 
 async fn look(source: &Connections, after_ms: u64) -> Result<Vec<Mail>, MailboxError> {
-    let request = Request::get(format!("/lab/inbox.json?after_ms={after_ms}"));
+    let inbox = INBOX.ok_or(MailboxError::NoLaboratory)?;
+    let request = Request::get(format!("{inbox}?after_ms={after_ms}"));
     let request = request
         .body(Full::default())
         .map_err(|_| MailboxError::Nonsense)?;

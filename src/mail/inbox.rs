@@ -15,7 +15,7 @@ use mail_parser::MessageParser;
 use serde::Serialize;
 
 pub use self::page::{Mails, router};
-pub(crate) use self::page::{PAGE, ROUTES};
+pub(crate) use self::page::{PAGE, ROUTES, TOLD};
 
 use super::{
     message::{CODE_CHARS, TOKEN_CHARS, is_alphanumeric},

@@ -50,7 +50,7 @@ impl From<Arc<Inbox>> for Mails {
 /// What the router below has.
 pub(crate) const ROUTES: [&str; 4] = [SHOWN, TOLD, STYLE, SCRIPT];
 const SHOWN: &str = "/lab/inbox";
-const TOLD: &str = "/lab/inbox.json";
+pub(crate) const TOLD: &str = "/lab/inbox.json";
 const STYLE: &str = "/lab/inbox.css";
 const SCRIPT: &str = "/lab/inbox.js";
 

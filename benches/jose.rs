@@ -46,6 +46,7 @@ fn jose(criterion: &mut Criterion) {
         public_key: browser.public(),
         now_ms: NOW_MS,
         rests_on_ms: NOW_MS - 60_000,
+        resets: 0,
         short: false,
         session_ends_ms: u64::MAX,
     };

@@ -28,6 +28,10 @@ pub const BACKDATED_MS: u64 = 10_000;
 /// How far `iat` may lie ahead of a verifier's clock. For `exp` there is no leeway.
 pub const LEEWAY_MS: u64 = 60_000;
 
+/// How often the owner's password had been reset: what our own verifiers compare, because a time does not tell who had not heard
+/// of a reset. Nobody else needs it; where it is nought, as it mostly is, it is left out.
+const RESETS: &str = "resets";
+
 /// A certificate to be made. That it may be made has been judged before.
 #[derive(Clone, Debug)]
 pub struct NewCertificate<'a> {
@@ -41,6 +45,8 @@ pub struct NewCertificate<'a> {
     pub now_ms: u64,
     /// The later of the claim's `done` and the owner's `session_epoch`, in milliseconds.
     pub rests_on_ms: u64,
+    /// How often the owner's password had been reset, as far as is known where it is made.
+    pub resets: u32,
     /// On a shared computer, or at an isolated site.
     pub short: bool,
     /// When the session that asks ends: nothing that comes of it outlives it.
@@ -89,13 +95,16 @@ impl NewCertificate<'_> {
         };
         let issued_ms = self.now_ms.saturating_sub(BACKDATED_MS).max(self.rests_on_ms);
         let expires_ms = self.now_ms.saturating_add(lifetime_ms).min(self.session_ends_ms);
-        let claims = json!({
+        let mut claims = json!({
             "iss": self.issuer.as_str(),
             "iat": issued_ms,
             "exp": expires_ms,
             "public-key": self.public_key.to_jwk(),
             "principal": { "email": self.email.typed() },
         });
+        if self.resets > 0 {
+            claims[RESETS] = self.resets.into();
+        }
         Ok(jws::sign(Kind::Certificate, &claims, key)?)
     }
 }
@@ -109,6 +118,7 @@ pub struct Certificate<'a> {
     expires_ms: u64,
     public_key: PublicKey,
     email: Address,
+    resets: u32,
 }
 
 /// Why a certificate cannot be read.
@@ -149,6 +159,11 @@ impl<'a> Certificate<'a> {
         if !matches!(public_key, PublicKey::P256(_)) {
             return Err(KeyError::Unsupported.into());
         }
+        let resets = if claims.has(RESETS) {
+            u32::try_from(claims.number(RESETS)?).map_err(|_| JsonError::Malformed(RESETS))?
+        } else {
+            0
+        };
         let principal = claims.optional_object("principal")?.unwrap_or_default();
         let email = match principal.optional_text("email")? {
             Some(email) => Address::parse(email).map_err(|_| CertificateError::InvalidEmail)?,
@@ -161,6 +176,7 @@ impl<'a> Certificate<'a> {
             expires_ms,
             public_key,
             email,
+            resets,
             jws,
         })
     }
@@ -188,6 +204,11 @@ impl<'a> Certificate<'a> {
     /// Until when, in milliseconds since 1970.
     pub fn expires_ms(&self) -> u64 {
         self.expires_ms
+    }
+
+    /// How often the owner's password had been reset, as far as its issuer knew; of ours alone.
+    pub fn resets(&self) -> u32 {
+        self.resets
     }
 
     /// The name of the issuer's key that it says it was signed with.

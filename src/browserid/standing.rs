@@ -33,14 +33,19 @@ impl Standing {
         done.max(session_epoch.at).ms()
     }
 
-    /// Whether a certificate that was issued then still stands.
-    pub fn judge(&self, issued_ms: u64) -> Result<(), Reason> {
+    /// Whether a certificate that was issued then, and knew so many resets of its owner, still stands.
+    ///
+    /// Its time alone does not tell: a site that has not heard of a reset certifies whoever has the old password, as late as
+    /// they like. Resets are versions of trust, which no clock decides.
+    pub fn judge(&self, issued_ms: u64, resets: u32) -> Result<(), Reason> {
         match *self {
             Standing::Free => Err(Reason::NobodysAddress),
             Standing::Held { verified: false, .. } => Err(Reason::UnverifiedEmail),
             Standing::Held {
                 done, session_epoch, ..
-            } if issued_ms < Standing::rests_on_ms(done, session_epoch) => Err(Reason::Superseded),
+            } if issued_ms < Standing::rests_on_ms(done, session_epoch) || resets < session_epoch.resets => {
+                Err(Reason::Superseded)
+            }
             Standing::Held { .. } => Ok(()),
         }
     }
@@ -65,7 +70,7 @@ mod tests {
             },
         };
         assert_eq!(
-            standing.judge(issued_ms),
+            standing.judge(issued_ms, 1),
             expected,
             "{done_ms} {epoch_ms} {issued_ms}"
         );
@@ -86,13 +91,37 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_of_who_had_not_heard_of_a_reset_is_revoked_however_late_it_is() {
+        let standing = Standing::Held {
+            verified: true,
+            done: Hlc::ZERO,
+            session_epoch: Epoch {
+                resets: 2,
+                at: Hlc::new(1000, 0),
+            },
+        };
+        for (resets, expected) in [
+            (0, Err(Reason::Superseded)),
+            (1, Err(Reason::Superseded)),
+            (2, Ok(())),
+            // It is this replica that has not heard of the third.
+            (3, Ok(())),
+        ] {
+            assert_eq!(standing.judge(u64::MAX, resets), expected, "{resets}");
+        }
+    }
+
+    #[test]
     fn an_address_that_is_nobodys_or_unverified_revokes_whatever_the_time() {
-        assert_eq!(Standing::Free.judge(u64::MAX), Err(Reason::NobodysAddress));
+        assert_eq!(
+            Standing::Free.judge(u64::MAX, u32::MAX),
+            Err(Reason::NobodysAddress)
+        );
         let unverified = Standing::Held {
             verified: false,
             done: Hlc::ZERO,
             session_epoch: Epoch::default(),
         };
-        assert_eq!(unverified.judge(u64::MAX), Err(Reason::UnverifiedEmail));
+        assert_eq!(unverified.judge(u64::MAX, u32::MAX), Err(Reason::UnverifiedEmail));
     }
 }

@@ -77,7 +77,7 @@ impl BackedAssertion<'_> {
             .verify(&KeySet::browser(certificate.public_key().clone()))
             .map_err(|_| Reason::InvalidSignature)?;
         if let Authority::Ourselves { standing, .. } = authority {
-            standing.judge(certificate.issued_ms())?;
+            standing.judge(certificate.issued_ms(), certificate.resets())?;
         }
         Ok(Verified {
             email: certificate.email().clone(),

@@ -330,6 +330,7 @@ async fn certify(
         public_key: &public_key,
         now_ms,
         rests_on_ms: 0,
+        resets: 0,
         short: false,
         session_ends_ms: now_ms.saturating_add(lifetime_ms),
     };

@@ -24,6 +24,8 @@ pub enum Certifiable {
         /// The least time that the certificate may bear, in milliseconds since 1970:
         /// [`browserid::Standing::rests_on_ms`].
         rests_on_ms: u64,
+        /// How often the account's password was reset.
+        resets: u32,
         /// The address as its owner typed it first.
         address: Address,
     },
@@ -131,6 +133,7 @@ pub(super) fn certifiable(
     }
     Ok(Certifiable::Yes {
         rests_on_ms: browserid::Standing::rests_on_ms(claim.done, view.epoch),
+        resets: view.epoch.resets,
         address: HeldEmail::read(records, id, claim, None, verified)?.address,
     })
 }

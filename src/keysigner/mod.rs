@@ -104,8 +104,10 @@ async fn cert_key(
         .directory
         .certifiable(person.account(), &address, keysigner.grace)
         .await?;
-    let rests_on_ms = match certifiable {
-        Certifiable::Yes { rests_on_ms, .. } => rests_on_ms,
+    let (rests_on_ms, resets) = match certifiable {
+        Certifiable::Yes {
+            rests_on_ms, resets, ..
+        } => (rests_on_ms, resets),
         Certifiable::NotTheirs => {
             return Err(Problem::bad_request(
                 "not-yours",
@@ -138,6 +140,7 @@ async fn cert_key(
         rests_on_ms: rests_on_ms
             .max(person.epoch.at.ms())
             .max(reception.keys.domain_key_creation_ms()),
+        resets: resets.max(person.epoch.resets),
         short: ephemeral || (keysigner.is_isolated)(),
         session_ends_ms: person.session.expires_ms,
     };

@@ -159,6 +159,7 @@ mod tests {
             public_key: key.public(),
             now_ms: at_ms,
             rests_on_ms: at_ms,
+            resets: 0,
             short: false,
             session_ends_ms: u64::MAX,
         };

@@ -146,6 +146,7 @@ impl Played {
             public_key: &PublicKey::from_jwk(&jwk).ok()?,
             now_ms: now_ms(),
             rests_on_ms: 0,
+            resets: 0,
             short: false,
             session_ends_ms: u64::MAX,
         };

@@ -145,6 +145,7 @@ impl Idps {
             public_key: user.public(),
             now_ms,
             rests_on_ms: 0,
+            resets: 0,
             short: false,
             session_ends_ms: now_ms + 3_600_000,
         };

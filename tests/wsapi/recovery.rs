@@ -21,7 +21,8 @@ struct Theft {
     name: &'static str,
     owner: Browser,
     thief: Browser,
-    /// Of certificates that the thief had made before the reset, or for an address that only the thief put there.
+    /// Of certificates that the thief had made before the reset, or after it where it was not heard of yet, also for an address
+    /// that only the thief put there.
     assertions: Vec<String>,
     /// The thief ends the account's sessions, too: of two that were ended apart none goes on, the owner's neither.
     ends_sessions: bool,
@@ -70,6 +71,12 @@ impl Theft {
             "{}: it is told that others do not know: {done}",
             self.name
         );
+    }
+
+    /// The thief has a key certified where the reset is not heard of yet, and dated after it.
+    async fn certifies_late(&mut self) {
+        let certified = self.thief.certify(&self.email()).await.expect("a certificate");
+        self.assertions.push(certified.assert_for(SHOP, now_ms()));
     }
 
     /// After all has been heard: at each site only the new password opens the account, and nothing that the thief has
@@ -174,9 +181,11 @@ async fn who_held_the_old_password_gets_nothing_by_it_where_nobody_had_heard_of_
     // With the old password.
     signs_in.thief = sites.browser(AWAY);
     signs_in.thief.sign_in(&signs_in.email(), PASSWORD).await.good();
+    signs_in.certifies_late().await;
     // A password of the thief's own.
     let change = json!({ "oldpass": PASSWORD, "newpass": THIEFS });
     changes.thief.post("update_password", change).await.good();
+    changes.certifies_late().await;
     changes.ends_sessions = true;
     changes.thief = sites.browser(AWAY);
     changes.thief.sign_in(&changes.email(), THIEFS).await.good();

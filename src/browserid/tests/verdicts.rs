@@ -45,6 +45,7 @@ impl Case {
             public_key: self.browser.public(),
             now_ms: NOW_MS,
             rests_on_ms: 0,
+            resets: 0,
             short: false,
             session_ends_ms: u64::MAX,
         };
@@ -180,6 +181,7 @@ fn a_certificate_is_not_made_when_no_verifier_would_take_it() {
         public_key: &rsa,
         now_ms: NOW_MS,
         rests_on_ms: 0,
+        resets: 0,
         short: false,
         session_ends_ms: u64::MAX,
     };
@@ -202,10 +204,17 @@ fn a_certificate_made_after_a_change_stands_and_one_from_before_does_not() {
     };
     let rests_on_ms = Standing::rests_on_ms(Hlc::new(NOW_MS - 1000, 0), epoch);
     let after = case
+        .new_certificate(|new| {
+            new.rests_on_ms = rests_on_ms;
+            new.resets = 1;
+        })
+        .expect("a certificate");
+    let unheard = case
         .new_certificate(|new| new.rests_on_ms = rests_on_ms)
         .expect("a certificate");
     let assertion = case.assertion();
     case.check(&format!("{before}~{assertion}"), Err(Reason::Superseded));
+    case.check(&format!("{unheard}~{assertion}"), Err(Reason::Superseded));
     case.check(&format!("{after}~{assertion}"), Ok(()));
     case.standing = Standing::Free;
     case.check(&format!("{after}~{assertion}"), Err(Reason::NobodysAddress));

@@ -4,6 +4,8 @@ import * as net from "./net.js";
 import * as view from "./view.js";
 
 const POLL_MS = 3000;
+/** After this it is asked once more whether the mail was answered elsewhere. */
+const SURE_MS = 1500;
 /** A second mail to an address within this is refused. */
 const AGAIN_MS = 60_000;
 
@@ -26,6 +28,7 @@ export function mail(place, { email, purpose, stage, pass, mine }, { onSubmit, o
   return new Promise((resolve) => {
     let timer = 0;
     let over = false;
+    let elsewhere = false;
     const end = (outcome) => {
       over = true;
       clearTimeout(timer);
@@ -40,16 +43,21 @@ export function mail(place, { email, purpose, stage, pass, mine }, { onSubmit, o
         if (over) return;
         if (status === "complete") return end({});
         if (status === "failed") return end("ended");
-        if (status === "mustAuth") return await prove();
+        if (status === "mustAuth") await prove();
       } catch {
         // A site that does not answer a poll is asked again like one that has no news.
       }
-      if (!over) timer = setTimeout(poll, POLL_MS);
+      if (!over) timer = setTimeout(poll, elsewhere ? SURE_MS : POLL_MS);
     }
 
     /** It was answered elsewhere. Who has just chosen the password here need not type it again. */
     async function prove() {
-      if (!pass) return end("sign-in");
+      if (!pass) {
+        // Unless a page in this browser answered it, whose answer was lost, and with it the session: it asks again.
+        if (elsewhere) end("sign-in");
+        elsewhere = true;
+        return;
+      }
       const result = await net.post("authenticate_user", { email, pass, ephemeral: !mine });
       if (!over) end(result.success ? { signedIn: true } : "sign-in");
     }

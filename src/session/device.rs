@@ -10,7 +10,7 @@ use std::fmt;
 use crdt::AccountId;
 use serde_json::{Value, json};
 
-use super::{COOKIE_BYTES_MAX, SessionError};
+use super::{COOKIE_BYTES_MAX, SessionError, SignatureCache};
 use crate::browserid::{
     JwsError, KeySet, Kind, SigningKey, SigningKeyError, Unverified,
     json::{JsonError, Object, encode_base64url},
@@ -81,12 +81,12 @@ impl Device {
     }
 
     /// Reads a cookie's value.
-    pub fn verify(cookie: &str, keys: &KeySet) -> Result<Device, SessionError> {
+    pub fn verify(cookie: &str, keys: &KeySet, cache: &SignatureCache) -> Result<Device, SessionError> {
         if cookie.len() > COOKIE_BYTES_MAX {
             return Err(SessionError::Invalid(JwsError::TooLong));
         }
         let jws = Unverified::parse(Kind::Device, cookie)?;
-        jws.verify(keys)?;
+        cache.verify(cookie, &jws, keys)?;
         Ok(Device::from_claims(jws.claims())?)
     }
 

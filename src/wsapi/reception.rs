@@ -44,8 +44,8 @@ use crate::{
 
 /// For a body to come.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Signatures of session cookies that are remembered: about 4 MB.
-const SIGNATURES_MAX: usize = 100_000;
+/// Signatures of cookies that are remembered, two for each browser: about 8 MB.
+const SIGNATURES_MAX: usize = 200_000;
 /// Characters of an idempotency key.
 const ONCE_CHARS: std::ops::RangeInclusive<usize> = 16..=64;
 /// Between tiers: whose request it is. From outside it counts for nothing.
@@ -141,8 +141,8 @@ impl Reception {
             },
             None => None,
         };
-        let device =
-            cookie(CookieName::Device).and_then(|cookie| Device::verify(cookie, &self.keys.sessions()).ok());
+        let device = cookie(CookieName::Device)
+            .and_then(|cookie| Device::verify(cookie, &self.keys.sessions(), &self.signatures).ok());
         Ok(Visitor {
             visit: cookie(CookieName::Visit).and_then(read_random),
             began: cookie(CookieName::Began).and_then(|cookie| BegunHere::parse(cookie).ok()),

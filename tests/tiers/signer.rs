@@ -54,17 +54,9 @@ impl Asking<'_> {
     /// A browser's own words, but for what the keysigner is asked for.
     async fn refuses(&self, what: &str, browser: &mut Browser, arguments: Value, status: u16, code: &str) {
         let wish = with_csrf(browser, arguments).await;
-        let heard = self.ask(&cookies(browser), &wish).await;
+        let heard = self.ask(&browser.cookie_header(), &wish).await;
         Asking::expect(&heard, what, status, code);
     }
-}
-
-fn cookies(browser: &Browser) -> String {
-    let pairs = browser
-        .cookies
-        .iter()
-        .map(|(name, value)| format!("{name}={value}"));
-    pairs.collect::<Vec<_>>().join("; ")
 }
 
 async fn with_csrf(browser: &mut Browser, mut arguments: Value) -> Value {
@@ -113,7 +105,7 @@ async fn the_keysigner_checks_everything_itself() {
 
     // What is right gets a certificate, so what is refused below is refused for what is wrong with it.
     let good = with_csrf(&mut browser, wish(ada)).await;
-    let heard = asking.ask(&cookies(&browser), &good).await;
+    let heard = asking.ask(&browser.cookie_header(), &good).await;
     assert!(heard.status == 200 && heard.body.starts_with(b"eyJ"), "{heard:?}");
 
     // Who asks.
@@ -125,7 +117,7 @@ async fn the_keysigner_checks_everything_itself() {
     Asking::expect(&heard, "no cookie", 403, "no-cookie");
     let mut wrong = good.clone();
     wrong["csrf"] = json!(encode_base64url([9; 16]));
-    let heard = asking.ask(&cookies(&browser), &wrong).await;
+    let heard = asking.ask(&browser.cookie_header(), &wrong).await;
     Asking::expect(&heard, "another's CSRF value", 400, "csrf");
     let session = browser.cookies["persona_session"].clone();
     let twice = format!("persona_session={session}; persona_session={session}");
@@ -213,7 +205,7 @@ async fn the_keysigner_checks_everything_itself() {
     let noted = async || {
         let mut copy = browser.copy();
         let wish = with_csrf(&mut copy, wish(eve)).await;
-        let heard = asking.ask(&cookies(&copy), &wish).await;
+        let heard = asking.ask(&copy.cookie_header(), &wish).await;
         (heard.status == 403).then_some(heard)
     };
     let heard = parts.part(Tier::Keysigner).eventually("it is noted", noted).await;
@@ -222,14 +214,14 @@ async fn the_keysigner_checks_everything_itself() {
     // And whether it is so still.
     let mut ended = parts.browser();
     ended.sign_in(ada, PASSWORD).await.good();
-    let kept = cookies(&ended);
+    let kept = ended.cookie_header();
     let wished = with_csrf(&mut ended, wish(ada)).await;
     ended.post("logout", json!({})).await.good();
     let heard = asking.ask(&kept, &wished).await;
     Asking::expect(&heard, "a session that was ended", 400, "not-signed-in");
     let mut before = parts.browser();
     before.sign_in(ada, PASSWORD).await.good();
-    let kept = cookies(&before);
+    let kept = before.cookie_header();
     let wished = with_csrf(&mut before, wish(ada)).await;
     let change = json!({ "oldpass": PASSWORD, "newpass": NEXT });
     browser.post("update_password", change).await.good();
@@ -254,7 +246,7 @@ async fn the_keysigner_checks_everything_itself() {
     asking
         .refuses("unverified", &mut forgetful, wish(work), 403, "unverified")
         .await;
-    let kept = cookies(&forgetful);
+    let kept = forgetful.cookie_header();
     let wished = with_csrf(&mut forgetful, wish(ada)).await;
     forgetful.post("account_cancel", json!({})).await.good();
     let heard = asking.ask(&kept, &wished).await;

@@ -94,6 +94,12 @@ impl Browser {
         }
     }
 
+    /// What it says in its `Cookie` header.
+    pub(crate) fn cookie_header(&self) -> String {
+        let pairs = self.cookies.iter().map(|(name, value)| format!("{name}={value}"));
+        pairs.collect::<Vec<_>>().join("; ")
+    }
+
     /// Another copy of it, cookies and all: a thief's.
     pub(crate) fn copy(&self) -> Browser {
         Browser {

@@ -33,14 +33,6 @@ fn schemathesis() -> PathBuf {
     program
 }
 
-fn cookies(browser: &Browser) -> String {
-    let pairs = browser
-        .cookies
-        .iter()
-        .map(|(name, value)| format!("{name}={value}"));
-    pairs.collect::<Vec<_>>().join("; ")
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn it_is_as_it_is_described_whatever_it_is_asked() {
     let program = schemathesis();
@@ -66,9 +58,9 @@ async fn it_is_as_it_is_described_whatever_it_is_asked() {
         ])
         .env("SCHEMATHESIS_HOOKS", HOOKS)
         .env("PERSONA_SOMEBODYS_CSRF", csrf(&mut somebody).await)
-        .env("PERSONA_SOMEBODY", cookies(&somebody))
+        .env("PERSONA_SOMEBODY", somebody.cookie_header())
         .env("PERSONA_NOBODYS_CSRF", csrf(&mut nobody).await)
-        .env("PERSONA_NOBODY", cookies(&nobody))
+        .env("PERSONA_NOBODY", nobody.cookie_header())
         .env("HYPOTHESIS_STORAGE_DIRECTORY", sites.scratch("hypothesis"))
         .kill_on_drop(true)
         .output()

@@ -226,13 +226,24 @@ impl Site {
         here: Option<&BegunHere>,
         password: Option<&str>,
     ) -> Outcome<Completion> {
+        self.follow_to(&EVERY_PURPOSE, token, here, password).await
+    }
+
+    /// The same, to a page that completes only these.
+    async fn follow_to(
+        &self,
+        purposes: &[Purpose],
+        token: &Token,
+        here: Option<&BegunHere>,
+        password: Option<&str>,
+    ) -> Outcome<Completion> {
         let link = Link {
             token,
             here,
             session: None,
         };
         self.identity
-            .complete_by_link(&EVERY_PURPOSE, link, password.map(pass))
+            .complete_by_link(purposes, link, password.map(pass))
             .await
             .expect("complete")
     }

@@ -77,28 +77,6 @@ async fn attacks() -> Vec<Attack> {
     attacks
 }
 
-impl Attack {
-    async fn at(
-        &self,
-        purposes: &[Purpose],
-        token: &Token,
-        here: Option<&BegunHere>,
-        password: Option<&str>,
-    ) -> Outcome<Completion> {
-        let link = Link {
-            token,
-            here,
-            session: None,
-        };
-        let outcome = self
-            .site
-            .identity
-            .complete_by_link(purposes, link, password.map(pass))
-            .await;
-        outcome.expect("judged")
-    }
-}
-
 #[tokio::test]
 async fn a_click_alone_completes_nothing_and_a_token_serves_its_own_purpose_only() {
     for attack in attacks().await {
@@ -111,7 +89,10 @@ async fn a_click_alone_completes_nothing_and_a_token_serves_its_own_purpose_only
                     {
                         continue;
                     }
-                    let outcome = attack.at(purposes, &attack.mail.token, here, password).await;
+                    let outcome = attack
+                        .site
+                        .follow_to(purposes, &attack.mail.token, here, password)
+                        .await;
                     let expected = match password {
                         _ if !purposes.contains(&attack.purpose) => Refusal::UnknownStaging,
                         None => Refusal::PasswordNeeded,
@@ -179,7 +160,8 @@ async fn nothing_that_the_initiator_holds_is_a_token() {
         if attack.purpose != Purpose::Reset {
             refused(
                 attack
-                    .at(&EVERY_PURPOSE, &attack.mail.token, Some(&other), None)
+                    .site
+                    .follow_to(&EVERY_PURPOSE, &attack.mail.token, Some(&other), None)
                     .await,
                 Refusal::PasswordNeeded,
             );

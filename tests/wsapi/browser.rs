@@ -170,12 +170,7 @@ impl Browser {
             headers.insert("x-forwarded-for", client.parse().expect("a header"));
         }
         if !self.cookies.is_empty() {
-            let cookies: Vec<_> = self
-                .cookies
-                .iter()
-                .map(|(name, value)| format!("{name}={value}"))
-                .collect();
-            headers.insert(COOKIE, cookies.join("; ").parse().expect("a header"));
+            headers.insert(COOKIE, self.cookie_header().parse().expect("a header"));
         }
         let mut request = self.http.request(method, url).headers(headers);
         if let Some(body) = body {

@@ -20,7 +20,7 @@ use tokio::{sync::Semaphore, time::Instant};
 
 use super::{
     activity::{Activity, Call},
-    crowd::Person,
+    crowd::{Person, client},
     errand::{Errand, Ground, Setback},
 };
 
@@ -99,9 +99,11 @@ async fn go_on(ground: &Ground, repeated: Repeated, mut person: Person, mut rand
         if now >= period.end {
             return;
         }
-        let random = StdRng::seed_from_u64(random.random());
+        let mut random = StdRng::seed_from_u64(random.random());
         let is_measured = now >= period.begin_measuring;
-        let mut errand = Errand::new(ground, person.home, person.client, random, now, is_measured);
+        // Each comes from an address of its own, as with many people: what one client may ask for is not what a site can do.
+        let client = client(&mut random);
+        let mut errand = Errand::new(ground, person.home, client, random, now, is_measured);
         if once(&mut errand, repeated, &mut person).await.is_err() {
             // It is counted; a site that refuses everything is not to be asked as fast as it can refuse.
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -129,7 +129,7 @@ pub struct SiteConfig {
     /// TCP address for Prometheus.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<SocketAddr>,
-    /// How long a drain waits for others to have everything.
+    /// How long requests under way may still take when it drains, and how long it then waits for others to have everything.
     #[serde(
         default = "ten_seconds",
         with = "notation::millis",

@@ -33,7 +33,7 @@ const HEAD_BYTES_MAX: usize = 32 * 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long a draining process still answers: whoever balances load sees its heartbeat fail before the socket is gone.
 const DRAIN_ANNOUNCED: Duration = Duration::from_millis(500);
-/// How long requests under way may still take after that.
+/// How long requests under way may still take after that, where nothing else is configured.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Who is at the other end of a connection: an extension of each of its requests.
@@ -49,6 +49,7 @@ pub struct Peer {
 pub struct Listener {
     tcp: TcpListener,
     tls: Option<TlsAcceptor>,
+    drain_timeout: Duration,
 }
 
 impl Listener {
@@ -57,12 +58,22 @@ impl Listener {
         Ok(Listener {
             tcp: TcpListener::bind(address).await?,
             tls: tls.map(TlsAcceptor::from),
+            drain_timeout: DRAIN_TIMEOUT,
         })
     }
 
     /// Where it listens; of interest where the port was left to the system.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.tcp.local_addr()
+    }
+
+    /// How long requests under way may still take when it drains.
+    #[must_use]
+    pub fn draining_for(self, drain_timeout: Duration) -> Listener {
+        Listener {
+            drain_timeout,
+            ..self
+        }
     }
 
     /// Serves until `drain` ends, and then what is under way.
@@ -98,7 +109,7 @@ impl Listener {
             () = drained => {}
         }
         drop(self.tcp);
-        if timeout(DRAIN_TIMEOUT, graceful.shutdown()).await.is_err() {
+        if timeout(self.drain_timeout, graceful.shutdown()).await.is_err() {
             tracing::warn!("requests were cut off by the end of the drain");
         }
     }

@@ -96,7 +96,7 @@ pub struct TierConfig {
     /// What requests pay.
     #[serde(default)]
     pub limits: LimitSettings,
-    /// How long a drain waits.
+    /// How long requests under way may still take when it drains.
     #[serde(
         default = "ten_seconds",
         with = "super::notation::millis",

@@ -164,23 +164,14 @@ impl Limits {
         paid
     }
 
-    /// What a client paid is given back: it turned out to be whom it said it was.
-    pub fn give_back(&self, client: Client, cost: Cost) {
-        let now = (self.clock)();
-        self.clients
-            .give_back(self.key(&client.narrow()), cost.tokens(), now);
-        if let Some(wide) = client.wide() {
-            self.networks.give_back(self.key(&wide), cost.tokens(), now);
-        }
-    }
-
     /// An email address pays, by a hash of its normal form: known and unknown ones alike.
     pub fn pay_for_address(&self, address: &[u8], cost: Cost) -> Result<(), RetryAfter> {
         self.addresses
             .pay(self.key(address), cost.tokens(), (self.clock)())
     }
 
-    /// What an address paid is given back.
+    /// What an address paid is given back. A client is given nothing back: a hash was made all the same, also of the right
+    /// password, and whoever has an account could else have as many made as there are processors for.
     pub fn give_back_to_address(&self, address: &[u8], cost: Cost) {
         self.addresses
             .give_back(self.key(address), cost.tokens(), (self.clock)());

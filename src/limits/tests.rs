@@ -167,6 +167,10 @@ fn small() -> LimitSettings {
             burst: 100,
             per_second: 10,
         },
+        address: Rate {
+            burst: 40,
+            per_second: 10,
+        },
         ..LimitSettings::default()
     }
 }
@@ -213,14 +217,14 @@ fn a_burst_goes_and_then_as_much_as_flows_in() {
 #[test]
 fn what_is_given_back_is_there_again_and_no_more_than_that() {
     let (limits, _) = limits(&small());
-    let ada = client("203.0.113.5");
+    let ada = b"ada@example.com";
     for _ in 0..100 {
-        assert_eq!(limits.pay(ada, Cost::Password), Ok(()));
-        limits.give_back(ada, Cost::Password);
+        assert_eq!(limits.pay_for_address(ada, Cost::Password), Ok(()));
+        limits.give_back_to_address(ada, Cost::Password);
     }
-    limits.give_back(ada, Cost::Password);
-    assert_eq!(limits.pay(ada, Cost::Mail), Ok(()));
-    assert!(limits.pay(ada, Cost::Read).is_err());
+    limits.give_back_to_address(ada, Cost::Password);
+    assert_eq!(limits.pay_for_address(ada, Cost::Mail), Ok(()));
+    assert!(limits.pay_for_address(ada, Cost::Read).is_err());
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! for which nobody waits.
 
 use axum::extract::State;
-use crdt::UsedAs;
+use crdt::{AccountId, UsedAs};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use super::SecureWebhead;
 use crate::{
     browserid::Domain,
-    identity::Address,
+    identity::{self, Address, OperationError},
     idp::{AddressState, EmailState, Live, Sighting, discovery::Outcome},
     wsapi::{Get, Problem, answer::Answer, arguments::Email},
 };
@@ -148,6 +148,33 @@ impl SecureWebhead {
             Some(domain) => matches!(self.discovery.look_up(&domain).await, Outcome::Primary(_)),
             None => false,
         }
+    }
+
+    /// Somebody signed in with a password: if their domain certified them before and the fallback may now, it does from here
+    /// on, and they are not told again that it was different.
+    pub(super) fn note_password_used(&self, account: AccountId, address: Address) {
+        let tier = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = tier.use_as_secondary(account, address).await {
+                tracing::debug!(%error, "that the fallback certifies an address now could not be noted");
+            }
+        });
+    }
+
+    async fn use_as_secondary(&self, account: AccountId, address: Address) -> Result<(), OperationError> {
+        let facts = self.reception.directory.address_facts(&address).await?;
+        let used_as = facts.email.and_then(|email| email.used_as);
+        let (Some(UsedAs::Primary), Some(domain)) = (used_as, Domain::parse(address.domain())) else {
+            return Ok(());
+        };
+        let live = live(&self.discovery.look_up(&domain).await);
+        let now_ms = self.reception.now_ms();
+        if self.grace.lets_fallback_certify(live, facts.idp_seen_ms, now_ms) {
+            let noted = self.identity.used_as(account, address, UsedAs::Secondary).await?;
+            // Refused where it has another owner by now: then there is nothing to note.
+            let (identity::Outcome::Done { .. } | identity::Outcome::Refused(_)) = noted;
+        }
+        Ok(())
     }
 
     /// Notes that a domain was seen as an IdP, or that it says itself that it is none.

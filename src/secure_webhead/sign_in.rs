@@ -79,7 +79,8 @@ pub(super) async fn authenticate_user(
         .await?
     {
         Outcome::Done { value, dot } => {
-            tier.reception.give_back_password(call.client, &address, device);
+            tier.reception.give_back_password(&address, device);
+            tier.note_password_used(value.account, address);
             tier.durable(dot).await;
             let grounds = Grounds {
                 account: value.account,

@@ -50,6 +50,7 @@ pub struct Apart {
     hearing: Arc<Hearing>,
     doors: Vec<(Listener, Router)>,
     mailer: Option<Arc<Mailer>>,
+    drain_timeout: Duration,
 }
 
 /// What is heard of the replica.
@@ -136,6 +137,7 @@ impl Apart {
             hearing: hearing.clone(),
             doors: Vec::new(),
             mailer: None,
+            drain_timeout: config.drain_timeout,
         };
         let mut inside = wellbeing::router(check(&hearing, keyring.as_ref()));
         let mut secure_webhead = None;
@@ -201,10 +203,10 @@ impl Apart {
 
     /// Serves until `drain` says so, then finishes what is under way.
     pub async fn run(self, drain: watch::Receiver<bool>) {
-        let hearing = self.hearing;
+        let (hearing, drain_timeout) = (self.hearing, self.drain_timeout);
         let serving = self.doors.into_iter().map(|(listener, router)| {
             let (mut drain, hearing) = (drain.clone(), hearing.clone());
-            listener.serve(router, async move {
+            listener.draining_for(drain_timeout).serve(router, async move {
                 // Who could say so is gone: that is a drain as well.
                 let _ = drain.wait_for(|drain| *drain).await;
                 // The listener answers for a little longer: whoever balances load hears of it in time.

@@ -196,6 +196,7 @@ impl Doors {
     pub(crate) async fn serve(self, site: Arc<Site>) {
         let serving = self.serving.into_iter().map(|(listener, router)| {
             let site = site.clone();
+            let listener = listener.draining_for(site.config.drain_timeout);
             listener.serve(router, async move { site.drain_begun().await })
         });
         futures_util::future::join_all(serving).await;

@@ -102,11 +102,10 @@ impl Reception {
             .map_err(too_many)
     }
 
-    /// What was paid for a password comes back: whoever asked is whom they said they were.
-    pub fn give_back_password(&self, client: Client, address: &Address, device: Option<&Device>) {
+    /// What an address paid for a password comes back: whoever asked is whom they said they were.
+    pub fn give_back_password(&self, address: &Address, device: Option<&Device>) {
         let payer = self.payer(address, device);
         self.limits.give_back_to_address(&payer, Cost::Password);
-        self.limits.give_back(client, Cost::Password);
     }
 
     fn payer(&self, address: &Address, device: Option<&Device>) -> Vec<u8> {

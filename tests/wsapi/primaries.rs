@@ -120,6 +120,10 @@ async fn an_address_s_state_follows_from_its_domain_and_its_account() {
         (&json!("okay"), &json!(US)),
         "{verdict}"
     );
+    // Whoever went on with it is not told again.
+    let again = json!({ "email": "dan@c.test", "pass": PASSWORD });
+    sites.browser(1).post("authenticate_user", again).await.good();
+    becomes(&sites, 1, "dan@c.test", ("secondary", "known", US)).await;
     let staged = json!({ "email": "eve@c.test", "pass": PASSWORD, "site": SHOP });
     eve.site = sites.url(1);
     eve.post("stage_transition", staged).await.good();

@@ -157,7 +157,6 @@ async function typed(address, adding) {
   const email = info.normalizedEmail ?? address;
   const more = adding && context.authenticated;
   if (more && has(email)) return use(email);
-  if (info.disabled) return tell("disabled", { email, domain: domainOf(email) });
   if (info.type === "primary") return withPrimary(email, info, { adding: more });
   if (info.state === "offline") return tell("offline", { email, domain: domainOf(email) });
   if (more) return add(email);

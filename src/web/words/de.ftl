@@ -90,8 +90,6 @@ refused-title = Ihr E-Mail-Anbieter hat nicht für Sie gebürgt
 refused-text = Sie waren bei { $domain }, und dort wurde { $email } nicht bestätigt. Vielleicht sind Sie dort als jemand anders angemeldet, oder dort ist etwas gestört. Beheben lässt es sich nur dort.
 offline-title = Ihr E-Mail-Anbieter antwortet nicht
 offline-text = { $domain } bürgt selbst für seine Nutzer und ist gerade nicht zu erreichen. Wir dürfen es nicht an seiner Stelle tun. Versuchen Sie es später noch einmal, oder verwenden Sie eine andere Adresse.
-disabled-title = Diese Domain macht nicht mit
-disabled-text = { $domain } hat darum gebeten, dass sich niemand mit ihren Adressen anmeldet.
 
 leaving-title = Angemeldet
 leaving-text = Zurück zu { $site } …

@@ -92,8 +92,6 @@ refused-title = Your email provider did not vouch for you
 refused-text = You were at { $domain }, and it would not confirm { $email }. Perhaps you are signed in there as somebody else, or it has a fault. It can be put right only there.
 offline-title = Your email provider does not answer
 offline-text = { $domain } vouches for its users itself, and cannot be reached now. We may not do it in its place. Try again later, or use another address.
-disabled-title = This domain does not take part
-disabled-text = { $domain } has asked that nobody signs in with its addresses.
 
 leaving-title = Signed in
 leaving-text = Back to { $site } …

@@ -90,8 +90,6 @@ refused-title = Votre fournisseur d’e-mail ne s’est pas porté garant de vou
 refused-text = Vous étiez chez { $domain }, qui n’a pas confirmé { $email }. Peut-être y êtes-vous connecté sous un autre nom, ou quelque chose y est en panne. Cela ne peut se régler que là-bas.
 offline-title = Votre fournisseur d’e-mail ne répond pas
 offline-text = { $domain } se porte lui-même garant de ses utilisateurs et reste injoignable pour le moment. Nous ne pouvons pas le faire à sa place. Réessayez plus tard, ou utilisez une autre adresse.
-disabled-title = Ce domaine ne participe pas
-disabled-text = { $domain } a demandé que personne ne se connecte avec ses adresses.
 
 leaving-title = Connecté
 leaving-text = Retour à { $site } …

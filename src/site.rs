@@ -299,12 +299,13 @@ impl Site {
 
     /// Serves until a drain is asked for, then drains and stops.
     pub async fn run(self: Arc<Site>) -> Result<(), SiteError> {
+        let doors = Doors::open(&self).await.map_err(Box::new)?;
+        // Last: who finds the socket finds a site that answers at all its doors.
         let socket = self.config.data.join("admin.sock");
         let served = admin::serve(self.clone(), &socket).map_err(|source| SiteError::Listen {
             what: format!("admin socket {}", socket.display()),
             source,
         })?;
-        let doors = Doors::open(&self).await.map_err(Box::new)?;
         let all_served = futures_util::future::join(served, doors.serve(self.clone()));
         let aside = tokio::select! {
             _ = all_served => None,

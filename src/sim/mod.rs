@@ -4,7 +4,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `options` | what a seed chooses beforehand |
-//! | `world`, `process`, `network` | a calendar; a replica and what drives it; links between them |
+//! | `world`, `process`, `commits`, `network` | a calendar; a replica and what drives it; its batches; links between them |
 //! | `talks`, `copies` | conversations about what two hold; whole copies |
 //! | `settling` | losers that go once nothing concurrent is on its way |
 //! | `members` | who belongs to the cluster, as each has it |
@@ -29,6 +29,7 @@
 
 mod campaign;
 mod check;
+mod commits;
 mod copies;
 mod members;
 mod network;

@@ -4,17 +4,16 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
-use gossip::{
-    Config, Dot, Event, Gossip, Input, Limits, MemberId, Now, Output, PeerState, Received, Vector, Writer,
-};
+use gossip::{Config, Dot, Event, Gossip, Input, Limits, MemberId, Now, Output, PeerState, Vector, Writer};
 
 use super::{
     check::{Numbers, Promise},
-    people::{Deed, Gone, Outcome},
+    commits::{REOPEN_AFTER, next_group},
+    people::{Gone, Outcome},
     rng::Rng,
     talks::Kept,
     trouble::Kind,
@@ -25,17 +24,11 @@ use crate::{
     replication::{Step, Succession},
     settlement::Settlement,
     store::{
-        Beginning, KeepLog, Keeping, Ledger, LedgerError, Ruling, Space, Task, Txn, WaitingRepairs,
-        disk::{Disk, DiskError, memory::MemoryDisk},
+        Beginning, Ledger, Space, Task, WaitingRepairs,
+        disk::{Disk, memory::MemoryDisk},
     },
 };
 
-/// Works in one group, as the committer takes them.
-const GROUP_MAX: usize = 256;
-/// Between two tries to open a disk that failed.
-const REOPEN_AFTER: Duration = Duration::from_millis(500);
-/// How long an answer waits for a second site.
-const DURABILITY_TIMEOUT: Duration = Duration::from_millis(500);
 /// With a clock further off its peers' median than this, a site writes nothing.
 const CLOCK_SKEW_MAX_MS: u64 = 60_000;
 /// How often each peer is compared with: oftener than in earnest, because storms are short.
@@ -87,25 +80,25 @@ pub(crate) struct Running {
     /// Once this is settled it has arrived.
     pub(crate) before_serving: Option<Vector>,
     pub(crate) queue: VecDeque<Task>,
-    committing: bool,
-    begin_again: Option<Beginning>,
-    succession: Succession,
-    waiting: Vec<Waiting>,
-    told: Arc<Mutex<Vec<(u64, Outcome)>>>,
+    pub(crate) committing: bool,
+    pub(crate) begin_again: Option<Beginning>,
+    pub(crate) succession: Succession,
+    pub(crate) waiting: Vec<Waiting>,
+    pub(crate) told: Arc<Mutex<Vec<(u64, Outcome)>>>,
     pub(crate) kept: Kept,
     pub(crate) settlement: Settlement,
     pub(crate) gone: Gone,
     /// When the disk was last rewritten.
     pub(crate) rewritten: Option<Duration>,
     /// States that came before what they follow.
-    waiting_repairs: WaitingRepairs,
+    pub(crate) waiting_repairs: WaitingRepairs,
 }
 
 /// A local write on this disk whose answer waits for another site.
-struct Waiting {
-    deed: u64,
-    dot: Dot,
-    until: Duration,
+pub(crate) struct Waiting {
+    pub(crate) deed: u64,
+    pub(crate) dot: Dot,
+    pub(crate) until: Duration,
 }
 
 impl Process {
@@ -474,269 +467,6 @@ impl World {
         self.commit_soon(at);
     }
 
-    /// Puts a person's write into the committer's queue.
-    pub(crate) fn write(&mut self, at: usize, id: u64, deed: Deed) {
-        if let Some(running) = &mut self.processes[at].running {
-            let told = Arc::clone(&running.told);
-            running
-                .queue
-                .push_back(Task::Local(Box::new(move |txn: &mut Txn<'_>| {
-                    let refused = deed.write(txn);
-                    Ruling {
-                        keep: refused.is_none(),
-                        finish: Box::new(move |done| {
-                            let outcome = match (refused, done) {
-                                (Some(why), _) => Outcome::Refused(why),
-                                (None, Ok(written)) => Outcome::Done(written.dot),
-                                (None, Err(error)) => Outcome::Failed(error),
-                            };
-                            told.lock()
-                                .unwrap_or_else(PoisonError::into_inner)
-                                .push((id, outcome));
-                        }),
-                    }
-                })));
-        }
-        self.commit_soon(at);
-    }
-
-    pub(crate) fn commit_soon(&mut self, at: usize) {
-        let process = &mut self.processes[at];
-        let Some(running) = &mut process.running else {
-            return;
-        };
-        if running.ledger.is_some() && !std::mem::replace(&mut running.committing, true) {
-            let takes = self.rng.ms(process.batch_ms / 2, process.batch_ms);
-            let life = process.life;
-            self.after(takes, Happening::Commit { at, life });
-        }
-    }
-
-    /// The batch under way is on the disk now, or is not.
-    pub(crate) fn commit(&mut self, at: usize, life: u64) {
-        if self.processes[at].life != life {
-            return;
-        }
-        let now_ms = self.wall_ms(at);
-        self.checks.batch_made(now_ms);
-        gossip::planted::write_as_newer(self.processes[at].newer);
-        let Some(running) = &mut self.processes[at].running else {
-            return;
-        };
-        running.committing = false;
-        if let Some(beginning) = running.begin_again.take() {
-            let here = beginning.unless_here.zip(running.ledger.as_ref());
-            if here.is_none_or(|(dot, ledger)| !ledger.vector().covers(&dot)) {
-                self.reopen(at, beginning);
-                return;
-            }
-        }
-        let Some(ledger) = &mut running.ledger else { return };
-        let group = next_group(ledger, &mut running.queue);
-        if group.is_empty() {
-            return;
-        }
-        let received: Vec<Received> = group
-            .iter()
-            .filter_map(|task| match task {
-                Task::Remote(received) => Some(received.clone()),
-                _ => None,
-            })
-            .collect();
-        let start = ledger.start();
-        let (result, answers) = ledger.commit(now_ms, running.space, group);
-        let told = Arc::clone(&running.told);
-        match result {
-            Ok(mut committed) => {
-                running.queue.extend(committed.trim_on.take().map(Task::Trim));
-                self.tally.count(
-                    "repairs that waited for their cut",
-                    committed.waiting.len() as u64,
-                );
-                for repair in std::mem::take(&mut committed.waiting) {
-                    running.waiting_repairs.keep(now_ms, repair);
-                }
-                for repair in running.waiting_repairs.covered(now_ms, ledger.vector()) {
-                    running.queue.push_back(Task::Repair { repair, kept: None });
-                }
-                let merging = ledger.is_merging();
-                running.settlement.committed(&committed, ledger.vector());
-                if let Some(report) = &committed.scrubbed {
-                    self.processes[at].scrubbed += 1;
-                    self.tally.count("times that everything was read again", 1);
-                    self.tally
-                        .count("values that a scrub found wrong", report.mended + report.damaged);
-                }
-                self.not_gone(at, &committed.unsettled.cancelled);
-                let members = committed.cluster_changed;
-                self.committed(at, start, &committed, &received);
-                answers.tell();
-                self.heed(at, &told);
-                let kept = self.processes[at]
-                    .running
-                    .as_ref()
-                    .map(|running| Arc::clone(&running.kept));
-                if members {
-                    self.members_may_have_changed(at);
-                }
-                if committed.caught_up {
-                    self.caught_up(at);
-                } else if committed.catch_up_failed {
-                    self.catch_up_failed(at);
-                } else {
-                    let (moved, local) = (committed.moved, committed.local);
-                    if !moved.is_empty() {
-                        self.input(at, Input::Committed { moved, local });
-                    }
-                    if let Some(trimmed) = committed.trimmed {
-                        self.input(at, Input::Trimmed(trimmed));
-                    }
-                }
-                if !committed.rejected.is_empty() {
-                    self.input(at, Input::Rejected(committed.rejected));
-                }
-                if let Some(kept) = kept {
-                    self.parts_kept(&kept);
-                }
-                if self.processes[at]
-                    .running
-                    .as_ref()
-                    .is_some_and(|running| merging || !running.queue.is_empty())
-                {
-                    self.commit_soon(at);
-                }
-            }
-            Err(error) => {
-                answers.tell();
-                self.heed(at, &told);
-                if let Some(kept) = self.processes[at]
-                    .running
-                    .as_ref()
-                    .map(|running| Arc::clone(&running.kept))
-                {
-                    self.parts_kept(&kept);
-                }
-                self.batch_failed(at, start, &error);
-                self.reopen(at, Beginning::default());
-            }
-        }
-    }
-
-    /// What the people who wrote were told.
-    fn heed(&mut self, at: usize, told: &Mutex<Vec<(u64, Outcome)>>) {
-        let told = std::mem::take(&mut *told.lock().unwrap_or_else(PoisonError::into_inner));
-        for (id, outcome) in told {
-            if let Outcome::Done(Some(dot)) = outcome {
-                let until = self.now + DURABILITY_TIMEOUT;
-                if let Some(running) = &mut self.processes[at].running {
-                    running.waiting.push(Waiting { deed: id, dot, until });
-                }
-                let life = self.processes[at].life;
-                self.after(DURABILITY_TIMEOUT, Happening::Tick { at, life });
-            }
-            self.deed_told(at, id, outcome);
-        }
-    }
-
-    fn batch_failed(&mut self, at: usize, start: Writer, error: &LedgerError) {
-        self.tally.count("batches that failed", 1);
-        let name = &self.processes[at].name;
-        self.story
-            .tell(self.now, || format!("{name}: a batch fails: {error}"));
-        self.checks.failed(start);
-        if let (Some(running), LedgerError::Disk(DiskError::Full)) = (&mut self.processes[at].running, error)
-        {
-            running.space = Space::Full;
-            self.tally.fault(Kind::FullDisk);
-        }
-    }
-
-    /// The store is opened anew: nothing in memory survives, a new writer begins.
-    pub(crate) fn reopen(&mut self, at: usize, beginning: Beginning) {
-        let seed = self.rng.bytes();
-        let keeping = self.keeping();
-        let process = &mut self.processes[at];
-        let Some(running) = &mut process.running else {
-            return;
-        };
-        running.committing = false;
-        running.waiting.clear();
-        let before = running.ledger.take().map(|ledger| ledger.vector().clone());
-        let disk = process.disk.clone();
-        let reopened = disk.reopen().map_err(LedgerError::from);
-        if let (Ok(()), Some(vector)) = (&reopened, before) {
-            self.landed(at, &vector);
-        }
-        let opened = reopened.and_then(|()| Ledger::open(Arc::new(disk), beginning, keeping, seed));
-        let process = &mut self.processes[at];
-        let Some(running) = &mut process.running else {
-            return;
-        };
-        match opened {
-            Ok(ledger) => {
-                running
-                    .queue
-                    .retain(|task| matches!(task, Task::Local(_) | Task::Sweep));
-                let input = Input::Restarted {
-                    start: ledger.start(),
-                    own_starts: ledger.own_starts().to_vec(),
-                    vector: ledger.vector().clone(),
-                };
-                let waits = !running.queue.is_empty() || ledger.is_merging();
-                let (name, start) = (&process.name, ledger.start());
-                self.story
-                    .tell(self.now, || format!("{name} begins again as {start}"));
-                self.opened(at, &ledger);
-                let process = &mut self.processes[at];
-                if let Some(running) = &mut process.running {
-                    running.ledger = Some(ledger);
-                    // As a site looks every second: a batch that failed as if there were none says nothing of the room there is.
-                    if !process.disk.is_limited() {
-                        running.space = Space::Enough;
-                    }
-                }
-                self.input(at, input);
-                self.members_may_have_changed(at);
-                self.nothing_settled(at);
-                self.parts_dropped(at);
-                if waits {
-                    self.commit_soon(at);
-                }
-            }
-            Err(error) => {
-                running.queue.clear();
-                running.begin_again = Some(beginning);
-                let life = process.life;
-                self.story.tell(self.now, || {
-                    format!("{} cannot open its disk: {error}", process.name)
-                });
-                self.after(REOPEN_AFTER, Happening::Reopen { at, life });
-                self.parts_dropped(at);
-            }
-        }
-    }
-
-    /// What was on its way to the disk when that was reopened is not kept.
-    fn parts_dropped(&mut self, at: usize) {
-        if let Some(kept) = self.processes[at]
-            .running
-            .as_ref()
-            .map(|running| Arc::clone(&running.kept))
-        {
-            self.parts_kept(&kept);
-        }
-    }
-
-    pub(crate) fn try_reopening(&mut self, at: usize, life: u64) {
-        if self.processes[at].life == life
-            && let Some(running) = &mut self.processes[at].running
-            && running.ledger.is_none()
-        {
-            let beginning = running.begin_again.take().unwrap_or_default();
-            self.reopen(at, beginning);
-        }
-    }
-
     /// Answers those whose writes are on two sites' disks, and those who have waited long enough.
     fn answer(&mut self, at: usize) {
         let Some(running) = &mut self.processes[at].running else {
@@ -763,50 +493,6 @@ impl World {
         }
     }
 
-    /// How replicas keep their logs in this world.
-    fn keeping(&self) -> Keeping {
-        Keeping {
-            log: if self.options.trims {
-                KeepLog::Unstable
-            } else {
-                KeepLog::Everything
-            },
-            log_bytes_max: self.options.log_bytes_max,
-            merge_entries_max: 3,
-            ..Keeping::default()
-        }
-    }
-
-    /// All that a catch-up brought is merged.
-    fn caught_up(&mut self, at: usize) {
-        let Some(ledger) = self.processes[at]
-            .running
-            .as_ref()
-            .and_then(|running| running.ledger.as_ref())
-        else {
-            return;
-        };
-        let (vector, trimmed) = (ledger.vector().clone(), ledger.trimmed().clone());
-        self.tally.count("catch-ups that were merged", 1);
-        if let Some(numbers) = self.processes[at].coming.take() {
-            self.checks.caught_up(at, &numbers);
-        }
-        self.look_if_told(at);
-        self.input(at, Input::CaughtUp { vector, trimmed });
-    }
-
-    /// What a catch-up brought could not be read back: all is as before, and another one has to come.
-    fn catch_up_failed(&mut self, at: usize) {
-        let running = self.processes[at].running.as_ref();
-        let Some(ledger) = running.and_then(|running| running.ledger.as_ref()) else {
-            return;
-        };
-        let (vector, trimmed) = (ledger.vector().clone(), ledger.trimmed().clone());
-        self.tally.count("catch-ups that could not be merged", 1);
-        self.processes[at].coming = None;
-        self.input(at, Input::CaughtUp { vector, trimmed });
-    }
-
     /// A member takes a copy or a catch-up from this process, as of now.
     pub(crate) fn serving(&mut self, at: usize, member: MemberId) {
         if let Some(cut) = self.processes[at].vector().cloned() {
@@ -830,21 +516,6 @@ impl World {
             self.after(wait, Happening::Dial { from, to });
         }
     }
-}
-
-/// What is committed next. What a catch-up brought comes before anything else.
-fn next_group(ledger: &Ledger, queue: &mut VecDeque<Task>) -> Vec<Task> {
-    if ledger.is_merging() {
-        return vec![Task::MergeAside];
-    }
-    // Reading again is alone in its group.
-    let is_scrub = |task: &Task| matches!(task, Task::Scrub { .. });
-    let count = match queue.iter().position(is_scrub) {
-        Some(0) => 1,
-        Some(place) => place,
-        None => queue.len(),
-    };
-    queue.drain(..count.min(GROUP_MAX)).collect()
 }
 
 pub(crate) fn site_name(site: usize) -> String {

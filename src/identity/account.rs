@@ -402,10 +402,19 @@ pub(super) fn state(
     records: &impl Records,
     account: AccountId,
 ) -> Result<Option<AccountState>, OperationError> {
-    let Some((view, created)) = records
-        .account(account)?
-        .and_then(|view| view.created.map(|at| (view, at)))
-    else {
+    match records.account(account)? {
+        Some(view) => state_by(records, account, &view),
+        None => Ok(None),
+    }
+}
+
+/// The same, by the view that was read of it.
+pub(super) fn state_by(
+    records: &impl Records,
+    account: AccountId,
+    view: &AccountView,
+) -> Result<Option<AccountState>, OperationError> {
+    let Some(created) = view.created else {
         return Ok(None);
     };
     let mut emails = Vec::new();

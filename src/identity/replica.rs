@@ -18,9 +18,11 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{sync::Semaphore, time::timeout};
 
 use super::{
-    OperationError, Outcome, SessionStanding,
+    AccountState, OperationError, Outcome, SessionStanding,
     once::Once,
-    operations::{self, Access, Operation, ReadSession, Reading, RemoteError, WriteRequest, Writing},
+    operations::{
+        self, Access, Operation, ReadSession, ReadSignedIn, Reading, RemoteError, WriteRequest, Writing,
+    },
     sessions::{self, WaitedFor},
     staging::{SiteNumber, StagingId, look::ReadStaging},
 };
@@ -168,6 +170,19 @@ impl Replica {
         }
     }
 
+    /// The same, and the account if the session is good: both of one moment, so that the one does not contradict the other.
+    pub async fn signed_in(
+        &self,
+        session: ReadSession,
+    ) -> Result<(SessionStanding, Option<AccountState>), OperationError> {
+        match self {
+            Replica::Here(here) => here.signed_in(session).await,
+            Replica::There(remote) => {
+                ask::<ReadSignedIn, _>(&**remote, Access::Read, &ReadSignedIn { session }).await
+            }
+        }
+    }
+
     /// Waits until a staging that another site made is here, for [`PATIENCE`] at most. Whether it is.
     pub async fn fetch_staging(&self, id: StagingId, site: SiteNumber) -> Result<bool, OperationError> {
         match self {
@@ -275,14 +290,30 @@ impl Here {
 
     /// As [`Replica::session`].
     pub async fn session(&self, session: ReadSession) -> Result<SessionStanding, OperationError> {
-        // Whatever is covered before the snapshot is taken is in it.
-        let is_covered = match session.last_dot {
-            None => false,
-            Some(dot) => self.covers(dot) || self.follow_once(session.id, dot).await,
-        };
+        let is_covered = self.has_last_of(&session).await;
         let now_ms = (self.clock)();
         self.store
             .read(|records| sessions::look(records, now_ms, &session, is_covered))?
+    }
+
+    /// As [`Replica::signed_in`].
+    pub async fn signed_in(
+        &self,
+        session: ReadSession,
+    ) -> Result<(SessionStanding, Option<AccountState>), OperationError> {
+        let is_covered = self.has_last_of(&session).await;
+        let now_ms = (self.clock)();
+        self.store
+            .read(|records| sessions::look_closely(records, now_ms, &session, is_covered))?
+    }
+
+    /// Whether a session's last transaction is here, after waiting for it if need be. Whatever is covered before a snapshot is
+    /// taken is in it.
+    async fn has_last_of(&self, session: &ReadSession) -> bool {
+        match session.last_dot {
+            None => false,
+            Some(dot) => self.covers(dot) || self.follow_once(session.id, dot).await,
+        }
     }
 
     /// Waits for a session's last transaction, unless that was in vain before.

@@ -22,7 +22,7 @@ use gossip::Dot;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Directory, Identity, OperationError, Outcome, Refusal, account, claims,
+    AccountState, Directory, Identity, OperationError, Outcome, Refusal, account, claims,
     operations::{EndSession, IsSignedInNews, NoteSignedIn, RaiseEpoch, ReadPlaces, ReadSession},
 };
 use crate::{
@@ -115,6 +115,23 @@ impl Directory {
         self.replica.session(session).await
     }
 
+    /// The same, and the account if the session is good: both of one moment.
+    pub async fn signed_in(
+        &self,
+        account: AccountId,
+        id: [u8; 16],
+        epoch: Epoch,
+        last_dot: Option<Dot>,
+    ) -> Result<(SessionStanding, Option<AccountState>), OperationError> {
+        let session = ReadSession {
+            account,
+            id,
+            epoch,
+            last_dot,
+        };
+        self.replica.signed_in(session).await
+    }
+
     /// Where an account is signed in, the last seen first: no session that is over, and at most [`SESSIONS_MAX`].
     pub async fn sessions(&self, account: AccountId) -> Result<Vec<SignedInAt>, OperationError> {
         self.replica.read(&ReadPlaces { account }).await
@@ -173,25 +190,62 @@ pub(super) fn look(
     session: &ReadSession,
     is_covered: bool,
 ) -> Result<SessionStanding, OperationError> {
+    Ok(match account_of(records, now_ms, session, is_covered)? {
+        Ok(view) if has_address(records, session.account, &view)? => good(session, &view),
+        Ok(_) => SessionStanding::Over,
+        Err(standing) => standing,
+    })
+}
+
+/// The same, and what the same moment says of the account if the session is good.
+pub(super) fn look_closely(
+    records: &impl Records,
+    now_ms: u64,
+    session: &ReadSession,
+    is_covered: bool,
+) -> Result<(SessionStanding, Option<AccountState>), OperationError> {
+    let view = match account_of(records, now_ms, session, is_covered)? {
+        Ok(view) => view,
+        Err(standing) => return Ok((standing, None)),
+    };
+    let account = account::state_by(records, session.account, &view)?;
+    Ok(match account.filter(|account| !account.emails.is_empty()) {
+        Some(account) => (good(session, &view), Some(account)),
+        None => (SessionStanding::Over, None),
+    })
+}
+
+fn good(session: &ReadSession, view: &AccountView) -> SessionStanding {
+    SessionStanding::Good(Standing {
+        epoch: view.epoch.max(session.epoch),
+        has_password: view.usable_password().is_some(),
+    })
+}
+
+/// The account of a session that neither its own end nor the account's, nor its epoch, has ended; else what it is. Whether
+/// the account has an address is still to be asked.
+fn account_of(
+    records: &impl Records,
+    now_ms: u64,
+    session: &ReadSession,
+    is_covered: bool,
+) -> Result<Result<AccountView, SessionStanding>, OperationError> {
     if is_ended(records, now_ms, session.account, session.id)? {
-        return Ok(SessionStanding::Over);
+        return Ok(Err(SessionStanding::Over));
     }
-    let view = records.account(session.account)?.filter(claims::exists);
-    let Some(view) = view else {
-        return Ok(if is_covered {
+    let Some(view) = records.account(session.account)?.filter(claims::exists) else {
+        return Ok(Err(if is_covered {
             SessionStanding::Over
         } else {
             SessionStanding::NotYet
-        });
+        }));
     };
     let is_past = claims::session(session.epoch, view.epoch) == claims::Session::Over;
-    if view.cancelled || is_past || !has_address(records, session.account, &view)? {
-        return Ok(SessionStanding::Over);
-    }
-    Ok(SessionStanding::Good(Standing {
-        epoch: view.epoch.max(session.epoch),
-        has_password: view.usable_password().is_some(),
-    }))
+    Ok(if view.cancelled || is_past {
+        Err(SessionStanding::Over)
+    } else {
+        Ok(view)
+    })
 }
 
 /// Whether the account owns any address, verified or not. One that owns none has lost it to a newer sign-up, or let it go;

@@ -7,12 +7,12 @@ use utoipa::ToSchema;
 use super::Webhead;
 use crate::{
     browserid::json::encode_base64url,
-    identity::SignedInAt,
+    identity::{AccountState, SignedInAt},
     wsapi::{
         Get, Problem,
         answer::Answer,
         arguments::{Email, Nothing},
-        signed_in::{Level, Person, not_yet},
+        signed_in::Level,
     },
 };
 
@@ -97,24 +97,18 @@ pub(super) async fn list_emails(
     State(webhead): State<Webhead>,
     call: Get<Nothing>,
 ) -> Result<Answer<ListEmails>, Problem> {
-    let person = webhead.reception.person(&call.visitor, Level::Assertion).await?;
+    let asked = webhead.reception.person_closely(&call.visitor, Level::Assertion);
+    let (_, account) = asked.await?;
     Ok(Answer::new(ListEmails {
         success: true,
-        emails: webhead.verified_emails(&person).await?,
+        emails: verified_emails(&account),
     }))
 }
 
-impl Webhead {
-    /// The addresses that somebody can have certificates for.
-    pub(super) async fn verified_emails(&self, person: &Person) -> Result<Vec<String>, Problem> {
-        let state = self.reception.directory.account(person.account()).await?;
-        let emails = state.map(|state| state.emails).unwrap_or_default();
-        Ok(emails
-            .into_iter()
-            .filter(|held| held.verified)
-            .map(|held| held.address.typed().to_owned())
-            .collect())
-    }
+/// The addresses that somebody can have certificates for.
+pub(super) fn verified_emails(account: &AccountState) -> Vec<String> {
+    let verified = account.emails.iter().filter(|held| held.verified);
+    verified.map(|held| held.address.typed().to_owned()).collect()
 }
 
 /// The account of who is signed in.
@@ -123,9 +117,8 @@ pub(super) async fn account_details(
     State(webhead): State<Webhead>,
     call: Get<Nothing>,
 ) -> Result<Answer<AccountDetails>, Problem> {
-    let person = webhead.reception.person(&call.visitor, Level::Assertion).await?;
-    let directory = &webhead.reception.directory;
-    let state = directory.account(person.account()).await?.ok_or_else(not_yet)?;
+    let asked = webhead.reception.person_closely(&call.visitor, Level::Assertion);
+    let (person, state) = asked.await?;
     Ok(Answer::new(AccountDetails {
         success: true,
         userid: encode_base64url(person.account().as_bytes()),

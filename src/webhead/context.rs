@@ -5,7 +5,7 @@ use rand::RngExt;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::Webhead;
+use super::{Webhead, account::verified_emails};
 use crate::{
     browserid::json::encode_base64url,
     wsapi::{
@@ -70,16 +70,12 @@ pub(super) async fn session_context(
     call: Get<Nothing>,
 ) -> Result<Answer<SessionContext>, Problem> {
     let reception = &webhead.reception;
-    let known = reception.known(&call.visitor).await?;
+    let (known, account) = reception.known_closely(&call.visitor).await?;
     let (session, has_password) = match &known {
         Known::Nobody => (None, false),
         Known::Somebody(person) => (Some(&person.session), person.has_password),
         // What it proves by itself; whether the account has a password is not known here yet.
         Known::NotYet(session) => (Some(session), session.methods.password_ms.is_some()),
-    };
-    let emails = match &known {
-        Known::Somebody(person) => Some(webhead.verified_emails(person).await?),
-        Known::Nobody | Known::NotYet(_) => None,
     };
     // Also of a session that the records have ended: it is what a POST of this browser is compared with.
     let csrf = call.visitor.csrf();
@@ -95,7 +91,7 @@ pub(super) async fn session_context(
         },
         has_password,
         userid: session.map(|session| encode_base64url(session.account.as_bytes())),
-        emails,
+        emails: account.as_ref().map(verified_emails),
         domain_key_creation_time: reception.keys.domain_key_creation_ms(),
         random_seed: encode_base64url(rand::rng().random::<[u8; 32]>()),
         data_sample_rate: 0.0,

@@ -10,7 +10,7 @@ use crdt::{AccountId, Epoch};
 
 use super::{Problem, Reception, Visitor};
 use crate::{
-    identity::{SessionStanding, Standing},
+    identity::{AccountState, SessionStanding, Standing},
     session::Session,
 };
 
@@ -100,7 +100,40 @@ impl Reception {
         let standing = self
             .directory
             .session(session.account, session.id, session.epoch, session.last_dot);
-        Ok(match standing.await? {
+        Ok(Known::by(session, standing.await?))
+    }
+
+    /// The same, and the account of somebody, as it was in the same moment.
+    pub async fn known_closely(&self, visitor: &Visitor) -> Result<(Known, Option<AccountState>), Problem> {
+        let Some(session) = &visitor.session else {
+            return Ok((Known::Nobody, None));
+        };
+        let signed_in =
+            self.directory
+                .signed_in(session.account, session.id, session.epoch, session.last_dot);
+        let (standing, account) = signed_in.await?;
+        Ok((Known::by(session, standing), account))
+    }
+
+    /// The person, who has shown it at least so well.
+    pub async fn person(&self, visitor: &Visitor, at_least: Level) -> Result<Person, Problem> {
+        self.known(visitor).await?.person(at_least)
+    }
+
+    /// The same, and the person's account.
+    pub async fn person_closely(
+        &self,
+        visitor: &Visitor,
+        at_least: Level,
+    ) -> Result<(Person, AccountState), Problem> {
+        let (known, account) = self.known_closely(visitor).await?;
+        Ok((known.person(at_least)?, account.ok_or_else(not_yet)?))
+    }
+}
+
+impl Known {
+    fn by(session: &Session, standing: SessionStanding) -> Known {
+        match standing {
             SessionStanding::Good(Standing { epoch, has_password }) => Known::Somebody(Person {
                 session: session.clone(),
                 level: Level::of(session),
@@ -109,12 +142,11 @@ impl Reception {
             }),
             SessionStanding::NotYet => Known::NotYet(session.clone()),
             SessionStanding::Over => Known::Nobody,
-        })
+        }
     }
 
-    /// The person, who has shown it at least so well.
-    pub async fn person(&self, visitor: &Visitor, at_least: Level) -> Result<Person, Problem> {
-        match self.known(visitor).await? {
+    fn person(self, at_least: Level) -> Result<Person, Problem> {
+        match self {
             Known::Somebody(person) if person.level >= at_least => Ok(person),
             Known::Somebody(_) | Known::Nobody => Err(Problem::requires_authentication()),
             Known::NotYet(_) => Err(not_yet()),

@@ -26,7 +26,7 @@ pub use self::{
     certificates::{Ping, ReadAddressFacts, ReadCertifiable, ReadStanding},
     emails::{AddEmail, ReadEmail, RemoveEmail},
     primaries::{NoteIdp, SetUsedAs, SignInAsPrimary},
-    sessions::{EndSession, IsSignedInNews, NoteSignedIn, RaiseEpoch, ReadPlaces, ReadSession},
+    sessions::{EndSession, IsSignedInNews, NoteSignedIn, RaiseEpoch, ReadPlaces, ReadSession, ReadSignedIn},
     sign_in::{CountWrong, ReadTarget, TargetOf, Welcome},
 };
 use super::{
@@ -182,6 +182,7 @@ registry! {
     others: [
         Follow => carry_follow,
         ReadSession => carry_session,
+        ReadSignedIn => carry_signed_in,
         FetchStaging => carry_fetch_staging,
     ];
 }
@@ -241,6 +242,13 @@ fn carry_session<'h>(request: &[u8], here: &'h Here) -> Running<'h> {
     let session: ReadSession = decode(ReadSession::NAME, request)?;
     Ok(Box::pin(async move {
         encode(ReadSession::NAME, &here.session(session).await)
+    }))
+}
+
+fn carry_signed_in<'h>(request: &[u8], here: &'h Here) -> Running<'h> {
+    let ReadSignedIn { session } = decode(ReadSignedIn::NAME, request)?;
+    Ok(Box::pin(async move {
+        encode(ReadSignedIn::NAME, &here.signed_in(session).await)
     }))
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Access, Operation, Reading, Writing};
 use crate::{
     identity::{
-        OperationError, Refusal, SessionStanding, SignedInAt, SignedInNote,
+        AccountState, OperationError, Refusal, SessionStanding, SignedInAt, SignedInNote,
         sessions::{end, is_news, note, places, raise},
     },
     store::{Records, Txn},
@@ -30,6 +30,18 @@ pub struct ReadSession {
 impl Operation for ReadSession {
     const NAME: &'static str = "session";
     type Answer = SessionStanding;
+}
+
+/// The same, and the account of a session that is good: both of one moment.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct ReadSignedIn {
+    /// Which session.
+    pub session: ReadSession,
+}
+
+impl Operation for ReadSignedIn {
+    const NAME: &'static str = "signed-in";
+    type Answer = (SessionStanding, Option<AccountState>);
 }
 
 /// Where an account is signed in.

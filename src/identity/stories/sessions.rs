@@ -29,8 +29,17 @@ impl Site {
         epoch: Epoch,
         dot: Option<Dot>,
     ) -> SessionStanding {
-        let standing = self.identity.directory().session(account, id, epoch, dot).await;
-        standing.expect("read")
+        let directory = self.identity.directory();
+        let standing = directory.session(account, id, epoch, dot).await.expect("read");
+        // With the account it is the same, and there is an account just if the session is good.
+        let (closely, state) = directory.signed_in(account, id, epoch, dot).await.expect("read");
+        assert_eq!(closely, standing);
+        let expected = match standing {
+            SessionStanding::Good(_) => directory.account(account).await.expect("read"),
+            SessionStanding::Over | SessionStanding::NotYet => None,
+        };
+        assert_eq!(state, expected);
+        standing
     }
 
     async fn end(&self, account: AccountId, id: [u8; 16], expires_ms: u64) -> Outcome<()> {

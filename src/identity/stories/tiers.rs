@@ -165,6 +165,12 @@ async fn over_a_wire_everything_is_as_in_one_process() {
         has_password: false,
     });
     assert_eq!(directory.session(account, id, epoch, Some(dot)).await, Ok(good));
+    let state = directory.account(account).await.expect("read");
+    assert!(state.is_some());
+    assert_eq!(
+        directory.signed_in(account, id, epoch, Some(dot)).await,
+        Ok((good, state))
+    );
     done(
         oslo.identity
             .end_session(account, id, MORNING)
@@ -224,6 +230,7 @@ async fn over_a_wire_everything_is_as_in_one_process() {
             "ping",
             "places",
             "session",
+            "signed-in",
             "standing",
         ]
         .contains(name);

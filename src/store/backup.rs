@@ -27,7 +27,7 @@ use super::{
     },
     found::Found,
     layout::STORE_FORMAT,
-    snapshot,
+    lock, snapshot,
 };
 
 const ABOUT: &str = "manifest.json";
@@ -166,6 +166,8 @@ impl Store {
         // The time of the moment that is copied, or earlier: a backup is never taken for younger than it is.
         let made_at_ms = self.shared.now_ms();
         let start = self.state().start;
+        // Peers ask again for a checkpoint that went with a rewriting; an operator would have to.
+        let _kept = lock(&self.shared.rewriting);
         let copy = self.disk.checkpoint(&mut snapshot::covered)?;
         gossip::snapshot::copy(&*copy, &mut FilesSink::new(to.to_path_buf()))
             .map_err(|error| write(&error))?;

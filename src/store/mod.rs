@@ -196,6 +196,8 @@ struct Shared {
     checkpoints: snapshot::Checkpoints,
     /// Held while a backup is made.
     backing_up: Mutex<()>,
+    /// Held while the disk is rewritten, which removes every checkpoint, and while a backup reads one.
+    rewriting: Mutex<()>,
     history: History,
 }
 
@@ -276,6 +278,7 @@ impl Store {
             withheld: Mutex::default(),
             checkpoints: snapshot::Checkpoints::default(),
             backing_up: Mutex::default(),
+            rewriting: Mutex::default(),
             history: History::default(),
         });
         let committer = Committer {

@@ -18,7 +18,7 @@ use super::{
     found::Found,
     layout::{self, meta},
     ledger::{Ledger, LedgerError},
-    sums,
+    lock, sums,
 };
 
 /// Checkpoints kept at once: each keeps deleted files on the disk, and its reader takes a share of it.
@@ -73,8 +73,9 @@ impl Store {
     }
 
     /// Rewrites the disk: what was deleted before is physically gone when this returns, from the checkpoints too.
-    /// Blocks for as long as that takes; the store goes on meanwhile.
+    /// Blocks for as long as that takes, and until a backup that is under way is made; the store goes on meanwhile.
     pub fn compact(&self) -> Result<(), DiskError> {
+        let _alone = lock(&self.shared.rewriting);
         self.disk.compact()
     }
 }

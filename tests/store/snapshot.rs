@@ -1,6 +1,12 @@
 //! Replicas that begin with another's copy, and stores that come back from a backup.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use gossip::{
     MemberId,
@@ -218,6 +224,33 @@ async fn fill(store: &Store, from: &Replica) {
 fn now_ms() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.expect("after 1970").as_millis() as u64
+}
+
+#[tokio::test]
+async fn a_backup_is_whole_though_the_disk_is_rewritten_meanwhile() {
+    let (time, passwords) = (Time::new(), passwords());
+    let peer = Replica::new(1, &time, &passwords, KeepLog::Everything);
+    for name in 0..20 {
+        let address = format!("ada{name}@example.org");
+        peer.sign_up(&address).await.expect("a sign-up");
+    }
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let store = open(&directory.path().join("data"));
+    fill(&store, &peer).await;
+    let is_made = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_made.load(Ordering::Acquire) {
+                store.compact().expect("it is rewritten");
+            }
+        });
+        let made = (0..8).map(|number| store.backup(&directory.path().join(number.to_string()), owner(1)));
+        let made: Vec<_> = made.collect();
+        is_made.store(true, Ordering::Release);
+        for backup in made {
+            assert_eq!(backup.expect("a backup").transactions, 20);
+        }
+    });
 }
 
 #[tokio::test]

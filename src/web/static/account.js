@@ -13,6 +13,7 @@ let details = null;
 async function main() {
   try {
     context = await net.context({ fresh: true });
+    await store.markSignedIn(context.userid);
     if (!context.authenticated) return view.show(place, "welcome");
     details = await net.get("account_details");
     if (!(await store.get("accounts", context.userid))) store.forgetWhenClosed();

@@ -2,6 +2,9 @@
 //
 // Each function named for a state shows it and goes on from it. What a person sees goes by their address alone; who
 // asks decides nothing but for whom the assertion is.
+//
+// What is shown first is a guess from what this browser keeps; what is done waits for the service's word on who is
+// signed in. So there is something to read and to type into while that word is on its way.
 
 import * as certificates from "./certificates.js";
 import { NoFlow, begin, mayAsk } from "./flow.js";
@@ -20,29 +23,57 @@ let flow = null;
 let context = null;
 /** Addresses of the account that is signed in. */
 let emails = [];
+/** Kept as soon as `context` and `emails` are those of who is signed in. */
+let known = null;
+/** Whether something that was done waits for that. */
+let waiting = false;
 
 async function main() {
-  let back = null;
   try {
-    back = await primary.back();
-    [flow, context] = await Promise.all([
-      begin(back?.detour.kind).catch((error) => {
-        // The window that asked was lost on the detour; signing in is still of use, for the next time.
-        if (back && error instanceof NoFlow) return stranded(error);
-        throw error;
-      }),
-      net.context(),
-    ]);
+    const back = await primary.back();
+    known = recognise();
+    // That it failed is told below, when it is waited for.
+    known.catch(() => {});
+    flow = await begin(back?.detour.kind).catch((error) => {
+      // The window that asked was lost on the detour; signing in is still of use, for the next time.
+      if (back && error instanceof NoFlow) return stranded(error);
+      throw error;
+    });
     // The words of what went before are not these.
     introduce();
-    if (context.authenticated) await recognise();
-    if (back) return await resume(back);
-    if (context.authenticated && emails.length > 0) return choose();
-    return await typeEmail();
+    if (back) {
+      await known;
+      return await resume(back);
+    }
+    const guess = await guessed();
+    await pick(guess);
+    await known;
+    // What was done meanwhile goes on by itself. It began to wait later than this, so that it still waits.
+    if (waiting || same(guess, theirs())) return undefined;
+    // Nobody is signed in, and an account was shown: that session has ended.
+    return await pick(theirs(), { note: "note-signed-out" });
   } catch (error) {
-    return stumble(error, main);
+    return stumble(error);
   }
 }
+
+/**
+ * The account that was signed in when this browser was last told, if it keeps it.
+ *
+ * Whoever signs out here is forgotten, and never shown. A session that was ended elsewhere is learnt of only now: then
+ * these addresses are in view for as long as that takes, and once. The first of them stands in the field that is shown
+ * next anyway, and whoever sits at this browser can read all of them in its storage.
+ */
+async function guessed() {
+  return (await store.all("accounts")).find((account) => account.signedIn && account.emails.length > 0) ?? null;
+}
+
+/** The account that is signed in, if it has an address to choose. */
+const theirs = () => (context.authenticated && emails.length > 0 ? { userid: context.userid, emails } : null);
+/** Whether two accounts look the same. */
+const same = (one, other) => one?.userid === other?.userid && String(one?.emails) === String(other?.emails);
+/** Asks which address: one of the account's, or any if there is no account. */
+const pick = (account, otherwise) => (account ? choose(account) : typeEmail(otherwise));
 
 /** Shows for whom this is. Its origin is larger than any name that it gives itself, and in ASCII. */
 function introduce() {
@@ -68,13 +99,25 @@ function introduce() {
   }
 }
 
-/** Learns what this browser knows of the account that is signed in. */
+/** Learns who is signed in, and remembers it for the next guess. */
+async function learn(options) {
+  const before = context?.userid;
+  context = await net.context(options);
+  if (context.userid !== before) emails = [];
+  await store.markSignedIn(context.userid);
+}
+
+/** Learns who is signed in, and their addresses. */
 async function recognise() {
+  await learn();
+  if (!context.authenticated) return;
   const account = await store.get("accounts", context.userid);
   // What this browser keeps nothing of is signed in on a shared computer.
   if (!account) store.forgetWhenClosed();
-  if (context.emails) emails = context.emails;
-  else if (account && Date.now() - account.fetched < LIST_MS) emails = account.emails;
+  if (context.emails) {
+    emails = context.emails;
+    await keepList();
+  } else if (account && Date.now() - account.fetched < LIST_MS) emails = account.emails;
   else if (account) {
     emails = account.emails;
     // Beside what the person does: an address that was removed elsewhere is refused anyway.
@@ -85,13 +128,17 @@ async function recognise() {
 async function list() {
   const { emails: listed } = await net.get("list_emails");
   emails = listed;
-  if (!store.isShared()) await store.put("accounts", { userid: context.userid, emails, fetched: Date.now() });
+  await keepList();
+}
+
+async function keepList() {
+  if (!store.isShared()) await store.put("accounts", { userid: context.userid, emails, fetched: Date.now(), signedIn: true });
 }
 
 /** Somebody has signed in. */
 async function signedIn(userid, mine) {
-  net.changed({ authenticated: true, userid, auth_level: "password", has_password: true });
-  context = await net.context();
+  net.changed({ authenticated: true, userid, emails: undefined, auth_level: "password", has_password: true });
+  await learn();
   if (mine) store.keepInBrowser();
   else store.forgetWhenClosed();
   // The session before it may have ended because the password changed.
@@ -101,19 +148,19 @@ async function signedIn(userid, mine) {
 }
 
 const site = () => flow.origin ?? location.origin;
-const has = (email) => emails.some((own) => own.toLowerCase() === email.toLowerCase());
+const has = (email, owned = emails) => owned.some((own) => own.toLowerCase() === email.toLowerCase());
 
 /* ---- which address ---- */
 
-async function choose(note) {
-  const remembered = flow.origin && (await store.get("sites", [context.userid, flow.origin]));
-  const wanted = [flow.params.email, remembered?.email].find((email) => email && has(email)) ?? emails[0];
+async function choose({ userid, emails: offered }) {
+  const remembered = flow.origin && (await store.get("sites", [userid, flow.origin]));
+  const wanted = [flow.params.email, remembered?.email].find((email) => email && has(email, offered)) ?? offered[0];
   const account = flow.kind === "account";
-  const one = emails.length === 1;
-  view.show(place, "choose", { note: note && view.say(note), email: wanted, one: !account && one, many: !account && !one, account });
+  const one = offered.length === 1;
+  view.show(place, "choose", { email: wanted, one: !account && one, many: !account && !one, account });
   const form = place.querySelector("form");
   const rows = form.querySelector(".addresses");
-  for (const email of emails) {
+  for (const email of offered) {
     const row = view.build("address", { email });
     const radio = row.querySelector("input");
     radio.value = email;
@@ -121,20 +168,24 @@ async function choose(note) {
     rows.append(row);
   }
   (form.querySelector("input:checked") ?? form.querySelector("button")).focus();
-  onSubmit(form, () => use(form.elements.email.value));
-  onClick("[data-act=other]", () => typeEmail({ adding: true }));
-  onClick("[data-act=leave]", leave);
+  // It may be that this was a guess, and wrong: nothing is done for somebody who was not shown.
+  const isSignedIn = () => context.userid === userid;
+  onSubmit(form, () => {
+    const email = form.elements.email.value;
+    if (!context.authenticated) return typed(email);
+    return isSignedIn() && has(email) ? use(email) : pick(theirs());
+  });
+  onClick("[data-act=other]", () => (isSignedIn() ? typeEmail({ adding: true }) : pick(theirs())));
+  onClick("[data-act=leave]", () => leave(userid));
 }
 
 /** Somebody else sits here now: nothing of who was here remains. */
-async function leave() {
-  const { userid } = context;
-  await net.post("logout");
+async function leave(userid) {
+  if (context.userid === userid) await net.post("logout");
   await store.forgetAccount(userid);
-  context = await net.context({ fresh: true });
-  emails = [];
+  await learn({ fresh: true });
   flow.params.email = null;
-  await typeEmail();
+  await pick(theirs());
 }
 
 async function typeEmail({ adding = false, note, email } = {}) {
@@ -148,7 +199,7 @@ async function typeEmail({ adding = false, note, email } = {}) {
     if (!field.value || !field.validity.valid) return view.complain(form, view.words("error-email"), "email");
     await typed(field.value, adding);
   });
-  onClick("[data-act=back]", () => choose());
+  onClick("[data-act=back]", () => pick(theirs()));
 }
 
 /** Goes on with what an address needs. */
@@ -156,7 +207,7 @@ async function typed(address, adding) {
   const info = await net.get("address_info", { email: address });
   const email = info.normalizedEmail ?? address;
   const more = adding && context.authenticated;
-  if (more && has(email)) return use(email);
+  if (context.authenticated && has(email)) return use(email);
   if (info.type === "primary") return withPrimary(email, info, { adding: more });
   if (info.state === "offline") return tell("offline", { email, domain: domainOf(email) });
   if (more) return add(email);
@@ -274,7 +325,7 @@ function add(email) {
     await stage();
     await mailed({ email, purpose: "add-email", stage, pass: more.pass, mine: !store.isShared() });
   });
-  onClick("[data-act=back]", () => choose());
+  onClick("[data-act=back]", () => pick(theirs()));
 }
 
 /** After a reset an address has to be proven once more. */
@@ -286,16 +337,16 @@ function confirmAgain(email) {
     await stage();
     await mailed({ email, purpose: "reverify", stage, mine: !store.isShared() });
   });
-  onClick("[data-act=other]", () => choose());
+  onClick("[data-act=other]", () => pick(theirs()));
 }
 
 /** Waits for the mail to be answered, here or elsewhere. */
 async function mailed(what) {
   const outcome = await mail(place, what, { onSubmit, onClick });
-  if (outcome === "back") return context.authenticated ? choose() : typeEmail({ email: what.email });
+  if (outcome === "back") return pick(theirs(), { email: what.email });
   if (outcome === "ended") return typeEmail({ email: what.email, note: "note-mail-ended" });
   if (outcome === "sign-in") return password(what.email, { note: "note-confirmed-elsewhere" });
-  context = await net.context({ fresh: true });
+  await learn({ fresh: true });
   if (!context.authenticated) return password(what.email, { note: "note-confirmed-elsewhere" });
   if (what.mine) store.keepInBrowser();
   else store.forgetWhenClosed();
@@ -303,7 +354,7 @@ async function mailed(what) {
   // their domain had vouched for until now has just chosen one.
   if (what.pass && !outcome.signedIn && (!what.mine || context.auth_level !== "password")) {
     const result = await net.post("authenticate_user", { email: what.email, pass: what.pass, ephemeral: !what.mine });
-    if (result.success) context = await net.context({ fresh: true });
+    if (result.success) await learn({ fresh: true });
   }
   await store.dropCertificates();
   await list();
@@ -335,7 +386,7 @@ async function resume({ detour, outcome, certificate, pair }) {
   if (detour.mine === false) store.forgetWhenClosed();
   switch (outcome) {
     case "cancelled":
-      return context.authenticated && emails.length > 0 ? choose() : typeEmail({ email, note: "note-primary-cancelled" });
+      return pick(theirs(), { email, note: "note-primary-cancelled" });
     case "authenticated": {
       const info = await net.get("address_info", { email });
       if (info.type !== "primary") return tell("offline", { email, domain: domainOf(email) });
@@ -366,13 +417,13 @@ async function certifiedBy({ email, origin, adding, known, state, mine = true },
     if (mine) store.keepInBrowser();
     else store.forgetWhenClosed();
     await store.dropCertificates();
-    context = await net.context({ fresh: true });
+    await learn({ fresh: true });
     await list();
   }
   const entry = await certificates.keep(context, email, pair, certificate);
   if (!entry) throw new net.Trouble("bad-certificate");
   // Somebody else sits behind this window now than when the person said yes: that takes another yes.
-  if (flow.kind !== "stranded" && origin !== flow.origin) return choose();
+  if (flow.kind !== "stranded" && origin !== flow.origin) return pick(theirs());
   return answer(email, entry);
 }
 
@@ -425,8 +476,19 @@ function onClick(selector, act) {
   }
 }
 
-/** Does it, and says in the form what went wrong. */
+/** Does it once it is known who is signed in, and says in the form what went wrong. */
 async function attempt(form, act) {
+  // The first thing that is done is what waits.
+  if (waiting) return undefined;
+  waiting = true;
+  try {
+    await known;
+  } catch {
+    // `main` tells it.
+    return undefined;
+  } finally {
+    waiting = false;
+  }
   try {
     await act();
   } catch (error) {
@@ -438,19 +500,19 @@ async function attempt(form, act) {
     if (form?.isConnected && form.querySelector(".error") && error instanceof net.Trouble) {
       return view.complain(form, view.trouble(error));
     }
-    return stumble(error, main);
+    return stumble(error);
   }
 }
 
 /** Whether the session ended meanwhile, elsewhere perhaps. */
 async function isOver(error) {
   if (!(error instanceof net.Trouble) || ![400, 401, 403].includes(error.status) || !context?.authenticated) return false;
-  context = await net.context({ fresh: true }).catch(() => context);
+  await learn({ fresh: true }).catch(() => {});
   return !context.authenticated;
 }
 
 /** Nothing goes on from here but by trying again. */
-function stumble(error, again) {
+function stumble(error) {
   if (error instanceof NoFlow) {
     view.show(place, "notice", { text: view.words(`flow-${error.code}`), account: error.code !== "no-opener" });
     return;
@@ -459,14 +521,14 @@ function stumble(error, again) {
   view.show(place, "trouble", { text: known ? view.trouble(error) : view.words("error-other") });
   // A defect of this page: for who looks into it. It names no address.
   if (!known) console.error(error);
-  onClick("[data-act=again]", () => {
+  place.querySelector("[data-act=again]").addEventListener("click", () => {
     busyPlace();
-    return again ? again() : main();
+    main();
   });
 }
 
 document.getElementById("cancel").addEventListener("click", () => {
-  if (flow) flow.cancel().catch((error) => stumble(error, main));
+  if (flow) flow.cancel().catch(stumble);
   else if (window.opener) window.close();
   else location.replace("/");
 });

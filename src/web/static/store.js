@@ -5,7 +5,8 @@
 
 const NAME = "persona";
 const STORES = {
-  // userid -> { userid, emails, fetched, used }
+  // userid -> { userid, emails, fetched, signedIn }: the addresses as they were when they were fetched, and whether this
+  // account was signed in here when the service last said who is
   accounts: { keyPath: "userid" },
   // [userid, email] -> { userid, email, pair, certificate, ends }
   keys: { keyPath: ["userid", "email"] },
@@ -84,6 +85,14 @@ export async function put(store, value, { always = false } = {}) {
 export async function remove(store, key) {
   memory[store].delete(name(key));
   await request(store, "readwrite", (objects) => objects.delete(key));
+}
+
+/** Remembers which account is signed in, as the service has just said; `undefined`: none. */
+export async function markSignedIn(userid) {
+  for (const account of await all("accounts")) {
+    const signedIn = account.userid === userid;
+    if (signedIn !== account.signedIn) await put("accounts", { ...account, signedIn }, { always: !memory.accounts.has(name(account.userid)) });
+  }
 }
 
 /** Forgets an account: who signs out leaves no key behind. */

@@ -47,9 +47,12 @@ async function main() {
     }
     const guess = await guessed();
     await pick(guess);
+    let typing = false;
+    if (!guess) place.addEventListener("input", () => (typing = true), { once: true });
     await known;
-    // What was done meanwhile goes on by itself. It began to wait later than this, so that it still waits.
-    if (waiting || same(guess, theirs())) return undefined;
+    // What was done meanwhile goes on by itself. It began to wait later than this, so that it still waits. Nor is a field
+    // taken away under somebody's hand: the Enter that was meant for it would grant what somebody before them may do.
+    if (waiting || typing || same(guess, theirs())) return undefined;
     // Nobody is signed in, and an account was shown: that session has ended.
     return await pick(theirs(), { note: "note-signed-out" });
   } catch (error) {

@@ -46,13 +46,13 @@ export async function ask(address, body, headers) {
 }
 
 /** Waits until `look` gives something, and gives that. */
-export async function until(what, look, patience = PATIENCE_MS) {
+export async function until(what, look, patience = PATIENCE_MS, every = LOOK_MS) {
   const late = Date.now() + patience;
   for (;;) {
     const found = await look();
     if (found) return found;
     if (Date.now() > late) throw new Error(`${what}: not within ${patience / 1000} s`);
-    await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+    await new Promise((resolve) => setTimeout(resolve, every));
   }
 }
 

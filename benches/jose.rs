@@ -22,10 +22,11 @@ use crdt::{AccountId, Epoch, Hlc};
 use criterion::{Criterion, criterion_group, criterion_main};
 use persona::{
     browserid::{
-        Authority, BackedAssertion, Domain, KeySet, NewAssertion, NewCertificate, SigningKey, Standing, Usage,
+        Authority, BackedAssertion, Domain, KeySet, NewAssertion, NewCertificate, SignatureCache, SigningKey,
+        Standing, Usage,
     },
     identity::Address,
-    session::{Methods, Session, SignatureCache},
+    session::{Methods, Session},
 };
 use rand::{SeedableRng, rngs::StdRng};
 
@@ -62,10 +63,13 @@ fn jose(criterion: &mut Criterion) {
         done: Hlc::ZERO,
         session_epoch: Epoch::default(),
     };
+    // Of the certificate each time, as of one that was never seen.
+    let signatures = SignatureCache::new(0);
     let verify = || {
         let authority = Authority::Ourselves {
             domain: &issuer,
             keys: &keys,
+            signatures: &signatures,
             standing: &standing,
         };
         BackedAssertion::parse(black_box(&backed))

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::{
-    browserid::{Authority, BackedAssertion, Domain, Reason, Verified},
+    browserid::{Authority, BackedAssertion, Domain, Reason, SignatureCache, Verified},
     identity::Directory,
     idp::{Discovery, discovery::Outcome},
     public_url::PublicUrl,
@@ -14,12 +14,17 @@ use crate::{
     wsapi::Problem,
 };
 
+/// Certificates of ours whose signatures are remembered: about 8 MB. One is shown to every site that its owner signs in to within a
+/// day.
+const SIGNATURES_MAX: usize = 200_000;
+
 /// Says what assertions prove.
 pub struct Verifier {
     own: Domain,
     keys: PublishedKeys,
     directory: Directory,
     discovery: Discovery,
+    signatures: SignatureCache,
 }
 
 /// The public URL's host is an address or a name that nobody can certify for.
@@ -40,6 +45,7 @@ impl Verifier {
             keys,
             directory,
             discovery,
+            signatures: SignatureCache::new(SIGNATURES_MAX),
         })
     }
 
@@ -138,6 +144,7 @@ impl Verifier {
         let authority = Authority::Ourselves {
             domain: &self.own,
             keys: &self.keys.certificates(),
+            signatures: &self.signatures,
             standing: &standing,
         };
         Ok(backed.verify(audience, authority, now_ms))

@@ -15,6 +15,7 @@ use super::{
     jwk::{KeyError, PublicKey},
     jws::{self, JwsError, Kind, Unverified},
     keys::KeySet,
+    signature_cache::SignatureCache,
     signing_key::{SigningKey, SigningKeyError},
 };
 use crate::identity::Address;
@@ -219,5 +220,10 @@ impl<'a> Certificate<'a> {
     /// Whether one of these keys signed it.
     pub fn verify(&self, keys: &KeySet) -> Result<(), JwsError> {
         self.jws.verify(keys)
+    }
+
+    /// The same, for keys of ours: a signature that is known to be good is not looked at again.
+    pub fn verify_ours(&self, keys: &KeySet, signatures: &SignatureCache) -> Result<(), JwsError> {
+        signatures.verify(&self.jws, keys)
     }
 }

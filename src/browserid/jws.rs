@@ -182,6 +182,16 @@ impl<'a> Unverified<'a> {
         self.kid.as_deref()
     }
 
+    /// Of the whole token.
+    pub(super) fn hash(&self) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new();
+        // The second dot ends what was signed, whatever bytes the signature has.
+        hasher.update(self.signed.as_bytes());
+        hasher.update(b".");
+        hasher.update(&self.signature);
+        *hasher.finalize().as_bytes()
+    }
+
     /// Whether one of these keys signed it.
     pub fn verify(&self, keys: &KeySet) -> Result<(), JwsError> {
         let candidates = self.candidates(keys)?;

@@ -11,6 +11,7 @@
 //! | [`signing_key`] | a private key |
 //! | [`keys`] | the keys of one issuer for one use |
 //! | [`jws`] | signed tokens: their kinds, and how one is read and verified |
+//! | [`signature_cache`] | which of our own need not be verified again |
 //! | [`domain`] | who issues |
 //! | [`certificate`], [`assertion`] | the two halves of what a relying party gets |
 //! | [`audience`] | was it made for the one who asks? |
@@ -29,6 +30,7 @@ pub mod jws;
 pub mod keys;
 mod reason;
 mod rsa;
+pub mod signature_cache;
 pub mod signing_key;
 pub mod standing;
 pub mod verifier;
@@ -45,6 +47,7 @@ pub use self::{
     keys::{KeySet, Usage},
     reason::Reason,
     rsa::RsaKey,
+    signature_cache::SignatureCache,
     signing_key::{SigningKey, SigningKeyError},
     standing::Standing,
     verifier::{Authority, Verified},

@@ -13,8 +13,8 @@ use std::fmt;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use super::{
-    Domain, Reason, assertion::BackedAssertion, audience, certificate::LEEWAY_MS, keys::KeySet,
-    standing::Standing,
+    Certificate, Domain, JwsError, Reason, SignatureCache, assertion::BackedAssertion, audience,
+    certificate::LEEWAY_MS, keys::KeySet, standing::Standing,
 };
 use crate::identity::Address;
 
@@ -34,6 +34,8 @@ pub enum Authority<'a> {
         domain: &'a Domain,
         /// Our certificate keys.
         keys: &'a KeySet,
+        /// Those of their signatures that are known to be good.
+        signatures: &'a SignatureCache,
         /// What the replica says of the address.
         standing: &'a Standing,
     },
@@ -46,9 +48,10 @@ impl<'a> Authority<'a> {
         }
     }
 
-    fn keys(&self) -> &'a KeySet {
+    fn verify(&self, certificate: &Certificate<'_>) -> Result<(), JwsError> {
         match *self {
-            Authority::Primary { keys, .. } | Authority::Ourselves { keys, .. } => keys,
+            Authority::Primary { keys, .. } => certificate.verify(keys),
+            Authority::Ourselves { keys, signatures, .. } => certificate.verify_ours(keys, signatures),
         }
     }
 }
@@ -70,8 +73,8 @@ impl BackedAssertion<'_> {
         is_current(Some(certificate.issued_ms()), certificate.expires_ms(), now_ms)?;
         is_current(assertion.issued_ms(), assertion.expires_ms(), now_ms)?;
         audience::compare(assertion.audience(), expected)?;
-        certificate
-            .verify(authority.keys())
+        authority
+            .verify(certificate)
             .map_err(|error| Reason::of_certificate(&error))?;
         assertion
             .verify(&KeySet::browser(certificate.public_key().clone()))

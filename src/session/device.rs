@@ -10,9 +10,9 @@ use std::fmt;
 use crdt::AccountId;
 use serde_json::{Value, json};
 
-use super::{COOKIE_BYTES_MAX, SessionError, SignatureCache};
+use super::{COOKIE_BYTES_MAX, SessionError};
 use crate::browserid::{
-    JwsError, KeySet, Kind, SigningKey, SigningKeyError, Unverified,
+    JwsError, KeySet, Kind, SignatureCache, SigningKey, SigningKeyError, Unverified,
     json::{JsonError, Object, encode_base64url},
     jws,
 };
@@ -86,7 +86,7 @@ impl Device {
             return Err(SessionError::Invalid(JwsError::TooLong));
         }
         let jws = Unverified::parse(Kind::Device, cookie)?;
-        cache.verify(cookie, &jws, keys)?;
+        cache.verify(&jws, keys)?;
         Ok(Device::from_claims(jws.claims())?)
     }
 

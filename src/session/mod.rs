@@ -9,12 +9,10 @@
 //! | --- | --- |
 //! | this one | the session |
 //! | [`device`] | the cookie of a browser that signed in before |
-//! | [`cache`] | signatures known to be good |
 //!
 //! Promise: a [`Session`] from [`Session::verify`] was signed by one of the keys given and is not past its time. Whether
 //! it is over for another reason is for the records to say: [`Session::against`].
 
-pub mod cache;
 pub mod device;
 #[cfg(test)]
 mod tests;
@@ -26,12 +24,9 @@ use crdt::{AccountId, Epoch, Hlc};
 use gossip::{Dot, Writer};
 use serde_json::{Value, json};
 
-pub use self::{
-    cache::SignatureCache,
-    device::{Device, Known},
-};
+pub use self::device::{Device, Known};
 use crate::browserid::{
-    JwsError, KeySet, Kind, SigningKey, SigningKeyError, Unverified,
+    JwsError, KeySet, Kind, SignatureCache, SigningKey, SigningKeyError, Unverified,
     json::{JsonError, Object, encode_base64url},
     jws,
 };
@@ -131,7 +126,7 @@ impl Session {
             return Err(SessionError::Invalid(JwsError::TooLong));
         }
         let jws = Unverified::parse(Kind::Session, cookie)?;
-        cache.verify(cookie, &jws, keys)?;
+        cache.verify(&jws, keys)?;
         let session = Session::from_claims(jws.claims())?;
         if now_ms >= session.expires_ms {
             return Err(SessionError::Over);

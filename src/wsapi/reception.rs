@@ -32,13 +32,13 @@ use super::{
 };
 use crate::{
     browserid::{
-        Kind, Unverified,
+        Kind, SignatureCache, Unverified,
         json::{decode_base64url, encode_base64url},
     },
     identity::{Address, Directory, Once, staging::BegunHere},
     limits::{Client, Cost, LimitSettings, Limits, RetryAfter},
     public_url::PublicUrl,
-    session::{Device, Session, SessionError, SignatureCache},
+    session::{Device, Session, SessionError},
     tiers::keys::PublishedKeys,
 };
 

@@ -4,10 +4,10 @@ use std::{collections::BTreeMap, fs, net::TcpListener, path::PathBuf, time::Syst
 
 use gossip::Writer;
 use persona::{
-    browserid::{KeySet, SigningKey, Usage},
+    browserid::{KeySet, SignatureCache, SigningKey, Usage},
     config::{Answer, MailConfig, SiteConfig, WebConfig},
     limits::TrustedProxies,
-    session::{Session, SignatureCache},
+    session::Session,
 };
 use reqwest::Method;
 use serde_json::{Value, json};

@@ -61,6 +61,7 @@ fn only_who_speaks_for_the_domain_is_believed() {
             Found::Nobody => Authority::Ourselves {
                 domain: &name,
                 keys: &ourselves,
+                signatures: &SignatureCache::new(0),
                 standing: &standing,
             },
         };

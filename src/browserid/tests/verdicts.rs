@@ -17,6 +17,7 @@ struct Case {
     browser: SigningKey,
     issuer: Domain,
     standing: Standing,
+    signatures: SignatureCache,
 }
 
 impl Case {
@@ -30,6 +31,7 @@ impl Case {
                 done: Hlc::new(NOW_MS - LIFETIME_MS, 0),
                 session_epoch: Epoch::default(),
             },
+            signatures: SignatureCache::new(16),
         }
     }
 
@@ -81,9 +83,14 @@ impl Case {
         let authority = Authority::Ourselves {
             domain: &self.issuer,
             keys: &keys,
+            signatures: &self.signatures,
             standing: &self.standing,
         };
-        BackedAssertion::parse(backed)?.verify(audience, authority, now_ms)
+        let parsed = BackedAssertion::parse(backed)?;
+        let verdict = parsed.verify(audience, authority, now_ms);
+        // Whether its certificate was seen before changes nothing.
+        assert_eq!(parsed.verify(audience, authority, now_ms), verdict);
+        verdict
     }
 
     #[track_caller]
@@ -449,6 +456,7 @@ fn a_signature_is_the_certified_keys_and_the_certificate_our_own() {
     let authority = Authority::Ourselves {
         domain: &case.issuer,
         keys: &keys,
+        signatures: &case.signatures,
         standing: &case.standing,
     };
     let backed = format!("{c}~{a}");
@@ -464,6 +472,7 @@ fn a_signature_is_the_certified_keys_and_the_certificate_our_own() {
     let authority = Authority::Ourselves {
         domain: &case.issuer,
         keys: &sessions,
+        signatures: &case.signatures,
         standing: &case.standing,
     };
     assert_eq!(

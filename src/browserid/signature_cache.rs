@@ -1,8 +1,8 @@
-//! Signatures of cookies known to be good.
+//! Signatures of our own tokens known to be good.
 //!
-//! A browser sends the same cookie with each request, and verifying it is most of what a cheap answer costs. What is
-//! remembered is only that the signature of these very bytes is right, under the hash of the whole cookie. Whether the
-//! key is still known and not revoked, and what the records say, is asked each time.
+//! A browser sends the same cookie with each request, and the same certificate to each relying party for a day; verifying it is
+//! most of what a cheap answer costs. What is remembered is only that the signature of these very bytes is right, under the
+//! hash of the whole token. Whether the key is still known and not revoked, and what the records say, is asked each time.
 
 use std::{
     collections::HashSet,
@@ -10,7 +10,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use crate::browserid::{JwsError, KeySet, Unverified};
+use super::{JwsError, KeySet, Unverified};
 
 /// A bounded memory of good signatures. Two generations: when the young one is full it becomes the old one, and what
 /// was in that is forgotten unless it was asked for since.
@@ -35,13 +35,13 @@ impl SignatureCache {
         }
     }
 
-    /// Verifies a cookie, whose reading `jws` is; its signature only if it is not known to be good.
-    pub fn verify(&self, cookie: &str, jws: &Unverified<'_>, keys: &KeySet) -> Result<(), JwsError> {
-        if self.generation_max == 0 {
+    /// Verifies a token by keys of ours; its signature only if it is not known to be good.
+    pub fn verify(&self, jws: &Unverified<'_>, keys: &KeySet) -> Result<(), JwsError> {
+        if self.generation_max == 0 || jws.kid().is_none() {
             return jws.verify(keys);
         }
         // The header names the key by its thumbprint, so equal bytes were signed by the same key.
-        let hash = *blake3::hash(cookie.as_bytes()).as_bytes();
+        let hash = jws.hash();
         if self.has(&hash) {
             return jws.verify_known_signature(keys);
         }

@@ -149,6 +149,8 @@ impl Store {
     /// goes on meanwhile.
     pub fn backup(&self, to: &Path, owner: BackupOwner) -> Result<Backup, BackupError> {
         let _one = self.shared.backing_up.try_lock().map_err(|_| BackupError::Busy)?;
+        // Peers ask again for a checkpoint that went with a rewriting; an operator would have to.
+        let _kept = lock(&self.shared.rewriting);
         let write = |why: &dyn std::fmt::Display| BackupError::Write {
             path: to.to_path_buf(),
             why: why.to_string(),
@@ -166,8 +168,6 @@ impl Store {
         // The time of the moment that is copied, or earlier: a backup is never taken for younger than it is.
         let made_at_ms = self.shared.now_ms();
         let start = self.state().start;
-        // Peers ask again for a checkpoint that went with a rewriting; an operator would have to.
-        let _kept = lock(&self.shared.rewriting);
         let copy = self.disk.checkpoint(&mut snapshot::covered)?;
         gossip::snapshot::copy(&*copy, &mut FilesSink::new(to.to_path_buf()))
             .map_err(|error| write(&error))?;

@@ -91,6 +91,9 @@ async fn an_address_s_state_follows_from_its_domain_and_its_account() {
     sign_up(&mut dan, &sites, "dan@shop.invalid").await;
     add(&mut dan, &idps, "dan@c.test").await;
     becomes(&sites, 0, "dan@c.test", ("primary", "known", "c.test")).await;
+    let mut deb = sites.browser(0);
+    sign_up(&mut deb, &sites, "deb@shop.invalid").await;
+    add(&mut deb, &idps, "deb@c.test").await;
     let mut eve = sites.browser(0);
     by_assertion(&mut eve, &idps, "eve@c.test").await;
     idps.say("c.test", Says::Disabled);
@@ -153,6 +156,20 @@ async fn an_address_s_state_follows_from_its_domain_and_its_account() {
     fay.site = sites.url(0);
     let refused = fay.certify("fay@d.test").await.err().expect("at no site");
     refused.refused(403, "primary");
+    // Nor has who signs in with a password meanwhile taken it from its domain. (What is noted of a sign-in is noted behind its
+    // answer: of a later one it is there.)
+    let mut again = sites.browser(1);
+    for email in ["fay@d.test", "deb@c.test"] {
+        let credentials = json!({ "email": email, "pass": PASSWORD });
+        again.post("authenticate_user", credentials).await.good();
+    }
+    becomes(&sites, 1, "deb@c.test", ("secondary", "known", US)).await;
+    fay.site = sites.url(1);
+    let details = fay.get("account_details", &[]).await.good();
+    let emails = details["emails"].as_array().expect("a list");
+    let of_domain = emails.iter().find(|held| held["email"] == "fay@d.test");
+    assert_eq!(of_domain.expect("it is hers")["type"], "primary", "{details}");
+    fay.site = sites.url(0);
     // Nor does a relying party believe anybody else for it.
     let assertion = idps.assertion("fay@e.test", SHOP, now_ms());
     let mut shop = sites.browser(1);

@@ -12,8 +12,7 @@ let details = null;
 
 async function main() {
   try {
-    context = await net.context({ fresh: true });
-    await store.markSignedIn(context.userid);
+    await learn();
     if (!context.authenticated) return view.show(place, "welcome");
     details = await net.get("account_details");
     if (!(await store.get("accounts", context.userid))) store.forgetWhenClosed();
@@ -201,13 +200,18 @@ function open(card, state, data) {
   return sub;
 }
 
-async function reload() {
+/** Learns who is signed in, for the dialog's first guess too. */
+async function learn() {
   context = await net.context({ fresh: true });
+  await store.markSignedIn(context.userid);
+}
+
+async function reload() {
+  await learn();
   if (!context.authenticated) return main();
   details = await net.get("account_details");
-  const known = await store.get("accounts", context.userid);
   const emails = details.emails.filter(({ verified }) => verified).map(({ email }) => email);
-  if (known) await store.put("accounts", { ...known, emails, fetched: Date.now() });
+  await store.change("accounts", context.userid, (kept) => ({ ...kept, emails, fetched: Date.now() }));
   account();
 }
 
@@ -272,7 +276,7 @@ async function attempt(form, act) {
     await act();
   } catch (error) {
     if (error instanceof net.Trouble && [400, 401, 403].includes(error.status)) {
-      context = await net.context({ fresh: true }).catch(() => context);
+      await learn().catch(() => {});
       if (!context.authenticated) return view.show(place, "welcome");
     }
     if (!(error instanceof net.Trouble)) return stumble(error);

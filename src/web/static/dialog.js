@@ -24,16 +24,16 @@ let context = null;
 /** Addresses of the account that is signed in. */
 let emails = [];
 /** Kept as soon as `context` and `emails` are those of who is signed in. */
-let known = null;
-/** Whether something that was done waits for that. */
-let waiting = false;
+let recognised = null;
+/** What was done first, and waits for that. */
+let waiting = null;
 
 async function main() {
   try {
     const back = await primary.back();
-    known = recognise();
+    recognised = recognise();
     // That it failed is told below, when it is waited for.
-    known.catch(() => {});
+    recognised.catch(() => {});
     flow = await begin(back?.detour.kind).catch((error) => {
       // The window that asked was lost on the detour; signing in is still of use, for the next time.
       if (back && error instanceof NoFlow) return stranded(error);
@@ -42,14 +42,14 @@ async function main() {
     // The words of what went before are not these.
     introduce();
     if (back) {
-      await known;
+      await recognised;
       return await resume(back);
     }
     const guess = await guessed();
     await pick(guess);
     let typing = false;
     if (!guess) place.addEventListener("input", () => (typing = true), { once: true });
-    await known;
+    await recognised;
     // What was done meanwhile goes on by itself. It began to wait later than this, so that it still waits. Nor is a field
     // taken away under somebody's hand: the Enter that was meant for it would grant what somebody before them may do.
     if (waiting || typing || same(guess, theirs())) return undefined;
@@ -76,7 +76,7 @@ const theirs = () => (context.authenticated && emails.length > 0 ? { userid: con
 /** Whether two accounts look the same. */
 const same = (one, other) => one?.userid === other?.userid && String(one?.emails) === String(other?.emails);
 /** Asks which address: one of the account's, or any if there is no account. */
-const pick = (account, otherwise) => (account ? choose(account) : typeEmail(otherwise));
+const pick = (account, otherwise = {}) => (account ? choose(account, otherwise.email) : typeEmail(otherwise));
 
 /** Shows for whom this is. Its origin is larger than any name that it gives itself, and in ASCII. */
 function introduce() {
@@ -106,7 +106,8 @@ function introduce() {
 async function learn(options) {
   const before = context?.userid;
   context = await net.context(options);
-  if (context.userid !== before) emails = [];
+  if (context.emails) ({ emails } = context);
+  else if (context.userid !== before) emails = [];
   await store.markSignedIn(context.userid);
 }
 
@@ -118,8 +119,8 @@ async function recognise() {
   // What this browser keeps nothing of is signed in on a shared computer.
   if (!account) store.forgetWhenClosed();
   if (context.emails) {
-    emails = context.emails;
-    await keepList();
+    // Only where it still is: who signs out in another window meanwhile is not to be remembered again.
+    await store.change("accounts", context.userid, (kept) => ({ ...kept, ...listed() }));
   } else if (account && Date.now() - account.fetched < LIST_MS) emails = account.emails;
   else if (account) {
     emails = account.emails;
@@ -129,14 +130,22 @@ async function recognise() {
 }
 
 async function list() {
-  const { emails: listed } = await net.get("list_emails");
-  emails = listed;
+  const { userid } = context;
+  const { emails: own } = await net.get("list_emails");
+  // It is of who asked, and not of who has signed in since.
+  if (context.userid !== userid) return;
+  emails = own;
   await keepList();
 }
 
+const listed = () => ({ userid: context.userid, emails, fetched: Date.now(), signedIn: true });
+
 async function keepList() {
-  if (!store.isShared()) await store.put("accounts", { userid: context.userid, emails, fetched: Date.now(), signedIn: true });
+  if (!store.isShared()) await store.put("accounts", listed());
 }
+
+/** Keeps the addresses of who has just been learnt of, and asks for them if that did not tell them. */
+const keepTheirs = () => (context.emails ? keepList() : list());
 
 /** Somebody has signed in. */
 async function signedIn(userid, mine) {
@@ -155,9 +164,9 @@ const has = (email, owned = emails) => owned.some((own) => own.toLowerCase() ===
 
 /* ---- which address ---- */
 
-async function choose({ userid, emails: offered }) {
+async function choose({ userid, emails: offered }, preferred) {
   const remembered = flow.origin && (await store.get("sites", [userid, flow.origin]));
-  const wanted = [flow.params.email, remembered?.email].find((email) => email && has(email, offered)) ?? offered[0];
+  const wanted = [preferred, flow.params.email, remembered?.email].find((email) => email && has(email, offered)) ?? offered[0];
   const account = flow.kind === "account";
   const one = offered.length === 1;
   view.show(place, "choose", { email: wanted, one: !account && one, many: !account && !one, account });
@@ -173,13 +182,13 @@ async function choose({ userid, emails: offered }) {
   (form.querySelector("input:checked") ?? form.querySelector("button")).focus();
   // It may be that this was a guess, and wrong: nothing is done for somebody who was not shown.
   const isSignedIn = () => context.userid === userid;
-  onSubmit(form, () => {
-    const email = form.elements.email.value;
+  onSubmit(form, (said) => {
+    const email = said.get("email");
     if (!context.authenticated) return typed(email);
     return isSignedIn() && has(email) ? use(email) : pick(theirs());
   });
   onClick("[data-act=other]", () => (isSignedIn() ? typeEmail({ adding: true }) : pick(theirs())));
-  onClick("[data-act=leave]", () => leave(userid));
+  onClick("[data-act=leave]", () => leave(userid), { refuses: true });
 }
 
 /** Somebody else sits here now: nothing of who was here remains. */
@@ -196,11 +205,12 @@ async function typeEmail({ adding = false, note, email } = {}) {
   const hint = email ?? (adding ? "" : (flow.params.email ?? last?.emails[0] ?? ""));
   view.show(place, adding ? "email-more" : "email", { email: hint, note: note && view.say(note), account: flow.kind === "account" });
   const form = place.querySelector("form");
-  onSubmit(form, async () => {
+  onSubmit(form, async (said) => {
+    const address = said.get("email").trim();
     const field = form.elements.email;
-    field.value = field.value.trim();
-    if (!field.value || !field.validity.valid) return view.complain(form, view.words("error-email"), "email");
-    await typed(field.value, adding);
+    field.value = address;
+    if (!address || !field.validity.valid) return view.complain(form, view.words("error-email"), "email");
+    await typed(address, adding);
   });
   onClick("[data-act=back]", () => pick(theirs()));
 }
@@ -210,7 +220,9 @@ async function typed(address, adding) {
   const info = await net.get("address_info", { email: address });
   const email = info.normalizedEmail ?? address;
   const more = adding && context.authenticated;
-  if (context.authenticated && has(email)) return use(email);
+  if (more && has(email)) return use(email);
+  // Typed before it was known that they are signed in: what grants is the chooser's button, which sleeps at first.
+  if (context.authenticated && has(email)) return pick(theirs(), { email });
   if (info.type === "primary") return withPrimary(email, info, { adding: more });
   if (info.state === "offline") return tell("offline", { email, domain: domainOf(email) });
   if (more) return add(email);
@@ -360,7 +372,7 @@ async function mailed(what) {
     if (result.success) await learn({ fresh: true });
   }
   await store.dropCertificates();
-  await list();
+  await keepTheirs();
   return use(what.email);
 }
 
@@ -421,7 +433,7 @@ async function certifiedBy({ email, origin, adding, known, state, mine = true },
     else store.forgetWhenClosed();
     await store.dropCertificates();
     await learn({ fresh: true });
-    await list();
+    await keepTheirs();
   }
   const entry = await certificates.keep(context, email, pair, certificate);
   if (!entry) throw new net.Trouble("bad-certificate");
@@ -468,30 +480,35 @@ function onSubmit(form, act) {
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     view.calm(form);
-    view.busy(form, () => attempt(form, act));
+    // As it is in this moment: whoever goes on typing while it waits has said this.
+    const said = new FormData(form);
+    view.busy(form, () => attempt(form, () => act(said)));
   });
 }
 
-function onClick(selector, act) {
+function onClick(selector, act, options) {
   for (const button of place.querySelectorAll(selector)) {
     const form = button.closest("form");
-    button.addEventListener("click", () => attempt(form, act));
+    button.addEventListener("click", () => attempt(form, act, options));
   }
 }
 
-/** Does it once it is known who is signed in, and says in the form what went wrong. */
-async function attempt(form, act) {
-  // The first thing that is done is what waits.
-  if (waiting) return undefined;
-  waiting = true;
+/**
+ * Does it once it is known who is signed in, and says in the form what went wrong. The first thing that is done is what
+ * waits, unless something that `refuses` comes after it.
+ */
+async function attempt(form, act, { refuses = false } = {}) {
+  if (waiting && !refuses) return undefined;
+  const turn = (waiting = {});
   try {
-    await known;
+    await recognised;
   } catch {
     // `main` tells it.
+    if (waiting === turn) waiting = null;
     return undefined;
-  } finally {
-    waiting = false;
   }
+  if (waiting !== turn) return undefined;
+  waiting = null;
   try {
     await act();
   } catch (error) {
@@ -531,6 +548,7 @@ function stumble(error) {
 }
 
 document.getElementById("cancel").addEventListener("click", () => {
+  waiting = null;
   if (flow) flow.cancel().catch(stumble);
   else if (window.opener) window.close();
   else location.replace("/");

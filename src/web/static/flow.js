@@ -169,8 +169,9 @@ class Redirect {
     await this.deliver({ cancelled: true });
   }
 
-  /** A flow is answered once. */
+  /** A flow is answered once, and with the first answer: this page lives on until the browser has left it. */
   leave(jwe) {
+    if (sessionStorage.getItem(OVER + this.id)) return;
     sessionStorage.setItem(OVER + this.id, "1");
     location.replace(`${this.returnTo}#persona=${jwe}`);
   }

@@ -82,6 +82,17 @@ export async function put(store, value, { always = false } = {}) {
   if (done === undefined) memory[store].set(name(key), value);
 }
 
+/** Changes a value where it is kept, if it still is. */
+export async function change(store, key, changed) {
+  const here = memory[store].get(name(key));
+  if (here) return void memory[store].set(name(key), changed(here));
+  await request(store, "readwrite", (objects) => {
+    const asked = objects.get(key);
+    asked.onsuccess = () => asked.result && objects.put(changed(asked.result));
+    return asked;
+  });
+}
+
 export async function remove(store, key) {
   memory[store].delete(name(key));
   await request(store, "readwrite", (objects) => objects.delete(key));
@@ -91,7 +102,7 @@ export async function remove(store, key) {
 export async function markSignedIn(userid) {
   for (const account of await all("accounts")) {
     const signedIn = account.userid === userid;
-    if (signedIn !== account.signedIn) await put("accounts", { ...account, signedIn }, { always: !memory.accounts.has(name(account.userid)) });
+    if (signedIn !== account.signedIn) await change("accounts", account.userid, (kept) => ({ ...kept, signedIn }));
   }
 }
 

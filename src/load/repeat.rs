@@ -41,12 +41,13 @@ pub(crate) enum Repeated {
 }
 
 impl Repeated {
-    /// The signatures made, and those verified, without which it cannot be answered.
+    /// The signatures made, and those verified, that an answer rests on. That one is good may be remembered: a session's is of its
+    /// second request on, and so is that of a certificate which was verified before.
     const fn signatures(self) -> (u32, u32) {
         match self {
-            // That a session's signature is good may be remembered.
             Repeated::SessionContext => (0, 0),
             Repeated::CertKey => (1, 0),
+            // The certificate's, and the assertion's.
             Repeated::Verify => (0, 2),
         }
     }

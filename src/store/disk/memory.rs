@@ -57,7 +57,7 @@ struct State {
     /// Damaged until they are written again: reading one of them, or a scan that comes there, is an error.
     unreadable: Arc<Unreadable>,
     /// What was deleted or overwritten and lies in tables until these are rewritten, where that is kept.
-    residue: Option<Vec<Vec<u8>>>,
+    residue: Option<Arc<Vec<Vec<u8>>>>,
     checkpoints: Vec<Weak<Files>>,
 }
 
@@ -99,25 +99,31 @@ impl MemoryDisk {
         state.faults.clear();
     }
 
-    /// A copy of what is synced, as a backup or a cloned directory would hold it.
+    /// A copy of what is synced, as a backup or a cloned directory would hold it: the files, with what was deleted from
+    /// the tables in them.
     pub fn copy(&self) -> MemoryDisk {
         let copy = MemoryDisk::new();
         let state = self.state();
-        copy.state().contents = state.synced();
-        copy.state().unreadable = state.unreadable.clone();
-        drop(state);
+        let mut copied = copy.state();
+        copied.contents = state.synced();
+        copied.unreadable = state.unreadable.clone();
+        copied.residue = state.residue.clone();
+        drop((state, copied));
         copy
     }
 
-    /// Puts back an earlier [`copy`](Self::copy): the disk of a replica restored from a backup.
+    /// Puts back an earlier [`copy`](Self::copy): the disk of a replica restored from a backup. The files that were there are
+    /// gone, with all that lay in them: what this disk forgot lately is in none of those that come.
     pub fn restore(&self, backup: &MemoryDisk) {
-        let (synced, unreadable) = {
+        let (synced, unreadable, residue) = {
             let backup = backup.state();
-            (backup.synced(), backup.unreadable.clone())
+            (backup.synced(), backup.unreadable.clone(), backup.residue.clone())
         };
         let mut state = self.state();
         state.contents = synced;
         state.unreadable = unreadable;
+        state.residue = residue;
+        state.incoming = None;
         state.synced = None;
         state.broken = false;
     }
@@ -192,7 +198,7 @@ impl MemoryDisk {
                 visit(family.name(), value);
             }
         }
-        for bytes in state.residue.iter().flatten() {
+        for bytes in state.residue.iter().flat_map(|residue| residue.iter()) {
             visit("what was deleted", bytes);
         }
         for file in state.incoming.iter().flat_map(|incoming| &incoming.files) {
@@ -402,7 +408,7 @@ impl Disk for MemoryDisk {
             return Err(DiskError::Closed);
         }
         if let Some(residue) = &mut state.residue {
-            residue.clear();
+            *residue = Arc::default();
         }
         for files in state.checkpoints.iter().filter_map(Weak::upgrade) {
             *lock(&files) = None;
@@ -433,8 +439,12 @@ impl State {
     /// What these entries take the place of lies about until the disk is rewritten.
     fn leave_residue(&mut self, entries: &[Entry]) {
         let Some(residue) = &mut self.residue else { return };
-        for (family, key, _) in entries.iter().filter(|(family, ..)| may_tell(*family)) {
-            residue.extend(self.contents.get(&(*family, key.clone())).cloned());
+        let told = entries.iter().filter(|(family, ..)| may_tell(*family));
+        let mut gone = told
+            .filter_map(|(family, key, _)| self.contents.get(&(*family, key.clone())).cloned())
+            .peekable();
+        if gone.peek().is_some() {
+            Arc::make_mut(residue).extend(gone);
         }
     }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use crdt::{EmailView, RecordKey, VaultId};
-use gossip::reconcile;
+use gossip::{PeerState, reconcile};
 
 use super::{Kind, Remedy};
 use crate::{
@@ -136,6 +136,7 @@ impl World {
                     let theirs = &self.checks.tracks[*other].numbers;
                     other != at
                         && !self.checks.damaged.contains_key(other)
+                        && self.heals(*other, *at)
                         && numbers
                             .iter()
                             .all(|(writer, number)| theirs.get(writer).is_some_and(|known| known >= number))
@@ -149,6 +150,21 @@ impl World {
             .filter(held_elsewhere)
             .collect();
         self.troubles.rng.pick(&candidates)
+    }
+
+    /// Whether a process is compared with another one: both know it as active, and nobody knows otherwise. Who leaves, left
+    /// or was put out keeps its disk for a while, and gives nobody a state.
+    fn heals(&self, at: usize, other: usize) -> bool {
+        let member = self.processes[at].member;
+        let state = |by: usize| {
+            let peers = self.peers_seen_by(by);
+            peers.iter().find(|peer| peer.id == member).map(|peer| peer.state)
+        };
+        let goes = |state| !matches!(state, None | Some(PeerState::Joining | PeerState::Active));
+        [at, other]
+            .into_iter()
+            .all(|by| state(by) == Some(PeerState::Active))
+            && !(0..self.processes.len()).any(|by| goes(state(by)))
     }
 
     /// The records that say something else, or seem to, once this is damaged.

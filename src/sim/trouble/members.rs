@@ -72,7 +72,11 @@ impl World {
     /// A member goes in good order: it says so, hands on what it has, and its disk is destroyed.
     pub(super) fn let_leave(&mut self) {
         let Some((_, at)) = self.two_members() else { return };
-        if !self.processes[at].serves() || std::mem::replace(&mut self.troubles.put_out, true) {
+        // Who leaves heals nobody any more.
+        if !self.processes[at].serves()
+            || self.is_another_damaged(at)
+            || std::mem::replace(&mut self.troubles.put_out, true)
+        {
             return;
         }
         self.tally.fault(Kind::Leave);

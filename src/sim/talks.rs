@@ -404,6 +404,13 @@ impl World {
             self.looked(talk.asker.at, talk.answerer.at, verdict);
         }
         if self.processes[talk.asker.at].life == talk.asker.life {
+            // As the store hears it, whatever it came to, before another one begins.
+            if talk.purpose == Purpose::CatchUp
+                && let Some(running) = &mut self.processes[talk.asker.at].running
+            {
+                running.queue.push_back(Task::AsideEnds);
+                self.commit_soon(talk.asker.at);
+            }
             self.input(
                 talk.asker.at,
                 Input::Reconciled {

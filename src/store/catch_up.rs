@@ -235,6 +235,16 @@ impl Ledger {
         Ok(Ok(()))
     }
 
+    /// The conversation of a catch-up is over. What has not come whole by then never will: it goes with the next sweep, so
+    /// that nothing of anybody lies there until one begins anew, which may be never.
+    pub(super) fn end_aside(&mut self, batch: &mut Batch) {
+        if self.aside.phase == Phase::Coming {
+            self.aside.phase = Phase::Idle;
+            self.aside.cut = None;
+            self.aside.mark(batch);
+        }
+    }
+
     /// Merges a bounded part of what lies aside; with the last of it, the vector is raised.
     pub(super) fn merge_aside(
         &mut self,

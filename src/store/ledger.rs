@@ -57,6 +57,8 @@ pub(crate) enum Work {
         part: Part,
         kept: TellKept,
     },
+    /// The conversation of a catch-up is over, whatever became of it: no further part of it comes.
+    AsideEnds,
     /// Merge a part of what lies aside. Nothing else is committed while [`Ledger::is_merging`].
     MergeAside,
     /// Read about so many bytes of what is stored again. Alone in its group.
@@ -463,6 +465,7 @@ impl Ledger {
                     let result = self.set_aside(&mut group, start, part, &mut batch)?;
                     answers.kept.push((kept, result));
                 }
+                Work::AsideEnds => self.end_aside(&mut batch),
                 Work::MergeAside => {
                     self.merge_aside(&mut group, now_ms, &mut batch, &mut moved, &mut committed)?;
                 }

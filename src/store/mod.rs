@@ -393,16 +393,22 @@ impl Store {
     pub fn with_cut(&self, purpose: Purpose, talk: &mut dyn FnMut(&dyn Cut)) -> Result<(), CutError> {
         self.shared.must_be_open().map_err(CutError)?;
         let ended = &self.shared.cuts_ended;
-        self.read(|snapshot| {
+        let talked = self.read(|snapshot| {
             let cut = match purpose {
                 Purpose::CatchUp => StoreCut::to_catch_up(snapshot.disk(), self.keeping.digest_key),
                 Purpose::Look | Purpose::Repair => StoreCut::new(snapshot.disk(), self.keeping.digest_key),
             }?;
             talk(&cut.until(ended));
             Ok(())
-        })
-        .and_then(|talked| talked)
-        .map_err(|error| CutError(error.to_string()))
+        });
+        if purpose == Purpose::CatchUp {
+            *lock(&self.shared.catching_up) = None;
+            // Where the store is closed nothing lies aside any longer than until it is opened.
+            let _ = self.shared.queue.push(Work::AsideEnds);
+        }
+        talked
+            .and_then(|talked| talked)
+            .map_err(|error| CutError(error.to_string()))
     }
 
     /// Takes a part of a conversation with a peer, and blocks until it is committed: states to be merged, or what a

@@ -302,12 +302,11 @@ impl<'d> Group<'d> {
             let before = self.account_before(account)?.is_some_and(|view| view.cancelled);
             if self.cancelled(account)? && !before {
                 self.forget_places(account)?;
-                match self.all_emails_of(account, usize::MAX) {
-                    Ok(emails) => touched.extend(emails.into_iter().map(RecordKey::from)),
-                    // What a damaged block hides is left to whoever heals it.
-                    Err(ReadError::Disk(error)) if error.is_local() => self.counts.missing_values += 1,
-                    Err(error) => return Err(error),
-                }
+                // What a damaged block hides is left to whoever heals it; what it does not hide goes.
+                let (emails, gaps) = records::read_index_around(self.disk, account)?;
+                self.counts.missing_values += gaps as u64;
+                let emails = self.with_emails_of_group(account, emails);
+                touched.extend(emails.into_iter().map(RecordKey::from));
             }
         }
         for id in &self.spoiled {
@@ -509,9 +508,13 @@ impl<'d> Group<'d> {
     }
 
     fn all_emails_of(&self, id: AccountId, emails_max: usize) -> Result<Vec<EmailId>, ReadError> {
-        let mut emails: BTreeSet<EmailId> = records::read_index(self.disk, id, emails_max)?
-            .into_iter()
-            .collect();
+        let emails = records::read_index(self.disk, id, emails_max)?;
+        let emails = self.with_emails_of_group(id, emails.into_iter().collect());
+        Ok(emails.into_iter().collect())
+    }
+
+    /// An account's emails as this group leaves them, given those that the disk has.
+    fn with_emails_of_group(&self, id: AccountId, mut emails: BTreeSet<EmailId>) -> BTreeSet<EmailId> {
         for (key, loaded) in self.records.borrow().iter().filter(|(_, loaded)| loaded.dirty) {
             if let (Some(email), Some((_, View::Email(view)))) = (key.email(), &loaded.document) {
                 if view.accounts().any(|account| account == id) {
@@ -521,7 +524,7 @@ impl<'d> Group<'d> {
                 }
             }
         }
-        Ok(emails.into_iter().collect())
+        emails
     }
 
     /// The record, loaded; a new document if there is none yet.
@@ -671,15 +674,15 @@ fn load(disk: &dyn DiskRead, key: RecordKey) -> Result<Loaded, ReadError> {
     })
 }
 
-/// An account as it is stored. If its view is not to be served, its document still tells.
+/// An account as it is stored. If its view is not to be served, or cannot be read, its document still tells.
 pub(super) fn stored_account(disk: &dyn DiskRead, id: AccountId) -> Result<Option<AccountView>, ReadError> {
     match records::read_view(disk, id.into(), AccountView::decode) {
-        Err(ReadError::Quarantined { .. } | ReadError::Corrupt(_)) => match load(disk, id.into())?.before {
+        Err(ReadError::Disk(error)) if !error.is_local() => Err(error.into()),
+        Err(_) => match load(disk, id.into())?.before {
             Some(View::Account(view)) => Ok(Some(view)),
             _ => Ok(None),
         },
-        Err(ReadError::Disk(error)) if error.is_local() => Ok(None),
-        other => other,
+        view => view,
     }
 }
 

@@ -3,7 +3,7 @@
 //! Nothing here touches Automerge: a read is one key lookup and the decoding of a small view. What spans records
 //! (who owns an address, whether the claim is verified) is computed when read, from the same snapshot.
 
-use std::ops::ControlFlow;
+use std::{collections::BTreeSet, ops::ControlFlow};
 
 use crdt::{
     AccountId, AccountView, Cell, CellKind, ClusterView, EmailId, EmailView, Ownership, RecordKey,
@@ -200,6 +200,23 @@ pub(super) fn read_index(
         })
     })?;
     Ok(emails)
+}
+
+/// All of them that can be read, and how many blocks were passed over that may hide others.
+pub(super) fn read_index_around(
+    disk: &dyn DiskRead,
+    id: AccountId,
+) -> Result<(BTreeSet<EmailId>, usize), ReadError> {
+    let mut emails = BTreeSet::new();
+    let gaps = damage::scan_around(disk, Family::Index, id.as_bytes(), &mut |key, _| {
+        if !key.starts_with(id.as_bytes()) {
+            return ControlFlow::Break(());
+        }
+        // A key that is no email's follows from no record: whoever reads everything again removes it.
+        emails.extend(layout::indexed_email(key));
+        ControlFlow::Continue(())
+    })?;
+    Ok((emails, gaps))
 }
 
 /// The cells of one kind and key, from the disk. A damaged cell is worth no more than none.

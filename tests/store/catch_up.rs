@@ -269,6 +269,32 @@ async fn what_was_given_up_is_not_mixed_with_what_comes_later() {
 }
 
 #[tokio::test]
+async fn nothing_stays_aside_of_a_conversation_that_broke_off() {
+    let time = Time::new();
+    let (stayed, away) = apart(&time).await;
+    let parts = stayed.parts_for(&away);
+    let mut breaks_off = |_: &dyn Cut| away.take(&parts[..2]).expect("kept");
+    away.store
+        .with_cut(Purpose::CatchUp, &mut breaks_off)
+        .expect("a cut");
+    assert!(!away.disk.keys(Family::Side).is_empty());
+    // It may never begin again: what it was to bring may come another way.
+    time.pass(120_000);
+    away.sign_up("late@example.org").await.expect("a sign-up");
+    for _ in 0..500 {
+        if away.disk.keys(Family::Side).is_empty() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert_eq!(away.disk.keys(Family::Side), Vec::<Vec<u8>>::new());
+    let parts = stayed.parts_for(&away);
+    away.take(&parts).expect("kept");
+    away.settled().await;
+    agree(&stayed, &away).await;
+}
+
+#[tokio::test]
 async fn a_conversation_does_not_outlive_the_start_that_it_began_under() {
     let time = Time::new();
     let (stayed, away) = apart(&time).await;

@@ -387,6 +387,46 @@ async fn what_a_record_named_while_nobody_could_read_it_does_not_stay_behind() {
 }
 
 #[tokio::test]
+async fn a_cancelled_account_keeps_no_address_alive_where_its_view_or_its_index_cannot_be_read() {
+    use persona::identity::Word;
+    let time = Time::new();
+    for family in [Family::Views, Family::Index] {
+        let (writer, reader) = five(&time).await;
+        let late = Replica::new(3, &time, &passwords(), KeepLog::Unstable);
+        late.pull(&writer).await;
+        let ada = writer.identity.email(&address("ada@example.org")).await;
+        let ada = ada.expect("readable").holder.expect("held").account;
+        // Who adds an address has not heard of the cancellation.
+        let zoe = late
+            .identity
+            .add_email(ada, address("zoe@example.org"), Word::Operator);
+        let _ = zoe.await.expect("written");
+        let _ = writer.identity.cancel_account(ada).await.expect("written");
+        let from = if family == Family::Views {
+            reader.pull(&writer).await;
+            [&late, &late]
+        } else {
+            [&late, &writer]
+        };
+        let mut damaged = reader.disk.keys(family);
+        damaged.retain(|key| key.starts_with(ada.as_bytes()) || key.ends_with(ada.as_bytes()));
+        assert_eq!(damaged.len(), 1);
+        for other in from {
+            reader.disk.make_unreadable(family, damaged.clone());
+            reader.pull(other).await;
+        }
+        writer.pull(&late).await;
+        assert_eq!(
+            reader.differing(&writer),
+            Vec::<[u8; 16]>::new(),
+            "{}",
+            family.name()
+        );
+        assert_eq!(reader.disk.keys(Family::Vault), writer.disk.keys(Family::Vault));
+    }
+}
+
+#[tokio::test]
 async fn a_log_is_trimmed_around_what_cannot_be_read_and_lets_that_go() {
     let time = Time::new();
     for (how, damage) in damages() {

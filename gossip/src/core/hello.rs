@@ -264,7 +264,11 @@ impl Gossip {
         let again = self.later_start.is_none() && self.later_starts >= LATER_STARTS_MAX;
         let live = again || (self.was_ready && known.replica == ours.replica);
         if live {
-            if self.alarmed != Some(known) {
+            // Nor is what else was written under our replica's id: it gets another one once.
+            let same_news = self.alarmed.is_some_and(|told| {
+                told == known || (known.replica == ours.replica && told.replica == ours.replica)
+            });
+            if !same_news {
                 self.alarmed = Some(known);
                 self.emit(Event::LaterStart { known, live });
             }

@@ -367,6 +367,48 @@ fn several_later_starts_told_in_one_breath_are_one_piece_of_news() {
     assert_eq!(told, [(7, false), (8, false)]);
 }
 
+/// The same, told only when it is ready already: it was level with one that had been away for as long.
+#[test]
+fn several_starts_of_our_replica_told_in_one_breath_are_one_alarm() {
+    let mut machine = Machine::new(Vector::new());
+    machine.meet(3, Vector::new());
+    machine.wait(1500);
+    assert!(machine.gossip.is_ready());
+    let mut written = [7, 8, 9].map(|epoch| Author::new(writer(1, epoch)));
+    for author in &mut written {
+        author.write(b"after the backup", &[]);
+    }
+    let vector = all(&written.iter().collect::<Vec<_>>());
+    machine.connect(2, 2);
+    let says = Hello {
+        known_start: Some(writer(1, 9)),
+        ..hello(2, vector.clone())
+    };
+    let mut outputs = machine.say(2, Message::Hello(Box::new(says)));
+    outputs.extend(machine.meet(4, vector));
+    let told = |outputs: &[Output]| -> Vec<_> {
+        let told = events(outputs).into_iter().filter_map(|event| match event {
+            Event::LaterStart { known, live } => Some((known.epoch, live)),
+            _ => None,
+        });
+        told.collect()
+    };
+    assert_eq!(told(&outputs), [(9, true)]);
+    // Under the new id it is one of two again where somebody else writes with that.
+    let start = writer(5, 10);
+    machine.give(Input::Restarted {
+        start,
+        own_starts: vec![start],
+        vector: Vector::new(),
+    });
+    let says = Hello {
+        known_start: Some(writer(5, 11)),
+        ..hello(3, Vector::new())
+    };
+    let outputs = machine.say(3, Message::Hello(Box::new(says)));
+    assert_eq!(told(&outputs), [(11, true)]);
+}
+
 /// A directory was emptied, and peers that were cut off at times know different ones of its former starts. One start after
 /// another is no race yet; but two processes that run as one member outdo each other for ever.
 #[test]

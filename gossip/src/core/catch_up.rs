@@ -1,6 +1,7 @@
 //! When no log brings what this replica lacks: it copies a peer's whole data, or catches up by states.
 //!
-//! *With nothing*, it copies from the nearest active and ready peer whose log is trimmed or long. No pull runs meanwhile,
+//! *With nothing*, it copies from the nearest active and ready peer whose log is trimmed or long; where none is in reach
+//! for long, from one that is ready and joins, as far as it knows. No pull runs meanwhile,
 //! and a push is dropped: what is on this disk when the copy is installed would be lost.
 //!
 //! *With something*, when what it lacks is in no log in reach: a conversation with the nearest that has it brings the
@@ -50,13 +51,25 @@ impl Gossip {
         if !self.frontier.is_empty() || self.later_start.is_some() || self.put_out() {
             return None;
         }
-        self.nearest(|member, theirs| {
-            self.state_of(member) == Some(PeerState::Active)
-                && theirs.ready
+        let is_active = |member: &MemberId| self.state_of(member) == Some(PeerState::Active);
+        let gives = |member: &MemberId, theirs: &Theirs| {
+            theirs.ready
                 && !theirs.holding
                 && !self.rests.contains_key(member)
                 && (!theirs.trimmed.is_empty() || theirs.vector.total() > self.config.limits.log_catch_up_max)
-        })
+        };
+        let nearest = self.nearest(|member, theirs| is_active(member) && gives(member, theirs));
+        // From one that is still joining as far as we know only where nobody better has come for long: a disk with nothing
+        // on it does not tell who has become active since.
+        let young = self.now.at < self.unready_since + self.config.startup_grace;
+        let somebody_is = || {
+            self.saying()
+                .any(|(member, theirs)| is_active(member) && theirs.ready && !theirs.vector.is_empty())
+        };
+        if nearest.is_some() || young || somebody_is() {
+            return nearest;
+        }
+        self.nearest(|member, theirs| self.takes_part(member) && gives(member, theirs))
     }
 
     /// Nothing can be pulled. Is there somebody beyond whose log's beginning we are?

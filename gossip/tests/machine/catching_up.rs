@@ -46,6 +46,37 @@ fn with_nothing_the_nearest_good_copy_is_taken_and_no_log() {
     }
 }
 
+/// All disks but one were lost, and that one's replica was still joining when they were set up.
+#[test]
+fn with_nothing_a_copy_comes_from_one_that_joins_where_nobody_better_comes_for_long() {
+    let mut old = Author::new(writer(4, 1));
+    old.write(b"trimmed", &[]);
+    let says = |from: u8, ready: bool| Hello {
+        trimmed: old.vector(),
+        ready,
+        ..hello(from, old.vector())
+    };
+    // What the active one says -> is the one copied that joins?
+    let cases = [
+        (says(2, false), true),
+        (hello(2, Vector::new()), true),
+        (hello(2, old.vector()), false),
+    ];
+    for (active, expected) in cases {
+        let mut machine = Machine::new(Vector::new());
+        machine.see(&[(3, PeerState::Joining), (4, PeerState::Evicted)]);
+        machine.meet_as(2, 80, active.clone());
+        machine.meet_as(3, 10, says(3, true));
+        machine.meet_as(4, 10, says(4, true));
+        assert!(
+            talks(&machine.wait(9900)).is_empty(),
+            "a better one may still come"
+        );
+        let from: &[_] = if expected { &[(3, None)] } else { &[] };
+        assert_eq!(talks(&machine.wait(1100)), from, "{active:?}");
+    }
+}
+
 #[test]
 fn a_copy_that_fails_is_taken_elsewhere_and_pulls_follow_one_that_is_installed() {
     let mut old = Author::new(writer(4, 1));

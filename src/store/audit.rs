@@ -144,6 +144,10 @@ pub(crate) fn audit(disk: &dyn DiskRead, key: Option<DigestKey>) -> Result<Audit
         }
     }
     audit_log(disk, &mut audit)?;
+    // What is in there the views tell. But whether anything is shows only where it can be read.
+    for family in [Family::Quarantine, Family::Side] {
+        everything(disk, family)?;
+    }
     Ok(audit)
 }
 

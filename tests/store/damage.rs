@@ -707,7 +707,12 @@ async fn a_quarantine_that_cannot_be_read_fails_no_batch_and_a_state_ends_it() {
         assert_eq!(reader.store.counters().quarantined, 1, "{how}");
         let parts = reader.disk.keys(Family::Quarantine);
         damage(&reader, Family::Quarantine, &parts[0]);
-        let _ = reader.store.scrub_now().await.expect("a pass over everything");
+        let report = reader.store.scrub_now().await.expect("a pass over everything");
         assert_eq!(reader.store.counters().failed_batches, 0, "{how}");
+        // What hides there holds back erasures for good: nobody takes that for whole.
+        let told = "1 blocks of quarantine cannot be read".to_owned();
+        let torn = how == "unreadable";
+        assert_eq!(report.findings.contains(&told), torn, "{how}: {report:?}");
+        assert_eq!(reader.store.audit().is_err(), torn, "{how}");
     }
 }

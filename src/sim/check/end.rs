@@ -1,5 +1,7 @@
 //! After the troubles: everything is the same everywhere, in time, and nothing has grown without bound.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crdt::CellKind;
 use gossip::{Gossip, Limits, VECTOR_ENTRIES_MAX};
 
@@ -201,8 +203,69 @@ impl World {
             .filter(|process| !process.retired)
             .map(of)
             .collect();
-        lines.join("; ")
+        format!("{}; {}", lines.join("; "), self.differences())
     }
+
+    /// What keeps the world from being level, where everyone has the same transactions.
+    fn differences(&self) -> String {
+        let here: Vec<usize> = (0..self.processes.len())
+            .filter(|at| !self.processes[*at].retired)
+            .collect();
+        let first = here.first().copied().unwrap_or_default();
+        let mut told = Vec::new();
+        for at in here {
+            let process = &self.processes[at];
+            let name = &process.name;
+            if process.arriving {
+                told.push(format!("{name} has not arrived"));
+            } else if !process.serves() {
+                told.push(format!("{name} does not serve"));
+            } else if !process.idle() {
+                told.push(format!("{name} is at work"));
+            }
+            if self.checks.tracks[at].numbers != self.checks.tracks[first].numbers {
+                told.push(format!("{name} has other numbers"));
+            }
+            for family in SAID {
+                let (ours, theirs) = (
+                    stored(&process.disk, family),
+                    stored(&self.processes[first].disk, family),
+                );
+                let keys: BTreeSet<_> = ours.keys().chain(theirs.keys()).collect();
+                let differ = keys.into_iter().filter(|key| ours.get(*key) != theirs.get(*key));
+                told.extend(differ.take(DIFFERENCES_TOLD_MAX).map(|key| {
+                    let [ours, theirs] = [&ours, &theirs].map(|stored| stored.get(key).map(Vec::len));
+                    format!("{name} has other {family:?} {key:02x?}: {ours:?} bytes, not {theirs:?}")
+                }));
+            }
+            let parts = stored(&process.disk, Family::Quarantine);
+            told.extend(
+                parts
+                    .keys()
+                    .take(DIFFERENCES_TOLD_MAX)
+                    .map(|key| format!("{name} has in quarantine {key:02x?}")),
+            );
+        }
+        told.join(", ")
+    }
+}
+
+/// What a replica says: records' digests and values.
+const SAID: [Family; 4] = [Family::Digests, Family::Views, Family::Vault, Family::Index];
+/// So many of one family are told of.
+const DIFFERENCES_TOLD_MAX: usize = 3;
+
+/// What is stored of a family, as far as it can be read.
+fn stored(disk: &MemoryDisk, family: Family) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    let mut stored = BTreeMap::new();
+    let _ = read_disk(disk, |disk| {
+        disk.scan(family, &[], &mut |key, value| {
+            stored.insert(key.to_vec(), value.to_vec());
+            std::ops::ControlFlow::Continue(())
+        })?;
+        Ok(())
+    });
+    stored
 }
 
 impl Checks {
@@ -247,8 +310,7 @@ fn tries(disk: &MemoryDisk) -> [u8; 32] {
 
 /// A hash over what a replica says: records' digests and values.
 fn everything(disk: &MemoryDisk) -> [u8; 32] {
-    let families = [Family::Digests, Family::Views, Family::Vault, Family::Index];
-    hash_of(disk, &families, |_| true)
+    hash_of(disk, &SAID, |_| true)
 }
 
 /// Zeros where they cannot be read.

@@ -48,7 +48,9 @@ impl World {
         self.input(at, Input::Members(peers));
     }
 
-    /// Whoever arrives has arrived when what it held then is settled.
+    /// Whoever arrives has arrived when what it held then is settled. Its operator lists it in the configurations then: whoever
+    /// loses its disk and is listed goes on as the same member with those that are listed, so if all of them do and one that
+    /// came later is not, they are a cluster without it, and nobody could tell them what it still writes.
     pub(crate) fn may_have_arrived(&mut self, at: usize, settled: &Vector) {
         let process = &mut self.processes[at];
         let before = process
@@ -57,6 +59,10 @@ impl World {
             .and_then(|running| running.before_serving.as_ref());
         if process.arriving && before.is_some_and(|before| settled.covers_vector(before)) {
             process.arriving = false;
+            let own = process.member;
+            if let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == own) {
+                peer.state = PeerState::Active;
+            }
             let name = &process.name;
             self.story.tell(self.now, || format!("{name} has arrived"));
             self.tally.count("members that arrived", 1);

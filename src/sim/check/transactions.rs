@@ -286,7 +286,9 @@ impl Checks {
         if let Some((writer, number)) = early {
             return wrong(
                 Checker::Order,
-                format!("{dot} is visible before {number} of {writer}, which its writer had seen"),
+                format!(
+                    "{dot} is visible at process {at} before {number} of {writer}, which its writer had seen"
+                ),
             );
         }
         self.not_concurrent(tally, at, dot)?;

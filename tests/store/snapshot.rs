@@ -2,10 +2,7 @@
 
 use std::{
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Barrier},
 };
 
 use gossip::{
@@ -23,6 +20,8 @@ use crate::replica::{Replica, Time, passwords};
 
 const MEMBER: MemberId = MemberId([9; 8]);
 const HOUR_MS: u64 = 60 * 60 * 1000;
+/// Backups that are made while the disk is rewritten.
+const BACKUPS: usize = 8;
 
 /// Moves a whole copy from a source to a store's sink.
 fn transfer(source: Arc<dyn Source>, to: &Store) {
@@ -237,19 +236,26 @@ async fn a_backup_is_whole_though_the_disk_is_rewritten_meanwhile() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let store = open(&directory.path().join("data"));
     fill(&store, &peer).await;
-    let is_made = AtomicBool::new(false);
+    // One rewriting for each backup, begun in the same moment: whichever has the other wait, both are done.
+    let together = Barrier::new(2);
     std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !is_made.load(Ordering::Acquire) {
-                store.compact().expect("it is rewritten");
-                // The lock is not fair: whoever lets go of it and wants it again at once would have it for ever.
-                std::thread::sleep(std::time::Duration::from_millis(1));
-            }
+        let rewriting = scope.spawn(|| {
+            let rewrite = |_| {
+                together.wait();
+                store.compact()
+            };
+            (0..BACKUPS).map(rewrite).collect::<Vec<_>>()
         });
-        let made = (0..8).map(|number| store.backup(&directory.path().join(number.to_string()), owner(1)));
-        let made: Vec<_> = made.collect();
-        is_made.store(true, Ordering::Release);
-        for backup in made {
+        let back_up = |number: usize| {
+            together.wait();
+            store.backup(&directory.path().join(number.to_string()), owner(1))
+        };
+        // Judged when nobody waits for anybody any more.
+        let backups: Vec<_> = (0..BACKUPS).map(back_up).collect();
+        for rewritten in rewriting.join().expect("no panic") {
+            rewritten.expect("it is rewritten");
+        }
+        for backup in backups {
             assert_eq!(backup.expect("a backup").transactions, 20);
         }
     });

@@ -10,12 +10,11 @@ use super::frame::{
 };
 use super::iblt::{Coder, Item, SYMBOL_BYTES_MAX};
 use super::narrow::{self, GROUPS, Groups, Partitions};
-use super::states::{Incoming, Outgoing};
+use super::states::{Exchange, Outgoing};
 use super::{
-    Action, Cut, CutError, DIFFERENCES_MAX, ELEMENTS_MAX, Key, Part, Purpose, ReconcileError,
+    Action, Cut, CutError, DIFFERENCES_MAX, ELEMENTS_MAX, Far, Key, Purpose, ReconcileError,
     SLICE_ELEMENTS_MAX, Salt, Sums,
 };
-use crate::Vector;
 
 /// When the first batch was not enough, the answerer goes on by half of what the asker took, and by at least and
 /// at most so many symbols: 35 KB and 2 MB, so that a far asker that had enough was not sent much more.
@@ -53,13 +52,7 @@ enum Phase {
         sent: usize,
         lagging: u64,
     },
-    Exchanging {
-        far: Far,
-        divergent: Vec<Key>,
-        lagging: u64,
-        outgoing: Outgoing,
-        incoming: Incoming,
-    },
+    Exchanging(Exchange),
     CatchingUp {
         differing: u64,
         outgoing: Outgoing,
@@ -68,9 +61,6 @@ enum Phase {
     },
     Over,
 }
-
-/// The asker's vector; none if it is ours.
-type Far = Option<Vector>;
 
 /// What is settled at the beginning.
 #[derive(Debug)]
@@ -145,31 +135,10 @@ impl Answerer {
             (Phase::Coding { talk, coding }, Frame::Candidates(candidates)) => {
                 self.named(cut, talk, coding, &candidates)
             }
-            (
-                Phase::Exchanging {
-                    far,
-                    divergent,
-                    lagging,
-                    outgoing,
-                    mut incoming,
-                },
-                Frame::States(states),
-            ) => {
-                let states = incoming.take(states)?;
-                let mut actions = Vec::new();
-                if !states.is_empty() {
-                    let cut = far.as_ref().unwrap_or_else(|| cut.vector()).clone();
-                    actions.push(Action::Deliver(Part::States { cut, states }));
-                }
-                self.phase = Phase::Exchanging {
-                    far,
-                    divergent,
-                    lagging,
-                    outgoing,
-                    incoming,
-                };
-                actions.extend(self.exchanged());
-                Ok(actions)
+            (Phase::Exchanging(mut exchange), Frame::States(states)) => {
+                let taken = exchange.take(cut, states)?;
+                self.phase = Phase::Exchanging(exchange);
+                Ok(taken.into_iter().chain(self.exchanged()).collect())
             }
             (_, frame) => frame.out_of_place(),
         }
@@ -186,11 +155,12 @@ impl Answerer {
                 None => Ok(Vec::new()),
             },
             Phase::Judging { .. } => self.judge(),
-            Phase::Exchanging { outgoing, .. } if !outgoing.over => {
-                let states = outgoing.frame(cut)?;
-                let mut actions = vec![self.meter.send(&Frame::States(states))?];
-                actions.extend(self.exchanged());
-                Ok(actions)
+            Phase::Exchanging(exchange) => {
+                let Some(states) = exchange.frame(cut)? else {
+                    return Ok(Vec::new());
+                };
+                let sent = self.meter.send(&Frame::States(states))?;
+                Ok([sent].into_iter().chain(self.exchanged()).collect())
             }
             Phase::CatchingUp {
                 differing,
@@ -400,33 +370,17 @@ impl Answerer {
         if talk.purpose == Purpose::Look || divergent.is_empty() {
             actions.push(self.verdict(divergent.into_iter().collect(), lagging, true));
         } else {
-            self.phase = Phase::Exchanging {
-                far: talk.far.take(),
-                lagging,
-                outgoing: Outgoing::new(divergent.clone()),
-                incoming: Incoming::new(divergent.clone()),
-                divergent,
-            };
+            self.phase = Phase::Exchanging(Exchange::new(talk.far.take(), divergent, lagging));
         }
         Ok(actions)
     }
 
     /// The verdict, once both ends have the other's states.
     fn exchanged(&mut self) -> Option<Action> {
-        let Phase::Exchanging {
-            divergent,
-            lagging,
-            outgoing,
-            incoming,
-            ..
-        } = &mut self.phase
-        else {
+        let Phase::Exchanging(exchange) = &mut self.phase else {
             return None;
         };
-        if !outgoing.over || !incoming.over {
-            return None;
-        }
-        let (divergent, lagging) = (divergent.drain(..).collect(), *lagging);
+        let (divergent, lagging) = exchange.found()?;
         Some(self.verdict(divergent, lagging, true))
     }
 

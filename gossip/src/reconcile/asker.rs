@@ -10,11 +10,10 @@ use super::frame::{
 };
 use super::iblt::{Coder, Decoder, Item};
 use super::narrow::{self, GROUPS, Groups, Partitions};
-use super::states::{Incoming, Outgoing};
+use super::states::{Exchange, Incoming, deliver};
 use super::{
-    Action, Cut, CutError, DIFFERENCES_MAX, ELEMENTS_MAX, Key, Part, Purpose, ReconcileError, Salt, Sums,
+    Action, Cut, CutError, DIFFERENCES_MAX, ELEMENTS_MAX, Far, Key, Part, Purpose, ReconcileError, Salt, Sums,
 };
-use crate::Vector;
 
 /// One conversation, as its asker sees it.
 #[derive(Debug)]
@@ -45,13 +44,7 @@ enum Phase {
         named: Named,
         bits: Vec<u8>,
     },
-    Exchanging {
-        far: Far,
-        divergent: Vec<Key>,
-        lagging: u64,
-        outgoing: Outgoing,
-        incoming: Incoming,
-    },
+    Exchanging(Exchange),
     CatchingUp {
         far: Far,
         named: Named,
@@ -60,9 +53,6 @@ enum Phase {
     },
     Over,
 }
-
-/// The answerer's vector; none if it is ours.
-type Far = Option<Vector>;
 
 /// Some partitions, as far as they are decoded.
 #[derive(Debug)]
@@ -145,26 +135,10 @@ impl Asker {
             (Phase::Judging { far, named, bits }, Frame::Divergent(divergent)) if named.over => {
                 self.judged(far, named, bits, &divergent)
             }
-            (
-                Phase::Exchanging {
-                    far,
-                    divergent,
-                    lagging,
-                    outgoing,
-                    mut incoming,
-                },
-                Frame::States(states),
-            ) => {
-                let mut actions = deliver(cut, far.as_ref(), incoming.take(states)?);
-                self.phase = Phase::Exchanging {
-                    far,
-                    divergent,
-                    lagging,
-                    outgoing,
-                    incoming,
-                };
-                actions.extend(self.exchanged());
-                Ok(actions)
+            (Phase::Exchanging(mut exchange), Frame::States(states)) => {
+                let taken = exchange.take(cut, states)?;
+                self.phase = Phase::Exchanging(exchange);
+                Ok(taken.into_iter().chain(self.exchanged()).collect())
             }
             (
                 Phase::CatchingUp {
@@ -175,14 +149,14 @@ impl Asker {
                 },
                 Frame::States(states),
             ) => {
-                let actions = deliver(cut, far.as_ref(), incoming.take(states)?);
+                let taken = deliver(cut, far.as_ref(), incoming.take(states)?);
                 self.phase = Phase::CatchingUp {
                     far,
                     named,
                     differing,
                     incoming,
                 };
-                Ok(actions)
+                Ok(taken.into_iter().collect())
             }
             (phase @ Phase::CatchingUp { .. }, Frame::Cells(cells)) if !cells.cells.is_empty() => {
                 self.phase = phase;
@@ -215,11 +189,12 @@ impl Asker {
                 }
                 Ok(vec![self.meter.send(&Frame::Candidates(frame))?])
             }
-            Phase::Exchanging { outgoing, .. } if !outgoing.over => {
-                let states = outgoing.frame(cut)?;
-                let mut actions = vec![self.meter.send(&Frame::States(states))?];
-                actions.extend(self.exchanged());
-                Ok(actions)
+            Phase::Exchanging(exchange) => {
+                let Some(states) = exchange.frame(cut)? else {
+                    return Ok(Vec::new());
+                };
+                let sent = self.meter.send(&Frame::States(states))?;
+                Ok([sent].into_iter().chain(self.exchanged()).collect())
             }
             _ => Ok(Vec::new()),
         }
@@ -450,32 +425,16 @@ impl Asker {
         if self.purpose == Purpose::Look || divergent.is_empty() {
             return Ok(vec![self.verdict(divergent.into_iter().collect(), lagging, true)]);
         }
-        self.phase = Phase::Exchanging {
-            far,
-            lagging,
-            outgoing: Outgoing::new(divergent.clone()),
-            incoming: Incoming::new(divergent.clone()),
-            divergent,
-        };
+        self.phase = Phase::Exchanging(Exchange::new(far, divergent, lagging));
         Ok(Vec::new())
     }
 
     /// The verdict, once both ends have the other's states.
     fn exchanged(&mut self) -> Option<Action> {
-        let Phase::Exchanging {
-            divergent,
-            lagging,
-            outgoing,
-            incoming,
-            ..
-        } = &mut self.phase
-        else {
+        let Phase::Exchanging(exchange) = &mut self.phase else {
             return None;
         };
-        if !outgoing.over || !incoming.over {
-            return None;
-        }
-        let (divergent, lagging) = (divergent.drain(..).collect(), *lagging);
+        let (divergent, lagging) = exchange.found()?;
         Some(self.verdict(divergent, lagging, true))
     }
 
@@ -535,13 +494,4 @@ impl Named {
             inconclusive: false,
         }
     }
-}
-
-/// States of the far end, for the store.
-fn deliver(cut: &dyn Cut, far: Option<&Vector>, states: Vec<(Key, Vec<u8>)>) -> Vec<Action> {
-    if states.is_empty() {
-        return Vec::new();
-    }
-    let cut = far.unwrap_or_else(|| cut.vector()).clone();
-    vec![Action::Deliver(Part::States { cut, states })]
 }

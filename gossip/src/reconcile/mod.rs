@@ -91,6 +91,9 @@ pub trait Cut {
 /// Cells, and where to go on; nowhere when these were the last.
 pub type SomeCells = (Vec<Vec<u8>>, Option<Vec<u8>>);
 
+/// The vector of the far end's cut; none if it is ours.
+type Far = Option<Vector>;
+
 /// What a conversation is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Purpose {

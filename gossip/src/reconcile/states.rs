@@ -1,15 +1,69 @@
 //! States of records on their way: many small ones to a frame, and large ones over several.
 
+use std::collections::BTreeSet;
+
 use serde_bytes::{ByteArray, ByteBuf};
 
 use super::frame::{CHUNK_BYTES, States, malformed};
-use super::{Cut, CutError, Key, ReconcileError};
+use super::{Action, Cut, CutError, Far, Key, Part, ReconcileError};
+use crate::Vector;
 
 /// A record's state is at most this long: 8 MiB of document, and the values that it names.
 pub const STATE_BYTES_MAX: usize = 9 * 1024 * 1024;
 
 /// A key and the lengths around a state cost about so many bytes.
 const STATE_FRAME_BYTES: usize = 24;
+
+/// Each end gives the other its states of what is divergent.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    far: Far,
+    divergent: Vec<Key>,
+    lagging: u64,
+    outgoing: Outgoing,
+    incoming: Incoming,
+}
+
+impl Exchange {
+    pub(super) fn new(far: Far, divergent: Vec<Key>, lagging: u64) -> Exchange {
+        Exchange {
+            far,
+            lagging,
+            outgoing: Outgoing::new(divergent.clone()),
+            incoming: Incoming::new(divergent.clone()),
+            divergent,
+        }
+    }
+
+    /// More of ours; `None` once all is sent.
+    pub(super) fn frame(&mut self, cut: &dyn Cut) -> Result<Option<States>, ReconcileError> {
+        if self.outgoing.over {
+            return Ok(None);
+        }
+        self.outgoing.frame(cut).map(Some)
+    }
+
+    /// Takes more of theirs, for the store.
+    pub(super) fn take(&mut self, cut: &dyn Cut, frame: States) -> Result<Option<Action>, ReconcileError> {
+        Ok(deliver(cut, self.far.as_ref(), self.incoming.take(frame)?))
+    }
+
+    /// What was found, once both ends have the other's states.
+    pub(super) fn found(&mut self) -> Option<(BTreeSet<Key>, u64)> {
+        (self.outgoing.over && self.incoming.over).then(|| (self.divergent.drain(..).collect(), self.lagging))
+    }
+}
+
+/// States of the far end, for the store.
+pub(super) fn deliver(cut: &dyn Cut, far: Option<&Vector>, states: Vec<(Key, Vec<u8>)>) -> Option<Action> {
+    let cut = far.unwrap_or_else(|| cut.vector());
+    (!states.is_empty()).then(|| {
+        Action::Deliver(Part::States {
+            cut: cut.clone(),
+            states,
+        })
+    })
+}
 
 /// The states of some records, frame by frame.
 #[derive(Debug)]

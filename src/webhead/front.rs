@@ -1,8 +1,9 @@
 //! Before any request of people's is looked at: whose it is, and whether there is room for it.
 //!
 //! The client's address is the connection's, or what a trusted proxy says; it goes on to other tiers in a header that counts
-//! for nothing when it comes from outside. More requests at once than [`IN_FLIGHT_MAX`] are refused at once: a few that wait
-//! too long would make all wait too long.
+//! for nothing when it comes from outside. More requests at once than [`IN_FLIGHT_MAX`] are refused at once, and so is a share
+//! of them while requests [wait too long](super::congestion) for a processor: a few that wait too long would make all wait
+//! too long.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -23,7 +24,7 @@ use axum::{
 use tokio::sync::Semaphore;
 use tower_http::{catch_panic::CatchPanicLayer, timeout::TimeoutLayer};
 
-use super::verify::VERIFY;
+use super::{congestion::Congestion, verify::VERIFY};
 use crate::{
     limits::{Client, Cost, LimitSettings, Limits, TrustedProxies},
     listener::Peer,
@@ -48,6 +49,7 @@ pub struct Front {
     proxies: Arc<TrustedProxies>,
     limits: Arc<Limits>,
     places: Arc<Semaphore>,
+    congestion: Congestion,
 }
 
 impl Front {
@@ -57,6 +59,7 @@ impl Front {
             proxies: Arc::new(proxies),
             limits: Arc::new(Limits::new(limits, monotonic())),
             places: Arc::new(Semaphore::new(IN_FLIGHT_MAX)),
+            congestion: Congestion::watched(),
         }
     }
 
@@ -88,7 +91,8 @@ async fn enter(State(front): State<Front>, request: Request, next: Next) -> Resp
 }
 
 async fn admit(front: Front, mut request: Request, next: Next) -> Response {
-    let Ok(_place) = front.places.try_acquire() else {
+    let place = front.places.try_acquire().ok();
+    let Some(_place) = place.filter(|_| !front.congestion.refuses()) else {
         metrics::counter!("persona_requests_shed_total").increment(1);
         return Problem::unavailable("busy", "server is too busy", FULL_RETRY).into_response();
     };

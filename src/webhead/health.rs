@@ -26,7 +26,7 @@ pub type Check = Arc<dyn Fn() -> BoxFuture<'static, Vec<String>> + Send + Sync>;
 
 /// What should be well where people are served, by name.
 #[derive(Clone, Default)]
-pub struct Health(BTreeMap<&'static str, (Weight, Check)>);
+pub struct Health(Arc<BTreeMap<&'static str, (Weight, Check)>>);
 
 /// What it means if a check fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,14 +42,14 @@ impl Health {
     /// Adds a check that must not fail.
     #[must_use]
     pub fn and(mut self, name: &'static str, check: Check) -> Health {
-        self.0.insert(name, (Weight::Error, check));
+        Arc::make_mut(&mut self.0).insert(name, (Weight::Error, check));
         self
     }
 
     /// Adds a check that is only told.
     #[must_use]
     pub fn noting(mut self, name: &'static str, check: Check) -> Health {
-        self.0.insert(name, (Weight::Warning, check));
+        Arc::make_mut(&mut self.0).insert(name, (Weight::Warning, check));
         self
     }
 

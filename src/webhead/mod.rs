@@ -13,6 +13,7 @@
 //! It can do nothing that matters by itself: it holds no key that signs, and its way to the replica only reads.
 
 mod account;
+mod congestion;
 mod context;
 mod front;
 pub mod health;

@@ -37,6 +37,8 @@ const SIGHTINGS_MAX: usize = 65_536;
 /// The store as the gossip sees it, and the gossip as the store sees it.
 pub struct Replication {
     store: Store,
+    /// The member whose store it is.
+    own: MemberId,
     /// The committer's reports wait while it is being named, so that none falls between.
     node: RwLock<Option<Node>>,
     /// Another process is this member now: its start.
@@ -75,10 +77,11 @@ pub struct Alarm {
 }
 
 impl Replication {
-    /// Joins a store to a node that is still to be started.
-    pub fn new(store: &Store) -> Arc<Replication> {
+    /// Joins the store of a member to a node that is still to be started.
+    pub fn new(store: &Store, own: MemberId) -> Arc<Replication> {
         let replication = Arc::new(Replication {
             store: store.clone(),
+            own,
             node: RwLock::new(None),
             aside: watch::channel(None).0,
             succession: Mutex::default(),
@@ -291,7 +294,7 @@ impl Replica for Replication {
     }
 
     fn take_part(&self, from: MemberId, purpose: Purpose, part: Part) -> Result<(), CutError> {
-        self.store.take_part(from, purpose, part)
+        self.store.take_part(self.own, from, purpose, part)
     }
 
     fn looked(&self, member: MemberId, purpose: Purpose, verdict: Option<&Verdict>) {

@@ -1,17 +1,20 @@
 //! One data center in one process: starts everything in order, drains, stops.
 
+mod entry;
+mod health;
+mod peers;
+
 use std::{
     fs, io,
     path::PathBuf,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use crdt::{CellKind, ClusterView, MemberState};
-use futures_util::future::BoxFuture;
+use crdt::ClusterView;
 use gossip::{
     Dot, PeerState,
     quic::{Durability, Node, NodeConfig, NodeError},
@@ -20,12 +23,8 @@ use tokio::{runtime::Handle, sync::watch};
 
 use crate::{
     admin,
-    config::{Answer, SiteConfig, hex},
-    identity::{
-        Durability as Durable, Here, Identity, IndexKey, NORMALISATION, PasswordPool, Peers, PoolError,
-        Replica,
-        staging::{SiteNumber, StagingId},
-    },
+    config::{Answer, SiteConfig},
+    identity::{Here, Identity, IndexKey, PasswordPool, PoolError, Replica},
     keyring::{self, Keyring, KeyringError, publisher::Publisher},
     members::{
         self, IdentityError, MembersError,
@@ -39,14 +38,18 @@ use crate::{
     prometheus,
     replication::Replication,
     settlement::{Directories, Settler},
-    store::{BackupOwner, Beginning, OpenError, Store, StoreConfig, TransactError},
+    store::{OpenError, Store, StoreConfig},
     tiers::together::{Doors, ServeError},
 };
 
+use self::{
+    entry::{common, is_own_key, let_in},
+    peers::Around,
+};
+pub use entry::backup_owner;
+
 /// Protocol versions that this build speaks.
 const PROTOCOL_VERSIONS: (u16, u16) = (1, 1);
-/// With a clock further off than this from the median of at least three peers, local writes are refused.
-const CLOCK_SKEW_MAX_MS: u64 = 60_000;
 /// How often each peer is compared with.
 const LOOK_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -208,11 +211,12 @@ impl Site {
         let signing_keys = Arc::new(keyring::Keys::of(&cluster, store.now_ms()));
         let standing = Standing::of(cluster.members.get(&own.id), own.begins, arriving, &cluster);
         let listed = members::effective(&config, &own, &keys.public(), cluster);
-        let replication = Replication::new(&store);
+        let member = gossip::MemberId(*own.id.as_bytes());
+        let replication = Replication::new(&store, member);
         let state = store.state();
         let core = gossip::Config {
             cluster: common.cluster,
-            member: gossip::MemberId(*own.id.as_bytes()),
+            member,
             site: config.site.clone(),
             start: state.start,
             own_starts: state.own_starts.clone(),
@@ -453,53 +457,6 @@ impl Site {
         }
     }
 
-    /// Sees whether anything may be written here. With a clock far off those of the others it may not: what it stamps
-    /// would beat or lose to theirs for no reason. Nor where this is no member any more.
-    pub(crate) fn heed(&self) {
-        let skew_ms = self
-            .node
-            .status()
-            .gossip
-            .skew_ms
-            .filter(|skew_ms| skew_ms.unsigned_abs() > CLOCK_SKEW_MAX_MS);
-        let skewed = skew_ms.map(|skew_ms| format!("the clock is {skew_ms} ms off the median of the peers"));
-        self.store
-            .withhold_writes(self.standing.borrow().why_not_writing().or(skewed));
-    }
-
-    /// Why this site should not be sent people; empty if it should. A full or failing disk alone is no reason while
-    /// nothing is missing here, so that one shared cause cannot take every site out at once.
-    pub fn unhealthy(&self) -> Vec<String> {
-        let mut reasons = Vec::new();
-        if self.is_draining() {
-            reasons.push("draining".to_owned());
-        }
-        if let Some(words) = self.standing.borrow().why_not_serving() {
-            reasons.push(words);
-        } else if !self.node.is_ready() {
-            reasons.push("still catching up with the others".to_owned());
-        }
-        if let Some(why) = self.store.refuses() {
-            let gossip = &self.node.status().gossip;
-            let behind: u64 = gossip.peers.iter().map(|peer| peer.behind_us).max().unwrap_or(0);
-            if behind > 0 {
-                reasons.push(format!(
-                    "the disk takes no writes ({why}), and {behind} transactions are missing here"
-                ));
-            } else if gossip.isolated {
-                reasons.push(format!(
-                    "the disk takes no writes ({why}), and no peer was heard for a minute"
-                ));
-            }
-        }
-        if let Some(skew_ms) = self.node.status().gossip.skew_ms
-            && skew_ms.unsigned_abs() > CLOCK_SKEW_MAX_MS
-        {
-            reasons.push(format!("the clock is {skew_ms} ms off the median of the peers"));
-        }
-        reasons
-    }
-
     /// Writes answered on fewer sites' disks than configured.
     pub fn degraded(&self) -> u64 {
         self.degraded.load(Ordering::Relaxed)
@@ -535,51 +492,6 @@ impl Site {
     }
 }
 
-/// What a site does for its replica beyond the replica's own disk.
-#[derive(Default)]
-struct Around(OnceLock<Weak<Site>>);
-
-impl Around {
-    fn site(&self) -> Option<Arc<Site>> {
-        self.0.get()?.upgrade()
-    }
-}
-
-impl Peers for Around {
-    fn durability_of(&self, dot: Dot) -> BoxFuture<'_, Durable> {
-        let site = self.site();
-        Box::pin(async move {
-            match site {
-                Some(site) if site.answer(Some(dot)).await == Answered::Degraded => Durable::Degraded,
-                _ => Durable::AsConfigured,
-            }
-        })
-    }
-
-    fn fetch_staging(&self, id: StagingId, number: SiteNumber) -> BoxFuture<'_, bool> {
-        let site = self.site();
-        Box::pin(async move {
-            let Some(site) = site else { return false };
-            let members = members::cluster(&site.store).unwrap_or_default().members;
-            // The one that made it, or else whoever has it.
-            let origin = members
-                .values()
-                .find(|member| SiteNumber::of(&member.site) == number)
-                .map(|member| member.id);
-            let cells = site.await_cells(CellKind::STAGING, id.as_bytes(), origin).await;
-            cells.is_ok_and(|cells| !cells.is_empty())
-        })
-    }
-
-    fn follow(&self, dot: Dot) -> BoxFuture<'_, bool> {
-        let site = self.site();
-        Box::pin(async move {
-            let Some(site) = site else { return false };
-            site.await_transaction(dot).await
-        })
-    }
-}
-
 fn look_interval(config: &SiteConfig) -> Duration {
     #[cfg(feature = "lab")]
     if let Some(interval_ms) = config.lab.look_interval_ms {
@@ -587,79 +499,6 @@ fn look_interval(config: &SiteConfig) -> Duration {
     }
     let _ = config;
     LOOK_INTERVAL
-}
-
-/// Has this site let in, if it holds an invitation and is no member. Gives what its data directory says then.
-async fn let_in(
-    config: &SiteConfig,
-    common: &Common,
-    keys: &Keys,
-    store: &Store,
-    cluster: &ClusterView,
-    file: Option<MemberFile>,
-    invitation: Option<Invitation>,
-) -> Result<Option<MemberFile>, SiteError> {
-    let Some(invitation) = invitation else {
-        return Ok(file);
-    };
-    let own = Own::find(config, file.as_ref()).ok();
-    let known = own.as_ref().and_then(|own| cluster.members.get(&own.id));
-    let state = known
-        .map(|known| known.state)
-        .or(own.as_ref().map(|own| own.begins));
-    if let (Some(own), Some(MemberState::Active | MemberState::Leaving)) = (&own, state) {
-        tracing::info!(member = %own.id, "this is a member already: the invitation is not used");
-        return Ok(file);
-    }
-    let joined = match enrol::join(config, common, keys.present(), &invitation).await {
-        // Who joins asks again, for its entry may be one that counts for nothing: but it has one.
-        Err(error) if state == Some(MemberState::Joining) => {
-            tracing::info!(%error, "this site is joining already: it goes on without another invitation");
-            return Ok(file);
-        }
-        joined => joined?,
-    };
-    if own.is_none_or(|own| own.id != joined.member.0) {
-        renew_replica(store).await?;
-        joined.write(&config.data)?;
-        tracing::info!(member = %joined.member.0, "let in");
-        return Ok(Some(joined));
-    }
-    Ok(file)
-}
-
-/// Who comes back with data is another replica from now on. What it wrote before, and others lack, is then of a replica that
-/// nobody runs: it is handed over. Under its old id it would be a member's, and all who lack it would be behind the cluster, and
-/// unready, at once.
-async fn renew_replica(store: &Store) -> Result<(), MembersError> {
-    if store.state().vector.is_empty() {
-        return Ok(());
-    }
-    store.begin_again(Beginning {
-        new_replica: true,
-        ..Beginning::default()
-    });
-    // It begins again before it takes what waits: this, which writes nothing.
-    store.transact(|_| Ok::<(), TransactError>(())).await?;
-    Ok(())
-}
-
-/// The files of two members may have been mixed up. A key that took the place of the listed one is in the record.
-fn is_own_key(config: &SiteConfig, own: &Own, keys: &Keys, cluster: &ClusterView) -> Result<(), SiteError> {
-    let present = keys.present().public_key();
-    let known = cluster.members.get(&own.id);
-    let is_known = known.is_some_and(|known| known.keys.iter().any(|key| key == present));
-    match config.own().filter(|listed| listed.id.0 == own.id) {
-        Some(listed) if listed.public_key != present && !is_known => Err(IdentityError::File {
-            path: config.identity.clone(),
-            message: format!(
-                "its public key is not the one that [[members]] lists for {}",
-                listed.name
-            ),
-        }
-        .into()),
-        _ => Ok(()),
-    }
 }
 
 /// Settles while the site serves: one that catches up knows too little, one on its way out has no time.
@@ -679,45 +518,4 @@ async fn settle(site: Weak<Site>) {
         };
         settler.wait().await;
     }
-}
-
-/// What all members must have in common.
-fn common(config: &SiteConfig, index_key: &IndexKey) -> Common {
-    Common {
-        cluster: config.cluster.id.0,
-        fingerprints: [
-            ("index-key".to_owned(), index_key.fingerprint()),
-            (
-                "digest-key".to_owned(),
-                fingerprint("digest key", &config.cluster.digest_key.0),
-            ),
-            (
-                "normalisation".to_owned(),
-                fingerprint("normalisation", NORMALISATION.as_bytes()),
-            ),
-        ]
-        .into(),
-    }
-}
-
-/// Whose a backup is that this member makes.
-pub fn backup_owner(config: &SiteConfig) -> BackupOwner {
-    BackupOwner {
-        cluster: hex(&fingerprint("cluster id", &config.cluster.id.0)),
-        site: config.site.clone(),
-        member: MemberFile::read(&config.data)
-            .and_then(|file| Own::find(config, file.as_ref()))
-            .ok()
-            .map(|own| gossip::MemberId(*own.id.as_bytes())),
-    }
-}
-
-fn fingerprint(of: &str, bytes: &[u8]) -> [u8; 8] {
-    let mut fingerprint = [0; 8];
-    let context = format!("persona 2026-11-22 fingerprint of the {of}");
-    blake3::Hasher::new_derive_key(&context)
-        .update(bytes)
-        .finalize_xof()
-        .fill(&mut fingerprint);
-    fingerprint
 }

@@ -183,13 +183,15 @@ pub struct Erased {
     pub member: MemberId,
     /// When the last of it was gone, in milliseconds since the Unix epoch.
     pub at_ms: u64,
-    /// Where it was looked for: [`ERASED_SCOPE`] of the version that wrote this.
+    /// Where it was looked for: [`ERASED_SCOPE`] of the version that wrote this, or [`RETRACTED_SCOPE`].
     pub scope: u8,
 }
 
 /// Documents, vault, log, write-ahead log, tables, quarantine, and copies in the data directory. A version that
 /// keeps data in another place as well, and erases it there, takes the next number.
 pub const ERASED_SCOPE: u8 = 1;
+/// Nowhere: the member has another disk now than the one that this receipt was for.
+pub const RETRACTED_SCOPE: u8 = 0;
 
 impl Erased {
     /// A cell's value.

@@ -38,7 +38,7 @@ pub mod vault;
 pub mod view;
 
 pub use account::{AccountView, AccountWrite, Epoch, Password};
-pub use cell::{Cell, CellKind, ERASED_SCOPE, Erased, Mailed, Purpose, Staging, Tries};
+pub use cell::{Cell, CellKind, ERASED_SCOPE, Erased, Mailed, Purpose, RETRACTED_SCOPE, Staging, Tries};
 pub use cluster::{
     Admission, ClusterView, ClusterWrite, Eviction, Invite, KeyField, KeyState, Member, MemberField,
     MemberState, SigningKey, TokenHash,

@@ -114,7 +114,8 @@ fn print(report: &RepairReport) {
     }
 }
 
-/// Exit status 0: nothing was wrong, or all of it is mended; 2: some of it can only come from another site.
+/// Exit status 0: nothing was wrong, or all of it is mended; 2: some of it can only come from another site, or cannot be
+/// read.
 pub(super) async fn scrub(args: ScrubArgs) -> Result<ExitCode, String> {
     let answer = args.site.call(Method::POST, "/scrub", None).await?;
     let report: ScrubReport = serde_json::from_value(answer.clone())
@@ -128,17 +129,26 @@ pub(super) async fn scrub(args: ScrubArgs) -> Result<ExitCode, String> {
             report.bytes.div_ceil(1024)
         );
         match (report.mended, report.damaged) {
+            (0, 0) if report.unreadable > 0 => println!("All that can be read is as it was written."),
             (0, 0) => println!("Everything is as it was written."),
             (mended, damaged) => println!(
                 "{mended} were wrong and have been made again; {damaged} were damaged and can only come from \
                  another site (`persona repair` asks them now)."
             ),
         }
+        if report.unreadable > 0 {
+            println!(
+                "{} blocks of tables cannot be read. What they held comes from other sites, but the blocks stay, and \
+                 nothing that was deleted beside them counts as erased. When this site can be spared: stop it, remove `store` in its \
+                 data directory (take a new disk, if this one fails), and start it: it takes a copy from another site.",
+                report.unreadable
+            );
+        }
         for finding in &report.findings {
             println!("    {finding}");
         }
     }
-    Ok(if report.damaged == 0 {
+    Ok(if report.damaged + report.unreadable == 0 {
         ExitCode::SUCCESS
     } else {
         ExitCode::from(2)

@@ -12,7 +12,10 @@
 //!
 //! Whatever comes of the account before that, or after (from a member that was put out, and hands over late), sends it back
 //! to the beginning.
-//! Then the site gives a receipt. Nothing of this is written down before: after a restart each account begins again,
+//! Then the site gives a receipt. (One that the member gave for a disk that it has no more, because a backup was put back,
+//! it takes back as soon as the erasure begins.)
+//!
+//!  Nothing of this is written down before: after a restart each account begins again,
 //! found by a scan for cancelled accounts without a receipt.
 
 use std::{
@@ -37,6 +40,8 @@ const PENDING_MAX: usize = 65_536;
 #[derive(Debug, Default)]
 pub struct Erasures {
     pending: BTreeMap<AccountId, Stage>,
+    /// Those of them that have begun since somebody looked.
+    begun: BTreeSet<AccountId>,
 }
 
 #[derive(Clone, Debug)]
@@ -129,9 +134,21 @@ pub struct Around<'a> {
 impl Erasures {
     /// An account is cancelled, and all that is known of it is within this vector.
     pub fn begin(&mut self, account: AccountId, within: &Arc<Vector>) {
-        if self.pending.len() < PENDING_MAX {
-            let seen = || Stage::Seen(within.clone());
-            self.pending.entry(account).or_insert_with(seen);
+        if self.pending.len() < PENDING_MAX && !self.pending.contains_key(&account) {
+            self.pending.insert(account, Stage::Seen(within.clone()));
+            self.begun.insert(account);
+        }
+    }
+
+    /// Those that have begun, or begun again.
+    pub fn begun(&self) -> Vec<AccountId> {
+        self.begun.iter().copied().collect()
+    }
+
+    /// Somebody has looked at these.
+    pub fn looked_at(&mut self, begun: &[AccountId]) {
+        for account in begun {
+            self.begun.remove(account);
         }
     }
 
@@ -140,6 +157,7 @@ impl Erasures {
     pub fn begin_again(&mut self, account: AccountId, within: &Arc<Vector>) {
         if self.pending.len() < PENDING_MAX || self.pending.contains_key(&account) {
             self.pending.insert(account, Stage::Seen(within.clone()));
+            self.begun.insert(account);
         }
     }
 
@@ -231,6 +249,7 @@ impl Erasures {
     pub fn end(&mut self, account: AccountId) {
         if self.is_gone(account) {
             self.pending.remove(&account);
+            self.begun.remove(&account);
         }
     }
 

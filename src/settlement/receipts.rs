@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crdt::{AccountId, Cell, CellKind, ClusterView, ERASED_SCOPE, Erased, Member, MemberId, MemberState};
+use crdt::{
+    AccountId, Cell, CellKind, ClusterView, ERASED_SCOPE, Erased, Member, MemberId, MemberState,
+    RETRACTED_SCOPE,
+};
 use serde::{Deserialize, Serialize};
 
 use super::WaitsFor;
@@ -31,6 +34,58 @@ pub(crate) fn give(txn: &mut Txn<'_>, member: MemberId, accounts: &[AccountId]) 
             expires_ms: at_ms.saturating_add(RECEIPT_MS),
         });
     }
+}
+
+/// The accounts among these of which this member gave a receipt for a disk that it has no more: it was put back to a
+/// backup since, which may hold what was gone, under another replica id.
+pub(crate) fn of_former_disks(
+    records: &impl Records,
+    member: MemberId,
+    slot: [u8; 8],
+    accounts: &[AccountId],
+) -> Result<Vec<AccountId>, ReadError> {
+    let mut found = Vec::new();
+    for account in accounts {
+        if !former(records, member, slot, *account)?.is_empty() {
+            found.push(*account);
+        }
+    }
+    Ok(found)
+}
+
+fn former(
+    records: &impl Records,
+    member: MemberId,
+    slot: [u8; 8],
+    account: AccountId,
+) -> Result<Vec<Cell>, ReadError> {
+    let mut cells = records.cells(CellKind::ERASED, account.as_bytes())?;
+    cells.retain(|cell| {
+        let receipt = Erased::decode(&cell.value);
+        let holds = |receipt: Erased| receipt.member == member && receipt.scope != RETRACTED_SCOPE;
+        cell.slot != slot && receipt.is_ok_and(holds)
+    });
+    Ok(cells)
+}
+
+/// Says everywhere that the receipts of this member's former disks do not hold any more.
+pub(crate) fn retract(txn: &mut Txn<'_>, member: MemberId, accounts: &[AccountId]) -> Result<(), ReadError> {
+    txn.urgent();
+    let retracted = Erased {
+        member,
+        at_ms: txn.now_ms(),
+        scope: RETRACTED_SCOPE,
+    };
+    for account in accounts {
+        for cell in former(txn, member, txn.slot(), *account)? {
+            txn.put_cell(Cell {
+                stamp: txn.stamp(),
+                value: retracted.encode(),
+                ..cell
+            });
+        }
+    }
+    Ok(())
 }
 
 /// How far the erasure of a cancelled account is.
@@ -83,7 +138,9 @@ pub fn report(
     let mut receipts: BTreeMap<MemberId, u64> = BTreeMap::new();
     for cell in records.cells(CellKind::ERASED, account.as_bytes())? {
         // One that a newer version wrote in another form says nothing here.
-        if let Ok(Erased { member, at_ms, .. }) = Erased::decode(&cell.value) {
+        if let Ok(Erased { member, at_ms, scope }) = Erased::decode(&cell.value)
+            && scope != RETRACTED_SCOPE
+        {
             let latest = receipts.entry(member).or_insert(at_ms);
             *latest = at_ms.max(*latest);
         }

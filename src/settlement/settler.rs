@@ -37,6 +37,8 @@ const STRETCH_REST: Duration = Duration::from_millis(250);
 const SCAN_EVERY_MS: u64 = 6 * 60 * 60 * 1000;
 /// How often what waits for a moment, and not for a commit, is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Rewriting the disk that takes longer than this is told, and again after as long.
+const REWRITES_LONG: Duration = Duration::from_secs(30 * 60);
 /// Receipts in one transaction: some 10 KB.
 const RECEIPTS_MAX: usize = 100;
 
@@ -169,6 +171,7 @@ impl Settler {
         if !self.told.settlement().is_waiting() {
             return Ok(());
         }
+        self.retract().await?;
         self.collapse().await?;
         self.erase().await
     }
@@ -184,6 +187,28 @@ impl Settler {
         }
         self.store
             .read(|records| receipts::report(records, self.member, account, waits_for))?
+    }
+
+    /// Takes back what this member said of a disk that it has no more, of accounts that are to be forgotten on this one.
+    async fn retract(&self) -> Result<(), SettlerError> {
+        let begun = self.told.settlement().erasures().begun();
+        if begun.is_empty() {
+            return Ok(());
+        }
+        let (member, slot) = (self.member, self.store.state().start.replica.0);
+        let former = self
+            .store
+            .read(|records| receipts::of_former_disks(records, member, slot, &begun))??;
+        for accounts in former.chunks(RECEIPTS_MAX) {
+            let accounts = accounts.to_vec();
+            self.store
+                .transact(move |txn| -> Result<(), TransactError> {
+                    Ok(receipts::retract(txn, member, &accounts)?)
+                })
+                .await?;
+        }
+        self.told.settlement().erasures().looked_at(&begun);
+        Ok(())
     }
 
     /// Looks at the next stretch, if a scan is under way or due.
@@ -316,9 +341,17 @@ impl Settler {
             return Ok(());
         }
         let store = self.store.clone();
-        tokio::task::spawn_blocking(move || store.compact())
-            .await?
-            .map_err(ReadError::from)?;
+        let mut rewriting = tokio::task::spawn_blocking(move || store.compact());
+        let rewritten = loop {
+            match tokio::time::timeout(REWRITES_LONG, &mut rewriting).await {
+                Ok(rewritten) => break rewritten?,
+                Err(_) => tracing::warn!(
+                    minutes = REWRITES_LONG.as_secs() / 60,
+                    "the disk is still not rewritten for cancelled accounts: is a backup stuck, that has to be made before?"
+                ),
+            }
+        };
+        rewritten.map_err(ReadError::from)?;
         tracing::info!(
             accounts = due.len(),
             "the disk was rewritten for cancelled accounts"

@@ -58,6 +58,8 @@ pub struct SimArgs {
     pub json: bool,
 }
 
+/// Between two lines that tell how far it is, where there is no terminal for a bar.
+const TOLD_EVERY: u64 = 500;
 /// Seeds that exercise every kind of fault and every checker for certain.
 const SEEDS_FOR_ALL: u64 = 200;
 
@@ -144,8 +146,25 @@ impl Campaign {
             }
             drop(send);
             for verdict in verdicts {
+                if let Some(violation) = &verdict.violation
+                    && args.keep_going
+                    && !args.json
+                {
+                    let first = violation
+                        .to_string()
+                        .lines()
+                        .next()
+                        .unwrap_or_default()
+                        .to_owned();
+                    bar.suspend(|| eprintln!("seed {}: {first}", verdict.options.seed));
+                }
                 campaign.add(verdict);
                 bar.inc(1);
+                // Where nobody sees the bar.
+                if bar.is_hidden() && !args.json && campaign.ran.is_multiple_of(TOLD_EVERY) {
+                    let failed = campaign.failures.len();
+                    eprintln!("{} of {} seeds, {failed} failed", campaign.ran, args.seeds);
+                }
                 if !campaign.failures.is_empty() {
                     bar.set_message(format!("{} failed", campaign.failures.len()));
                     enough.store(!args.keep_going, Ordering::Relaxed);

@@ -118,8 +118,10 @@ impl World {
                 if let Some(report) = &committed.scrubbed {
                     self.processes[at].scrubbed += 1;
                     self.tally.count("times that everything was read again", 1);
-                    self.tally
-                        .count("values that a scrub found wrong", report.mended + report.damaged);
+                    self.tally.count(
+                        "values that a scrub found wrong",
+                        report.mended + report.damaged + report.unreadable,
+                    );
                 }
                 self.not_gone(at, &committed.unsettled.cancelled);
                 let members = committed.cluster_changed;

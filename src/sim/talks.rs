@@ -253,19 +253,10 @@ impl World {
     }
 
     fn do_in_talk(&mut self, id: u64, talk: &mut Talk, side: Side, action: Action) {
-        let (at, connection, start, to) = match side {
-            Side::Asker => (
-                talk.asker.at,
-                talk.asker.connection,
-                talk.asker.start,
-                Side::Answerer,
-            ),
-            Side::Answerer => (
-                talk.answerer.at,
-                talk.answerer.connection,
-                talk.answerer.start,
-                Side::Asker,
-            ),
+        let (asker, answerer) = (&talk.asker, &talk.answerer);
+        let (at, connection, to) = match side {
+            Side::Asker => (asker.at, asker.connection, Side::Answerer),
+            Side::Answerer => (answerer.at, answerer.connection, Side::Asker),
         };
         match action {
             Action::Send(frame) => self.carry(at, connection, Class::Talk, Carried::Talk { id, to, frame }),
@@ -286,7 +277,7 @@ impl World {
                 if side == Side::Asker && talk.purpose == Purpose::CatchUp {
                     self.states_come(at, talk.answerer.at);
                 }
-                if self.keep(at, id, side, talk.purpose, start, part) {
+                if self.keep(id, talk, side, part) {
                     match side {
                         Side::Asker => talk.asker.keeping += 1,
                         Side::Answerer => talk.answerer.keeping += 1,
@@ -303,15 +294,12 @@ impl World {
     }
 
     /// Hands a part to the store of a process; false if there is nothing to wait for.
-    fn keep(
-        &mut self,
-        at: usize,
-        id: u64,
-        side: Side,
-        purpose: Purpose,
-        start: Option<Writer>,
-        part: Part,
-    ) -> bool {
+    fn keep(&mut self, id: u64, talk: &Talk, side: Side, part: Part) -> bool {
+        let (asker, answerer) = (&talk.asker, &talk.answerer);
+        let (at, start, own, from) = match side {
+            Side::Asker => (asker.at, asker.start, asker.member, answerer.member),
+            Side::Answerer => (answerer.at, answerer.start, answerer.member, asker.member),
+        };
         let Some(running) = &mut self.processes[at].running else {
             return false;
         };
@@ -323,12 +311,14 @@ impl World {
             over: false,
         };
         let kept = Box::new(move |result| waits.end(result));
-        let task = match (purpose, part, start) {
+        let task = match (talk.purpose, part, start) {
             (Purpose::Repair, Part::States { cut, states }, _) => {
                 self.tally
                     .count("records that came to be repaired", states.len() as u64);
                 Task::Repair {
                     repair: Repair {
+                        own,
+                        from,
                         cut: Arc::new(cut),
                         states,
                     },

@@ -11,6 +11,7 @@ use crdt::{Cell, RecordKey};
 use gossip::{Dot, Tip, Vector, Writer, reconcile::Part};
 
 use super::{
+    cut::RecordState,
     damage,
     disk::{Batch, DiskError, DiskRead, Family},
     group::Group,
@@ -292,7 +293,10 @@ impl Ledger {
             if let Some(record) = inner.strip_prefix(layout::SIDE_STATES) {
                 let record: [u8; 16] = record.try_into().map_err(|_| Unsealed::Shape)?;
                 let record = RecordKey::from_bytes(record);
-                let outcome = group.repair(record, payload, &mut beyond)?;
+                let state = RecordState::decode(payload).ok();
+                let outcome = group.repair(record, state, &mut beyond)?;
+                // What was said of it was said before this came.
+                self.doubts.forget(record);
                 committed.repaired_in_catch_up += u64::from(outcome != RepairOutcome::Unchanged);
                 self.clock.observe(group.latest(record)?, now_ms);
             } else if let Ok(cell) = Cell::decode(payload) {

@@ -19,6 +19,7 @@ use super::{
     layout::{self, Unsealed, meta},
     log,
     records::{self, ReadError},
+    repair,
     sums::{self, DigestKey},
 };
 
@@ -101,14 +102,10 @@ impl Cut for StoreCut<'_> {
 
     fn touched_beyond(&self, other: &Vector) -> Result<Option<BTreeSet<Key>>, CutError> {
         let disk = self.disk()?;
-        let mut touched = BTreeSet::new();
-        let reached = log::records_beyond(disk, other, |_, key| {
-            touched.insert(*key.as_bytes());
-            ControlFlow::Continue(())
-        });
-        if !reached.map_err(refused)? {
+        let Some(touched) = log::records_beyond(disk, other).map_err(refused)? else {
             return Ok(None);
-        }
+        };
+        let mut touched: BTreeSet<Key> = touched.iter().map(|key| *key.as_bytes()).collect();
         // Cancelling an account takes its values from its emails' digests, wherever the claims came from.
         let accounts: Vec<AccountId> = touched
             .iter()
@@ -162,16 +159,28 @@ fn refused(error: ReadError) -> CutError {
 pub(super) struct RecordState {
     /// As it is stored; `None` if it cannot be read where the state comes from.
     pub(super) document: Option<Vec<u8>>,
-    /// No part of it is in quarantine where it comes from: all that the cut covers of this record is in it.
-    pub(super) whole: bool,
+    /// What its holder says of it.
+    pub(super) standing: Standing,
     /// The values that it names, as far as they are there.
     pub(super) values: Vec<VaultValue>,
+}
+
+/// What the holder of a state says of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Standing {
+    /// No part of it is in quarantine: all that the cut covers of this record is in it.
+    Whole,
+    /// All that its holder has of the record is in it. Something may be missing that its holder cannot name.
+    Doubted,
+    /// Something that its holder has of the record is not in it.
+    Partial,
 }
 
 /// Format byte of a state, version 1: flags · length of the document (4, big-endian) · document, then each value
 /// behind its length (2, big-endian). A document of no bytes is one that cannot be read.
 const STATE_FORMAT: u8 = 1;
 const WHOLE: u8 = 1;
+const DOUBTED: u8 = 2;
 
 impl RecordState {
     /// `None` if there is no such record. One whose document cannot be read is not passed over: whoever takes all that
@@ -179,7 +188,7 @@ impl RecordState {
     fn read(disk: &dyn DiskRead, key: RecordKey) -> Result<Option<RecordState>, ReadError> {
         let unreadable = Some(RecordState {
             document: None,
-            whole: false,
+            standing: Standing::Partial,
             values: Vec::new(),
         });
         let sealed = match disk.get(Family::Documents, key.as_bytes()) {
@@ -197,14 +206,21 @@ impl RecordState {
             .as_deref()
             .and_then(|bytes| layout::unseal_view(bytes).ok())
             .flatten();
-        let (view, whole) = match view.map(|bytes| records::decode_view(key, bytes)) {
-            Some(Ok(view)) => (view, true),
+        let (view, standing) = match view.map(|bytes| records::decode_view(key, bytes)) {
+            Some(Ok(view)) => (view, Standing::Whole),
             _ => {
                 let loaded = key.kind().and_then(|kind| Document::load(kind, document).ok());
                 let Some(loaded) = loaded else {
                     return Ok(unreadable);
                 };
-                (loaded.view(), false)
+                let view = loaded.view();
+                let doubted = view.unreadable() == 0 && repair::lacks_only_unnamed(disk, key)?;
+                let standing = if doubted {
+                    Standing::Doubted
+                } else {
+                    Standing::Partial
+                };
+                (view, standing)
             }
         };
         let mut values = Vec::new();
@@ -217,7 +233,7 @@ impl RecordState {
         }
         Ok(Some(RecordState {
             document: Some(document.to_vec()),
-            whole,
+            standing,
             values,
         }))
     }
@@ -225,7 +241,12 @@ impl RecordState {
     pub(super) fn encode(&self) -> Vec<u8> {
         let document = self.document.as_deref().unwrap_or_default();
         let mut bytes = Vec::with_capacity(document.len() + 64);
-        bytes.extend_from_slice(&[STATE_FORMAT, u8::from(self.whole) * WHOLE]);
+        let flags = match self.standing {
+            Standing::Whole => WHOLE,
+            Standing::Doubted => DOUBTED,
+            Standing::Partial => 0,
+        };
+        bytes.extend_from_slice(&[STATE_FORMAT, flags]);
         bytes.extend_from_slice(&u32::try_from(document.len()).unwrap_or(u32::MAX).to_be_bytes());
         bytes.extend_from_slice(document);
         for value in &self.values {
@@ -256,7 +277,13 @@ impl RecordState {
         }
         Ok(RecordState {
             document: Some(document.to_vec()).filter(|document| !document.is_empty()),
-            whole: flags & WHOLE != 0,
+            standing: if flags & WHOLE != 0 {
+                Standing::Whole
+            } else if flags & DOUBTED != 0 {
+                Standing::Doubted
+            } else {
+                Standing::Partial
+            },
             values,
         })
     }
@@ -282,15 +309,18 @@ mod tests {
 
     #[test]
     fn a_state_comes_back_and_a_cut_one_does_not() {
-        let state = RecordState {
+        let mut state = RecordState {
             document: Some(b"a document".to_vec()),
-            whole: true,
+            standing: Standing::Partial,
             values: vec![VaultValue::new([3; 16], b"a value".to_vec())],
         };
+        for standing in [Standing::Partial, Standing::Doubted, Standing::Whole] {
+            state.standing = standing;
+            let back = RecordState::decode(&state.encode()).expect("a state");
+            assert_eq!((&back.document, back.standing), (&state.document, standing));
+            assert_eq!(back.values, state.values);
+        }
         let bytes = state.encode();
-        let back = RecordState::decode(&bytes).expect("a state");
-        assert_eq!((back.document, back.whole), (state.document, true));
-        assert_eq!(back.values, state.values);
         let cut = (0..bytes.len()).filter(|length| RecordState::decode(&bytes[..*length]).is_ok());
         // Between the document and the value it is a state without the value.
         assert_eq!(cut.collect::<Vec<_>>(), [2 + 4 + b"a document".len()]);

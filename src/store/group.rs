@@ -38,6 +38,8 @@ pub(super) struct Group<'d> {
     pub(super) quarantine: BTreeMap<(RecordKey, u64), Vec<u8>>,
     /// Parts that leave it.
     pub(super) freed: BTreeSet<(RecordKey, u64)>,
+    /// Records of which something is missing that was not before, and that nobody here can name.
+    pub(super) doubted: Vec<RecordKey>,
     /// Vault values that do not prove themselves: they go, and count as missing.
     pub(super) spoiled: BTreeSet<VaultId>,
     /// What the records that are written down name, and is there.
@@ -92,6 +94,7 @@ impl<'d> Group<'d> {
             recalled: BTreeSet::new(),
             quarantine: BTreeMap::new(),
             freed: BTreeSet::new(),
+            doubted: Vec::new(),
             spoiled: BTreeSet::new(),
             named: Vec::new(),
             counts: Counts::default(),
@@ -548,7 +551,29 @@ impl<'d> Group<'d> {
                 document: Some((document, view)),
                 ..
             }) if document.changes() > 0 => Ok(pick(view)),
-            _ => records::read_view(self.disk, key, decode),
+            _ => match records::read_view(self.disk, key, decode)? {
+                Some(view) => Ok(Some(view)),
+                None => self.view_of_document(key, pick),
+            },
+        }
+    }
+
+    /// What a record says that has no view. It is new, or its view is lost: what is written by this would take the place of
+    /// what the document holds.
+    fn view_of_document<T>(
+        &self,
+        key: RecordKey,
+        pick: impl FnOnce(&View) -> Option<T>,
+    ) -> Result<Option<T>, ReadError> {
+        match load(self.disk, key)? {
+            Loaded {
+                quarantined: true, ..
+            } => Err(ReadError::Quarantined { key }),
+            Loaded {
+                document: Some((document, view)),
+                ..
+            } if document.changes() > 0 => Ok(pick(&view)),
+            _ => Ok(None),
         }
     }
 }

@@ -102,6 +102,10 @@ impl History {
         for Repaired { key, outcome } in &committed.repaired {
             match outcome {
                 RepairOutcome::Unchanged => continue,
+                RepairOutcome::Concluded => {
+                    tracing::warn!(record = %key, "something of a record was missing, and no member has it");
+                    add(&self.counters.repaired, 1)
+                }
                 RepairOutcome::Healed | RepairOutcome::Added => add(&self.counters.repaired, 1),
                 RepairOutcome::Quarantined | RepairOutcome::Refused => add(&self.counters.repairs_refused, 1),
             };
@@ -120,10 +124,11 @@ impl History {
 
     /// Everything was read again.
     pub(super) fn scrub_ended(&self, report: &ScrubReport) {
-        if report.mended + report.damaged > 0 {
+        if report.mended + report.damaged + report.unreadable > 0 {
             tracing::error!(
                 mended = report.mended,
                 damaged = report.damaged,
+                unreadable_blocks = report.unreadable,
                 findings = ?report.findings,
                 "reading everything again found damage"
             );
@@ -134,7 +139,7 @@ impl History {
             .fetch_add(report.mended, Ordering::Relaxed);
         self.counters
             .scrub_damaged
-            .fetch_add(report.damaged, Ordering::Relaxed);
+            .fetch_add(report.damaged + report.unreadable, Ordering::Relaxed);
         *lock(&self.scrubbed) = report.clone();
     }
 

@@ -18,11 +18,12 @@ use super::{
     catch_up::{Aside, NotKept},
     damage,
     disk::{Batch, Disk, DiskError, DiskRead, Family},
+    doubts::Doubts,
     found::Found,
     group::{Counts, Group},
     layout::{self, meta},
     records::{self, ReadError},
-    repair::{Beyond, Repair, Repaired},
+    repair::{Repair, Repaired},
     scrub::{Scrub, ScrubReport},
     space::Space,
     sums::{DigestKey, Sums},
@@ -199,6 +200,7 @@ pub struct Ledger {
     pub(super) trimmed: Vector,
     pub(super) sums: Sums,
     pub(super) aside: Aside,
+    pub(super) doubts: Doubts,
     pub(super) scrub: Scrub,
     pub(super) torn: TornLog,
     /// `None`: the log keeps everything.
@@ -311,6 +313,7 @@ impl Ledger {
             trimmed: found.trimmed,
             sums,
             aside,
+            doubts: Doubts::default(),
             scrub: Scrub::default(),
             torn: TornLog::default(),
             merge_entries_max: keeping.merge_entries_max,
@@ -592,26 +595,6 @@ impl Ledger {
             .skip(skipped)
             .map(|(writer, tip)| (*writer, *tip))
             .collect()
-    }
-
-    /// Merges states whose cut is covered here; the others are given back.
-    fn repair(
-        &self,
-        group: &mut Group<'_>,
-        repair: Repair,
-        committed: &mut Committed,
-    ) -> Result<(), ReadError> {
-        if !self.vector.covers_vector(&repair.cut) && !planted::is(Bug::RepairsUncovered) {
-            committed.waiting.push(repair);
-            return Ok(());
-        }
-        let mut beyond = Beyond::covered(repair.cut);
-        for (key, state) in &repair.states {
-            let key = RecordKey::from_bytes(*key);
-            let outcome = group.repair(key, state, &mut beyond)?;
-            committed.repaired.push(Repaired { key, outcome });
-        }
-        Ok(())
     }
 
     fn is_next(&self, envelope: &Envelope) -> bool {

@@ -2,7 +2,7 @@
 //!
 //! The log is in local commit order, which is causal: whoever applies it in this order never has to wait.
 
-use std::{ops::ControlFlow, sync::Arc};
+use std::{collections::BTreeSet, ops::ControlFlow, sync::Arc};
 
 use crdt::{RecordKey, Transaction};
 use gossip::{Dot, Envelope, Tip, Vector, quic::LogChunk};
@@ -60,17 +60,45 @@ pub(crate) fn read(
     Ok(LogChunk::Transactions { transactions, next })
 }
 
-/// Calls `visit` with the place and the record of each part that the log holds beyond a vector. False: the log does
-/// not reach so far back, or a part of it cannot be read, so nobody can tell, or `visit` has had enough.
+/// The records of which the log holds parts beyond a vector. `None`: the log does not reach so far back, or a part of
+/// it cannot be read, so nobody can tell.
 pub(super) fn records_beyond(
     disk: &dyn DiskRead,
     beyond: &Vector,
+) -> Result<Option<BTreeSet<RecordKey>>, ReadError> {
+    let mut records = BTreeSet::new();
+    let reached = match first_missing(disk, beyond)? {
+        Start::Trimmed => false,
+        start => visit_beyond(disk, beyond, &start, |_, key| {
+            records.insert(key);
+            ControlFlow::Continue(())
+        })?,
+    };
+    Ok(reached.then_some(records))
+}
+
+/// Calls `visit` with the place and the record of each part that the log holds beyond a vector, also where it does not
+/// reach so far back. False: these may not be all, for that reason, or since a part of the log cannot be read, or
+/// because `visit` has had enough.
+pub(super) fn parts_beyond(
+    disk: &dyn DiskRead,
+    beyond: &Vector,
+    visit: impl FnMut(u64, RecordKey) -> ControlFlow<()>,
+) -> Result<bool, ReadError> {
+    let start = first_missing(disk, beyond)?;
+    visit_beyond(disk, beyond, &start, visit)
+}
+
+fn visit_beyond(
+    disk: &dyn DiskRead,
+    beyond: &Vector,
+    start: &Start,
     mut visit: impl FnMut(u64, RecordKey) -> ControlFlow<()>,
 ) -> Result<bool, ReadError> {
-    let from = match first_missing(disk, beyond)? {
-        Start::At(place) => place,
+    let (from, reaches) = match *start {
+        Start::At(place) => (place, true),
         Start::Nothing => return Ok(true),
-        Start::Trimmed => return Ok(false),
+        Start::Trimmed => (0, false),
     };
     let mut missing: u64 = 0;
     for (writer, Tip { number, .. }) in records::read_vector(disk, meta::VECTOR)?.iter() {
@@ -99,7 +127,7 @@ pub(super) fn records_beyond(
     });
     match scanned {
         Err(error) if !error.is_local() => Err(error.into()),
-        scanned => Ok(scanned.is_ok() && missing == 0 && !enough),
+        scanned => Ok(reaches && scanned.is_ok() && missing == 0 && !enough),
     }
 }
 

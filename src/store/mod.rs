@@ -18,6 +18,7 @@ mod cut;
 mod damage;
 mod directory;
 pub mod disk;
+mod doubts;
 mod found;
 mod group;
 mod history;
@@ -411,14 +412,25 @@ impl Store {
             .map_err(|error| CutError(error.to_string()))
     }
 
-    /// Takes a part of a conversation with a peer, and blocks until it is committed: states to be merged, or what a
-    /// catch-up brings. After an error the conversation has to begin again.
-    pub fn take_part(&self, from: MemberId, purpose: Purpose, part: Part) -> Result<(), CutError> {
+    /// Takes a part of a conversation of `own`, the member whose store this is, with a peer, and blocks until it is
+    /// committed: states to be merged, or what a catch-up brings. After an error the conversation has to begin again.
+    pub fn take_part(
+        &self,
+        own: MemberId,
+        from: MemberId,
+        purpose: Purpose,
+        part: Part,
+    ) -> Result<(), CutError> {
         match (purpose, part) {
             (Purpose::Repair, Part::States { cut, states }) => {
                 let cut = Arc::new(cut);
                 self.hand_over(|kept| Work::Repair {
-                    repair: Repair { cut, states },
+                    repair: Repair {
+                        own,
+                        from,
+                        cut,
+                        states,
+                    },
                     kept: Some(kept),
                 })
             }

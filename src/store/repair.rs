@@ -3,7 +3,8 @@
 //! A state is merged only where the vector covers its cut: it then holds nothing that is not known here, and what it
 //! brings is what got lost. Merging never replaces what is readable; only a document that is not, is replaced, and
 //! then gets the changes on top that the log here has beyond the cut. A part in quarantine goes once its changes are
-//! in, or once a replica that covers it says that nothing is missing from its record.
+//! in, or once a replica that covers it says that nothing is missing from its record. What nobody can name goes also once
+//! [every member has said](super::doubts) what it has of the record.
 //!
 //! A catch-up is the exception: it is what raises the vector. So a state that is not whole where it comes from, or that
 //! cannot be merged, puts its record into quarantine here too.
@@ -15,16 +16,19 @@ use std::{
 };
 
 use crdt::{Document, Hlc, RecordChange, RecordKey, Transaction, VaultId, VaultValue, View};
-use gossip::{Vector, reconcile::Key};
+use gossip::{MemberId, Vector, reconcile::Key};
 
 use super::{
-    cut::RecordState,
+    cut::{RecordState, Standing},
     damage,
     disk::{DiskRead, Family},
     group::{self, Group},
-    layout, log,
+    layout,
+    ledger::{Committed, Ledger},
+    log,
     records::{self, ReadError},
 };
+use crate::planted::{self, Bug};
 
 /// States that wait until the vector covers their cut are kept up to this many bytes. More are dropped, the oldest
 /// first: the next look finds them again.
@@ -35,6 +39,10 @@ const WAITING_MAX_MS: u64 = 60_000;
 /// States of records, and the vector of the moment that they were read in.
 #[derive(Clone, Debug)]
 pub struct Repair {
+    /// The member that takes them in.
+    pub own: MemberId,
+    /// The member that has them.
+    pub from: MemberId,
     /// What they may hold.
     pub cut: Arc<Vector>,
     /// By record.
@@ -51,6 +59,8 @@ pub enum RepairOutcome {
     Healed,
     /// There was no such record.
     Added,
+    /// Something was missing, and every member has said by now what it has: what still may be missing nobody has.
+    Concluded,
     /// What came was taken, and something is still missing.
     Quarantined,
     /// The state could not be read or merged.
@@ -77,10 +87,11 @@ pub(super) struct Beyond {
 /// Parts looked up in the log, which takes the committer's time and memory. A log with more beyond the cut does not tell.
 const PLACES_MAX: usize = 1 << 20;
 
-enum Places {
-    Known(BTreeMap<RecordKey, Vec<u64>>),
-    /// The log does not reach back to the cut.
-    Trimmed,
+/// Places of parts in the log, by their records.
+struct Places {
+    known: BTreeMap<RecordKey, Vec<u64>>,
+    /// They are all: the log reaches back to the cut.
+    reached: bool,
 }
 
 impl Beyond {
@@ -101,14 +112,14 @@ impl Beyond {
         }
     }
 
-    /// The places of a record's parts, in order; `None` if the log does not tell.
-    fn places(&mut self, disk: &dyn DiskRead, key: RecordKey) -> Result<Option<Vec<u64>>, ReadError> {
+    /// The places of a record's parts that the log still has, in order, and whether they are all.
+    fn places(&mut self, disk: &dyn DiskRead, key: RecordKey) -> Result<(Vec<u64>, bool), ReadError> {
         let places = match self.places.take() {
             Some(places) => places,
             None => {
                 let mut known: BTreeMap<RecordKey, Vec<u64>> = BTreeMap::new();
                 let mut parts = 0;
-                let reached = log::records_beyond(disk, &self.cut, |place, key| {
+                let reached = log::parts_beyond(disk, &self.cut, |place, key| {
                     known.entry(key).or_default().push(place);
                     parts += 1;
                     if parts < PLACES_MAX {
@@ -117,17 +128,56 @@ impl Beyond {
                         ControlFlow::Break(())
                     }
                 })?;
-                if reached {
-                    Places::Known(known)
-                } else {
-                    Places::Trimmed
-                }
+                Places { known, reached }
             }
         };
-        Ok(match self.places.insert(places) {
-            Places::Known(known) => Some(known.get(&key).cloned().unwrap_or_default()),
-            Places::Trimmed => None,
-        })
+        let places = self.places.insert(places);
+        Ok((
+            places.known.get(&key).cloned().unwrap_or_default(),
+            places.reached,
+        ))
+    }
+}
+
+impl Ledger {
+    /// Merges states whose cut is covered here; the others are given back.
+    pub(super) fn repair(
+        &mut self,
+        group: &mut Group<'_>,
+        repair: Repair,
+        committed: &mut Committed,
+    ) -> Result<(), ReadError> {
+        if !self.vector.covers_vector(&repair.cut) && !planted::is(Bug::RepairsUncovered) {
+            committed.waiting.push(repair);
+            return Ok(());
+        }
+        let mut beyond = Beyond::covered(Arc::clone(&repair.cut));
+        let mut vector = None;
+        for (key, state) in &repair.states {
+            let key = RecordKey::from_bytes(*key);
+            let state = RecordState::decode(state).ok();
+            let says_all = state
+                .as_ref()
+                .is_some_and(|state| state.standing != Standing::Partial);
+            let mut outcome = group.repair(key, state, &mut beyond)?;
+            for doubted in group.doubted.drain(..) {
+                self.doubts.forget(doubted);
+            }
+            if outcome == RepairOutcome::Quarantined && says_all {
+                let vector = vector.get_or_insert_with(|| Arc::new(self.vector.clone()));
+                let said = self.doubts.hear(key, repair.from, &repair.cut, vector);
+                if let Some(said) = said
+                    && group.all_others(repair.own, said)?
+                {
+                    outcome = group.end_doubt(key)?;
+                }
+            }
+            if !matches!(outcome, RepairOutcome::Quarantined | RepairOutcome::Refused) {
+                self.doubts.forget(key);
+            }
+            committed.repaired.push(Repaired { key, outcome });
+        }
+        Ok(())
     }
 }
 
@@ -137,17 +187,18 @@ impl Group<'_> {
     pub(super) fn repair(
         &mut self,
         key: RecordKey,
-        state: &[u8],
+        state: Option<RecordState>,
         beyond: &mut Beyond,
     ) -> Result<RepairOutcome, ReadError> {
-        let state = RecordState::decode(state).ok();
-        let whole = state.as_ref().is_some_and(|state| state.whole);
+        let whole = state
+            .as_ref()
+            .is_some_and(|state| state.standing == Standing::Whole);
         let outcome = match state {
             Some(state) => self.merge_state(key, state, beyond)?,
             None => RepairOutcome::Refused,
         };
         if beyond.raises && (!whole || outcome == RepairOutcome::Refused) {
-            self.doubt(key)?;
+            self.doubt_anew(key)?;
             return Ok(RepairOutcome::Quarantined);
         }
         Ok(outcome)
@@ -197,7 +248,7 @@ impl Group<'_> {
             } else {
                 Here::Parts
             };
-            self.make_whole(key, here, state.whole, beyond)?;
+            self.make_whole(key, here, state.standing == Standing::Whole, beyond)?;
         }
         // It may differ only by what was made from it.
         self.recheck(key)?;
@@ -214,6 +265,23 @@ impl Group<'_> {
             _ => self.recall_own(key, &values)?,
         }
         Ok(outcome)
+    }
+
+    /// Something of a record is missing that was not before, and nobody here can name it.
+    fn doubt_anew(&mut self, key: RecordKey) -> Result<(), ReadError> {
+        self.doubted.push(key);
+        self.doubt(key)
+    }
+
+    /// Every member has said what it has of a record: what nobody could name is missing no more, or nobody has it.
+    pub(super) fn end_doubt(&mut self, key: RecordKey) -> Result<RepairOutcome, ReadError> {
+        self.retry_quarantine(key, |place| *place == NAMELESS)?;
+        self.recheck(key)?;
+        Ok(if self.load(key)?.quarantined {
+            RepairOutcome::Quarantined
+        } else {
+            RepairOutcome::Concluded
+        })
     }
 
     /// Something of a record is missing, and nobody here can name it.
@@ -283,31 +351,32 @@ impl Group<'_> {
         vouched: bool,
         beyond: &mut Beyond,
     ) -> Result<(), ReadError> {
-        let places = beyond.places(self.disk, key)?;
+        let (places, reached) = beyond.places(self.disk, key)?;
         // What was never here has nothing beyond the cut. Outside a catch-up a record that others have at a cut that is
         // covered here is one that was lost, so there the log has to tell.
-        let told = places.is_some() || (here == Here::Nothing && beyond.raises);
+        let told = reached || (here == Here::Nothing && beyond.raises);
         if here != Here::Parts {
             let mut whole = vouched && told;
-            for place in places.iter().flatten() {
+            for place in &places {
                 whole &= match log::body_at(self.disk, *place)? {
                     Some(body) => self.take_part(key, body)?,
                     None => false,
                 };
             }
             if !whole {
-                self.doubt(key)?;
+                self.doubt_anew(key)?;
             }
         }
         let covered = |place: &u64| {
-            let beyond = places.as_ref().filter(|_| vouched);
-            beyond.is_some_and(|beyond| match *place {
-                HIDDEN => beyond.is_empty(),
-                place => !beyond.contains(&place),
-            })
+            vouched
+                && reached
+                && match *place {
+                    HIDDEN => places.is_empty(),
+                    place => !places.contains(&place),
+                }
         };
         self.retry_quarantine(key, covered)?;
-        if vouched && places.is_none() && self.load(key)?.quarantined {
+        if vouched && !reached && self.load(key)?.quarantined {
             // Perhaps the state brought all of it. A later cut tells, if the log still reaches back to that.
             self.doubt(key)?;
         }
@@ -416,6 +485,24 @@ const NAMELESS: u64 = 0;
 
 /// The place of no transaction: what a block of the quarantine that cannot be read may hide of a record that is in it.
 const HIDDEN: u64 = u64::MAX;
+
+/// Whether of a record only what nobody here can name is in quarantine.
+pub(super) fn lacks_only_unnamed(disk: &dyn DiskRead, key: RecordKey) -> Result<bool, ReadError> {
+    let mut unnamed = false;
+    let mut others = false;
+    let gaps = damage::scan_around(disk, Family::Quarantine, key.as_bytes(), &mut |stored, _| {
+        let Some(place) = stored.strip_prefix(key.as_bytes()) else {
+            return ControlFlow::Break(());
+        };
+        if layout::number(place) == Ok(NAMELESS) {
+            unnamed = true;
+        } else {
+            others = true;
+        }
+        ControlFlow::Continue(())
+    })?;
+    Ok(unnamed && !others && gaps == 0)
+}
 
 /// Whether something that nobody here can name is missing from any record.
 pub(super) fn some_lack_unnamed(disk: &dyn DiskRead) -> Result<bool, ReadError> {

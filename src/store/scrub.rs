@@ -41,6 +41,10 @@ pub struct ScrubReport {
     pub mended: u64,
     /// What was wrong and can only come from another replica, or not at all.
     pub damaged: u64,
+    /// Blocks of tables that cannot be read. What they held comes from other replicas, but the blocks stay until the
+    /// directory is emptied and filled again.
+    #[serde(default)]
+    pub unreadable: u64,
     /// Everything was read; otherwise the pass is still under way.
     pub complete: bool,
     /// What was wrong, a line each: the first of it.
@@ -56,6 +60,11 @@ impl ScrubReport {
     pub(super) fn damaged(&mut self, finding: impl FnOnce() -> String) {
         self.damaged += 1;
         self.note(finding);
+    }
+
+    fn unreadable(&mut self, blocks: usize, of: &str) {
+        self.unreadable += blocks as u64;
+        self.note(|| format!("{blocks} blocks of {of} cannot be read"));
     }
 
     fn note(&mut self, finding: impl FnOnce() -> String) {
@@ -266,8 +275,7 @@ fn records_again(
     if gaps > 0 {
         // What hides there may name any value.
         named.unknown = true;
-        step.report
-            .damaged(|| format!("{gaps} blocks of documents, views or digests cannot be read"));
+        step.report.unreadable(gaps, "documents, views or digests");
     }
     for key in keys {
         match <[u8; 16]>::try_from(&key[..]).map(RecordKey::from_bytes) {
@@ -494,8 +502,7 @@ pub(super) fn walk(
         }
     })?;
     if gaps > 0 {
-        step.report
-            .damaged(|| format!("{gaps} blocks of {} cannot be read", family.name()));
+        step.report.unreadable(gaps, family.name());
     }
     failed.map_or(Ok(next), Err)
 }

@@ -16,7 +16,7 @@ use persona::{
 };
 
 use crate::{
-    repair::{PEER, elements},
+    repair::{OWN, PEER, elements},
     replica::{Replica, Time, address, passwords, with_body},
 };
 
@@ -61,7 +61,7 @@ impl Replica {
     pub(crate) fn take(&self, parts: &[Part]) -> Result<(), CutError> {
         parts
             .iter()
-            .try_for_each(|part| self.store.take_part(PEER, Purpose::CatchUp, part.clone()))
+            .try_for_each(|part| self.store.take_part(OWN, PEER, Purpose::CatchUp, part.clone()))
     }
 
     fn is_trimmed_for(&self, other: &Replica) -> bool {
@@ -281,7 +281,8 @@ async fn nothing_stays_aside_of_a_conversation_that_broke_off() {
     // It may never begin again: what it was to bring may come another way.
     time.pass(120_000);
     away.sign_up("late@example.org").await.expect("a sign-up");
-    for _ in 0..500 {
+    // The committer looks every five seconds when nothing is written.
+    for _ in 0..3000 {
         if away.disk.keys(Family::Side).is_empty() {
             break;
         }
@@ -329,7 +330,7 @@ async fn trim_all(replica: &Replica) {
 }
 
 impl Replica {
-    async fn catch_up_from(&self, other: &Replica) {
+    pub(crate) async fn catch_up_from(&self, other: &Replica) {
         self.take(&other.parts_for(self)).expect("kept");
         self.settled().await;
     }

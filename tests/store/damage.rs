@@ -5,7 +5,7 @@ use gossip::reconcile::{PARTITIONS, Purpose, partition};
 use persona::store::{KeepLog, ReadError, disk::Family};
 
 use crate::{
-    repair::{PEER, elements},
+    repair::{OWN, PEER, elements},
     replica::{Replica, Time, address, passwords, with_body},
 };
 
@@ -290,7 +290,7 @@ async fn a_damaged_block_of_rocksdb_harms_its_own_records_only() {
         .collect();
     assert!(!differing.is_empty());
     store
-        .take_part(PEER, Purpose::Repair, peer.states(&differing))
+        .take_part(OWN, PEER, Purpose::Repair, peer.states(&differing))
         .expect("states that are taken");
     let healed = store.read(|records| records.account(ada)).expect("a snapshot");
     assert!(matches!(healed, Ok(Some(_))), "{healed:?}");

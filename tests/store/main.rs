@@ -7,6 +7,7 @@
 mod catch_up;
 mod cells;
 mod damage;
+mod doubts;
 mod faults;
 mod receipts;
 mod repair;

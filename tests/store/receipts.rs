@@ -5,7 +5,7 @@ use gossip::reconcile::Part;
 use persona::{
     identity::{Outcome, Word},
     settlement::WaitsFor,
-    store::{KeepLog, Records, Snapshot, TransactError},
+    store::{Beginning, KeepLog, Records, Snapshot, TransactError},
 };
 
 use crate::{
@@ -36,6 +36,56 @@ async fn ada_and_quito(world: &World) -> (AccountId, Replica) {
 async fn cancel(at: &Site, account: AccountId) {
     let cancelled = at.replica.identity.cancel_account(account).await;
     assert!(matches!(cancelled, Ok(Outcome::Done { .. })), "{cancelled:?}");
+}
+
+#[tokio::test]
+async fn a_receipt_for_a_disk_that_was_replaced_is_taken_back_everywhere() {
+    let mut world = World::new(["accra", "lima"], HOUR).await;
+    let (account, _) = world.sites[0]
+        .replica
+        .sign_up("ada@example.org")
+        .await
+        .expect("written");
+    world.heal().await;
+    cancel(&world.sites[1], account).await;
+    world.heal().await;
+    world.settle().await;
+    world.heal().await;
+    let complete = |site: &Site| {
+        let report = site.settler.report(account).expect("a report");
+        report.expect("known").complete
+    };
+    for site in &world.sites {
+        assert!(complete(site));
+    }
+
+    // As after a backup was put back, which may be of a time before: another replica id, and a receipt in a slot that is
+    // nobody's any more.
+    let accra = world.sites.remove(0);
+    accra.replica.store.begin_again(Beginning {
+        new_replica: true,
+        ..Beginning::default()
+    });
+    accra.replica.settled().await;
+    let accra = accra.restart();
+    accra.steps().await;
+    world.sites.insert(0, accra);
+    world.heal().await;
+    for site in &world.sites {
+        assert!(!complete(site), "who knows what is on that disk");
+    }
+
+    world.time.pass(HOUR.as_millis() as u64);
+    world.settle().await;
+    world.heal().await;
+    for site in &world.sites {
+        assert!(complete(site));
+        assert_eq!(
+            receipts(site, account),
+            3,
+            "one of them says that it does not hold"
+        );
+    }
 }
 
 #[tokio::test]

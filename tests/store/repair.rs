@@ -8,13 +8,15 @@ use gossip::{
     quic::LogChunk,
     reconcile::{Cut, Key, PARTITIONS, Part, Purpose, StateDigest},
 };
+use persona::identity::{Outcome, Word};
 use persona::store::{
     KeepLog, ReadError, Records, RepairOutcome,
     disk::{Batch, Disk, Family},
 };
 
-use crate::replica::{Replica, Time, address, passwords, with_body};
+use crate::replica::{Replica, Time, address, password, passwords, with_body};
 
+pub(crate) const OWN: MemberId = MemberId([1; 8]);
 pub(crate) const PEER: MemberId = MemberId([9; 8]);
 
 /// What a cut says that there is, by record.
@@ -67,7 +69,7 @@ impl Replica {
     /// Takes the other's states of these records.
     pub(crate) fn repair_from(&self, other: &Replica, keys: &[Key]) {
         self.store
-            .take_part(PEER, Purpose::Repair, other.states(keys))
+            .take_part(OWN, PEER, Purpose::Repair, other.states(keys))
             .expect("states that are taken");
     }
 
@@ -195,6 +197,31 @@ async fn a_record_added_behind_the_back_of_one_comes_to_the_other() {
     assert_eq!(two.differing(&one), Vec::<Key>::new());
 }
 
+/// A claim that is older than what the document holds would take its place.
+#[tokio::test]
+async fn a_record_whose_view_is_gone_is_not_taken_for_a_new_one() {
+    let time = Time::new();
+    let (one, two) = pair(&time).await;
+    let id = one.identity.email_id(&address("ada@example.org"));
+    let key = *RecordKey::from(id).as_bytes();
+    for family in [Family::Views, Family::Documents] {
+        one.remove(family, &key);
+        let anew = one
+            .identity
+            .create_account(
+                address("ada@example.org"),
+                password("correct horse"),
+                Word::Operator,
+            )
+            .await;
+        assert!(!matches!(anew, Ok(Outcome::Done { .. })), "{family:?}: {anew:?}");
+        one.repair_from(&two, &[key]);
+        assert!(one.store.scrub_now().await.is_some());
+        one.assert_same(&two);
+        one.assert_sound();
+    }
+}
+
 #[tokio::test]
 async fn a_state_of_a_cut_that_is_not_covered_waits_until_it_is() {
     let time = Time::new();
@@ -274,7 +301,7 @@ async fn a_record_that_may_lack_something_differs_until_a_later_cut_vouches_for_
     // Whether the second transaction changed the record is not to be told any more.
     assert!(one.disk.flip_bit(Family::Documents, &key, 77));
     one.store
-        .take_part(PEER, Purpose::Repair, early)
+        .take_part(OWN, PEER, Purpose::Repair, early)
         .expect("states that are taken");
     one.assert_sound();
     assert_eq!(one.store.audit().expect("an audit").quarantined, 1);
@@ -292,7 +319,7 @@ async fn a_record_that_may_lack_something_differs_until_a_later_cut_vouches_for_
     one.settled().await;
     assert_eq!(one.log_beyond(&cut).len(), 1);
     one.store
-        .take_part(PEER, Purpose::Repair, late)
+        .take_part(OWN, PEER, Purpose::Repair, late)
         .expect("states that are taken");
     one.assert_sound();
     one.assert_same(&two);
@@ -359,7 +386,7 @@ impl Replica {
         };
         let cut = cut.clone();
         self.store
-            .take_part(PEER, Purpose::Repair, Part::States { cut, states })
+            .take_part(OWN, PEER, Purpose::Repair, Part::States { cut, states })
             .expect("taken");
     }
 }
@@ -415,7 +442,9 @@ async fn junk_in_place_of_a_state_harms_nothing() {
                 cut: cut.clone(),
                 states: vec![(*key, state)],
             };
-            one.store.take_part(PEER, Purpose::Repair, part).expect("taken");
+            one.store
+                .take_part(OWN, PEER, Purpose::Repair, part)
+                .expect("taken");
         }
         // Another record's state under this key.
         for (_, state) in &states {
@@ -423,7 +452,9 @@ async fn junk_in_place_of_a_state_harms_nothing() {
                 cut: cut.clone(),
                 states: vec![(*key, state.clone())],
             };
-            one.store.take_part(PEER, Purpose::Repair, part).expect("taken");
+            one.store
+                .take_part(OWN, PEER, Purpose::Repair, part)
+                .expect("taken");
         }
     }
     assert!(one.store.counters().repairs_refused > 0);

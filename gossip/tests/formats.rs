@@ -42,6 +42,7 @@ fn samples() -> Vec<Message> {
         features: BTreeSet::from(["snapshot".to_owned()]),
         fingerprints: BTreeMap::from([("index key".to_owned(), [3; 8])]),
         known_start: Some(writer(2, 1, 9)),
+        known_start_runs: true,
         counter: 17,
         vector: sample_vector(),
         trimmed: Vector::new(),

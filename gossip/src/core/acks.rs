@@ -283,12 +283,17 @@ impl Gossip {
             .flat_map(|ack| ack.of_replica(replica))
             .map(|(writer, _)| writer)
             .collect();
-        // Of a replica that nobody runs whose ack is among these, the last start stays open: one that was put out may
-        // still hand over more of it. Those before it are whole: what was written in it follows all of theirs.
-        let last = self.committed.of_replica(replica).next_back();
-        let last = last.map(|(writer, _)| writer.epoch);
-        let open = self.running_epoch(replica).or(last)?;
-        candidates.retain(|writer| writer.epoch < open);
+        // What a member runs may write more.
+        if let Some(open) = self.running_epoch(replica) {
+            candidates.retain(|writer| writer.epoch < open);
+        }
+        // Only who has something of a later start has said how an earlier one ended. What came to a member after an older
+        // ack it may hold and not have told us; and the replica itself does not tell, if its disk was put back since. So
+        // the last start stays open: also of a replica that nobody runs, for one that was put out may hand over more of it.
+        let ended = |writer: &Writer, ack: &Vector| {
+            let last = ack.of_replica(replica).next_back();
+            last.is_some_and(|(last, _)| last.epoch > writer.epoch)
+        };
         let whole = |writer: &Writer| {
             self.committed.get(writer).is_some_and(|ours| {
                 self.trimmed.covers(&Dot {
@@ -296,7 +301,7 @@ impl Gossip {
                     number: ours.number,
                 }) && acks
                     .iter()
-                    .all(|ack| ack.get(writer) == Some(ours) || ack.folded(writer))
+                    .all(|ack| ack.folded(writer) || (ack.get(writer) == Some(ours) && ended(writer, ack)))
             })
         };
         // An epoch with a writer that is not whole is not; nor is any after it.
@@ -367,7 +372,7 @@ impl Gossip {
     pub(super) fn relayed_acks(&mut self, acks: &[Ack]) {
         for ack in acks {
             if ack.member == self.config.member {
-                self.start_seen(ack.start);
+                self.start_seen(ack.start, false);
             } else if self.takes_part(&ack.member) {
                 self.learn_start(ack.member, ack.start);
                 if self.known_starts.get(&ack.member) == Some(&ack.start) {

@@ -55,7 +55,7 @@ impl Gossip {
         let gives = |member: &MemberId, theirs: &Theirs| {
             theirs.ready
                 && !theirs.holding
-                && !self.rests.contains_key(member)
+                && !self.rests(member)
                 && (!theirs.trimmed.is_empty() || theirs.vector.total() > self.config.limits.log_catch_up_max)
         };
         let nearest = self.nearest(|member, theirs| is_active(member) && gives(member, theirs));
@@ -78,7 +78,7 @@ impl Gossip {
             return;
         }
         let beyond = |member: &MemberId, theirs: &Theirs| {
-            !self.rests.contains_key(member)
+            !self.rests(member)
                 && theirs.is_ahead()
                 && !self.servable(theirs)
                 && !self.some_log_has(&theirs.trimmed)

@@ -131,6 +131,7 @@ impl Gossip {
             return;
         };
         self.pulls.retain(|_, pull| pull.connection != id);
+        self.rests.remove(&id);
         if self.chosen.get(&connection.member) == Some(&id) {
             self.chosen.remove(&connection.member);
             self.targets.remove(&connection.member);

@@ -28,13 +28,20 @@ enum Fate {
 const IGNORED_MAX: usize = 1024;
 
 impl Gossip {
-    /// Sends one of our transactions to everyone that takes part and said hello.
+    /// Sends one of our transactions to everyone that takes part, said hello, and states all that we have folded.
+    ///
+    /// What a catch-up or a copy brought folded, a transaction does not say that it follows. Whoever lacks some of that
+    /// would take the push for the next one if it overtook our statement of those floors, which goes on another stream.
+    /// A pull or a catch-up brings it instead.
     pub(super) fn push(&mut self, bytes: &Arc<[u8]>) {
-        for (member, connection) in &self.chosen {
-            if self.members.get(member).is_some_and(Peer::takes_part) {
+        for (member, id) in &self.chosen {
+            let theirs = self.connections.get(id);
+            let theirs = theirs.and_then(|connection| connection.theirs.as_ref());
+            let can_tell = theirs.is_some_and(|theirs| theirs.vector.covers_floors(&self.committed));
+            if can_tell && self.members.get(member).is_some_and(Peer::takes_part) {
                 self.counters.pushed += 1;
                 self.outputs.push_back(Output::Push {
-                    connection: *connection,
+                    connection: *id,
                     bytes: Arc::clone(bytes),
                 });
             }
@@ -53,6 +60,7 @@ impl Gossip {
         theirs.heard = self.now.at;
         self.counters.push_received += 1;
         // A writer does not say that it follows what it has folded: who lacks some of that cannot tell that this is early.
+        // It sees to that itself (see `push`); one of an earlier version does not.
         let folded_more = !self.frontier.covers_floors(&theirs.vector);
         if folded_more || self.copies() {
             // The catch-up or the copy has it, or a pull brings it after that.

@@ -1,13 +1,16 @@
 //! Who speaks: hellos, the starts of members, and which of two connections stays.
 //!
-//! Starts of one member are ordered by epoch alone, whatever the replica id: a wiped disk begins again at 1. Whoever knows
-//! a later one, or another one of the same epoch, says so (`known_start`) and believes no ack of the lower. The
-//! replica then restarts its writer after it. Copies of one disk would outbid each other for ever: so that is
-//! done a few times at most, and never for a start of our own replica id once we are ready; then it is an alarm.
+//! Starts of one member are ordered by epoch, whatever the replica id: a wiped disk begins again at 1. (Of one epoch, the
+//! greater replica id is later.) Whoever knows a later one, or another one of the same replica and epoch, says so
+//! (`known_start`), and whether a process that runs in it speaks to them just now; and believes no ack of the lower. The
+//! replica then restarts its writer after it. Copies of one disk would outbid each other for ever: so that is done a few
+//! times at most, once for a start that somebody runs (it may be our own former process, whose end a peer has not noticed),
+//! and never for a start of our own replica id once we are ready; then it is an alarm.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::connection::Connection;
 use super::members::Advertised;
 use super::vector::{Dot, MemberId, Vector, Writer};
 use super::wire::{Hello, Moved, RefuseCode};
@@ -22,7 +25,7 @@ const STALE_AFTER: Duration = Duration::from_millis(1500);
 
 /// Is `start` after `other`, both of one member?
 pub(super) fn is_later(start: &Writer, other: &Writer) -> bool {
-    start.epoch > other.epoch
+    (start.epoch, start.replica) > (other.epoch, other.replica)
 }
 
 /// The latest start of `member` that is known, by hello and relay, and, for a member that speaks to us in
@@ -101,7 +104,7 @@ impl Gossip {
             self.learn_start(member, start);
         }
         if let Some(known) = hello.known_start {
-            self.start_seen(known);
+            self.start_seen(known, hello.known_start_runs);
         }
         let latest = latest_start(&self.known_starts, &self.committed, member, Some(start));
         let believed = latest == Some(start) || latest.is_some_and(|latest| is_later(&start, &latest));
@@ -199,6 +202,15 @@ impl Gossip {
         }
     }
 
+    /// Does a process that runs in `start` speak to us on another connection of the member?
+    pub(super) fn is_run_elsewhere(&self, id: ConnectionId, connection: &Connection, start: Writer) -> bool {
+        let others = self.connections.iter().filter(|(other, _)| **other != id);
+        others
+            .filter(|(_, other)| other.member == connection.member)
+            .filter_map(|(_, other)| other.theirs.as_ref())
+            .any(|theirs| theirs.start == start && self.now.at < theirs.heard + STALE_AFTER)
+    }
+
     /// Of two connections of a member that both said hello one stays. Says whether that is `id`.
     fn choose(&mut self, id: ConnectionId) -> bool {
         let Some(new) = self.connections.get(&id) else {
@@ -241,7 +253,7 @@ impl Gossip {
             return;
         }
         if writer != self.config.start {
-            self.start_seen(writer);
+            self.start_seen(writer, false);
             return;
         }
         let dot = Dot { writer, number };
@@ -251,17 +263,22 @@ impl Gossip {
         }
     }
 
-    /// Somebody knows a start of this member, or a writer of this replica.
-    pub(super) fn start_seen(&mut self, known: Writer) {
+    /// Somebody knows a start of this member, or a writer of this replica. `runs`: a process in it speaks to them just now.
+    pub(super) fn start_seen(&mut self, known: Writer, runs: bool) {
         let ours = self.config.start;
-        if known.epoch < ours.epoch || known == ours || self.config.own_starts.contains(&known) {
+        let of_one_epoch = known.replica == ours.replica && known.epoch == ours.epoch;
+        if !(of_one_epoch || is_later(&known, &ours))
+            || known == ours
+            || self.config.own_starts.contains(&known)
+        {
             return;
         }
         if self.later_start.is_some_and(|later| later.epoch >= known.epoch) {
             return;
         }
         // One peer tells of several in one breath: until we have begun past the first, they are the same news.
-        let again = self.later_start.is_none() && self.later_starts >= LATER_STARTS_MAX;
+        let raced = self.later_starts >= LATER_STARTS_MAX || (runs && self.passed_running);
+        let again = self.later_start.is_none() && raced;
         let live = again || (self.was_ready && known.replica == ours.replica);
         if live {
             // Nor is what else was written under our replica's id: it gets another one once.
@@ -276,6 +293,7 @@ impl Gossip {
             if self.later_start.is_none() {
                 self.later_starts += 1;
             }
+            self.passed_running |= runs;
             self.later_start = Some(known);
             self.emit(Event::LaterStart { known, live });
         }

@@ -44,7 +44,6 @@ impl Gossip {
         self.advertised.retain(|member, _| known.contains_key(member));
         self.offsets.retain(|member, _| known.contains_key(member));
         self.heard.retain(|member, _| known.contains_key(member));
-        self.rests.retain(|member, _| known.contains_key(member));
         self.looks.retain(|member, _| known.contains_key(member));
         self.ignored.retain(|(member, _)| known.contains_key(member));
         self.targets.retain(|member, _| active(member));

@@ -114,6 +114,8 @@ pub struct Gossip {
     /// A later start of this member that the site was told of; it is to restart its writer.
     later_start: Option<Writer>,
     later_starts: u32,
+    /// One of them was run by somebody when we were told.
+    passed_running: bool,
     /// The last one that an alarm was raised for.
     alarmed: Option<Writer>,
     writer_ahead: bool,
@@ -132,8 +134,8 @@ pub struct Gossip {
     asked_at: Option<Duration>,
     /// What runs beside the log.
     talk: Option<Talk>,
-    /// Whom a talk failed with, and until when it is not asked for another.
-    rests: BTreeMap<MemberId, Duration>,
+    /// On which connections a talk failed, and until when nothing is asked there.
+    rests: BTreeMap<ConnectionId, Duration>,
     looks: BTreeMap<MemberId, Look>,
     looks_at: Duration,
 
@@ -189,6 +191,7 @@ impl Gossip {
             known_starts: BTreeMap::new(),
             later_start: None,
             later_starts: 0,
+            passed_running: false,
             alarmed: None,
             writer_ahead: false,
             early: Early::default(),

@@ -132,11 +132,15 @@ impl Gossip {
 
     pub(super) fn say_hello(&mut self, id: ConnectionId) {
         let holding = self.holding();
-        let Some(connection) = self.connections.get_mut(&id) else {
+        let Some(connection) = self.connections.get(&id) else {
             return;
         };
         let theirs = connection.theirs.as_ref().map(|theirs| theirs.start);
         let known_start = hello::latest_start(&self.known_starts, &self.committed, connection.member, theirs);
+        let known_start_runs = known_start.is_some_and(|known| self.is_run_elsewhere(id, connection, known));
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
         connection.told_start = known_start;
         connection.unsaid.clear();
         connection.unsaid_floors = false;
@@ -154,6 +158,7 @@ impl Gossip {
             features: self.config.features.clone(),
             fingerprints: self.config.fingerprints.clone(),
             known_start,
+            known_start_runs,
             counter: self.counter,
             vector: self.committed.clone(),
             trimmed: self.trimmed.clone(),

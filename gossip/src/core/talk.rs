@@ -9,7 +9,8 @@ use super::vector::MemberId;
 use super::{ConnectionId, Gossip, Output};
 use crate::reconcile::{Purpose, Verdict};
 
-/// Whom a talk failed with is not asked again for so long.
+/// On a connection on which a talk failed nothing is asked again for so long. A connection that went, perhaps because another
+/// one took its place, says nothing of its member.
 pub(super) const TALK_REST: Duration = Duration::from_secs(10);
 /// A catch-up that the store has not merged after so long is begun again.
 const MERGE_MAX: Duration = Duration::from_secs(600);
@@ -17,6 +18,7 @@ const MERGE_MAX: Duration = Duration::from_secs(600);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Talk {
     member: MemberId,
+    connection: ConnectionId,
     subject: Subject,
     /// Do our acks count for nothing while it runs?
     holds: bool,
@@ -66,6 +68,7 @@ impl Gossip {
     pub(super) fn begin_talk(&mut self, member: MemberId, id: ConnectionId, subject: Subject, holds: bool) {
         self.talk = Some(Talk {
             member,
+            connection: id,
             subject,
             holds,
             merged: false,
@@ -96,9 +99,8 @@ impl Gossip {
             Some(_) if !talk.merged => talk.subject = Subject::Merge { since: self.now.at },
             Some(_) => self.talk = None,
             None => {
-                self.talk = None;
                 self.counters.catch_ups_failed += 1;
-                self.rests.insert(member, self.now.at + TALK_REST);
+                self.talk_failed();
             }
         }
     }
@@ -118,10 +120,25 @@ impl Gossip {
         if !self.takes_snapshot() || self.talk.is_none_or(|talk| talk.member != member) {
             return;
         }
-        self.talk = None;
-        if !installed {
+        if installed {
+            self.talk = None;
+        } else {
             self.counters.snapshots_failed += 1;
-            self.rests.insert(member, self.now.at + TALK_REST);
+            self.talk_failed();
         }
+    }
+
+    fn talk_failed(&mut self) {
+        let connection = self.talk.take().map(|talk| talk.connection);
+        if let Some(id) = connection.filter(|id| self.connections.contains_key(id)) {
+            self.rests.insert(id, self.now.at + TALK_REST);
+        }
+    }
+
+    /// Did a talk fail lately on the connection that we have with it?
+    pub(super) fn rests(&self, member: &MemberId) -> bool {
+        self.chosen
+            .get(member)
+            .is_some_and(|id| self.rests.contains_key(id))
     }
 }

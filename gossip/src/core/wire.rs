@@ -51,6 +51,9 @@ pub struct Hello {
     /// The latest start of the *receiver* that the sender knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub known_start: Option<Writer>,
+    /// A process that runs in that start speaks to the sender just now.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub known_start_runs: bool,
     /// Counts the sender's statements in this start, as [`State::counter`].
     pub counter: u64,
     pub vector: Vector,

@@ -656,3 +656,43 @@ fn the_last_start_of_a_replica_that_nobody_runs_stays_open() {
     let more = last.write(b"3", &[]);
     assert_eq!(delivered(&machine.push(2, &more)).len(), 1);
 }
+
+#[test]
+fn a_start_is_not_folded_by_acks_from_before_a_later_one() {
+    let mut ended = Author::new(writer(4, 1));
+    ended.write(b"1", &[]);
+    let first = ended.vector();
+    let mut machine = Machine::new(first.clone());
+    machine.meet(2, first.clone());
+    machine.meet(3, first.clone());
+    // Four wrote a second, which two has by now and has not told; then an old backup was put back, and it started anew.
+    let second = ended.write(b"2", &[]);
+    let restored = Hello {
+        start: writer(4, 2),
+        ..hello(4, first.clone())
+    };
+    machine.meet_as(4, 10, restored);
+    machine.give(Input::Trimmed(first.clone()));
+    let floor = |machine: &Machine| machine.gossip.stable().floor(&ReplicaId([4; 8]));
+    assert_eq!(machine.gossip.stable(), first, "all have the first");
+    assert_eq!(floor(&machine), None);
+    assert_eq!(delivered(&machine.push(2, &second)).len(), 1);
+
+    let mut later = Author::new(writer(4, 2));
+    later.write(b"3", &[&ended]);
+    let both = vec![(ended.writer, ended.tip), (later.writer, later.tip)];
+    machine.commit(both.clone());
+    machine.give(Input::Trimmed(ended.vector()));
+    for from in [2, 4] {
+        machine.say(from, state(2, both.clone()));
+        assert_eq!(floor(&machine), None);
+    }
+    // Three has all of it, and may have had that before the later start.
+    machine.say(3, state(2, vec![(ended.writer, ended.tip)]));
+    assert_eq!(floor(&machine), None);
+    machine.say(3, state(3, vec![(later.writer, later.tip)]));
+    assert_eq!(
+        floor(&machine).map(|floor| (floor.epoch, floor.transactions)),
+        Some((1, 2))
+    );
+}

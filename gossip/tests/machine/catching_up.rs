@@ -125,6 +125,39 @@ fn a_copy_that_fails_is_taken_elsewhere_and_pulls_follow_one_that_is_installed()
     );
 }
 
+/// Both ends dialed, and the connection on which a copy has begun gives way to the other: that says nothing of the giver.
+#[test]
+fn a_copy_whose_connection_gave_way_to_another_goes_on_there() {
+    let mut old = Author::new(writer(4, 1));
+    old.write(b"trimmed", &[]);
+    let says = || Hello {
+        trimmed: old.vector(),
+        ..hello(2, old.vector())
+    };
+    let ended = Input::SnapshotEnded {
+        member: member(2),
+        installed: false,
+    };
+    let gone = Input::Disconnected {
+        connection: ConnectionId(2),
+    };
+    // Whichever is noticed first.
+    for inputs in [[ended.clone(), gone.clone()], [gone, ended]] {
+        let mut machine = Machine::new(Vector::new());
+        machine.meet_as(2, 10, says());
+        assert_eq!(talks(&machine.wait(1100)), [(2, None)]);
+        let mut outputs = Vec::new();
+        for input in inputs {
+            outputs.extend(machine.give(input));
+        }
+        machine.connect(22, 2);
+        outputs.extend(machine.say(22, Message::Hello(Box::new(says()))));
+        outputs.extend(machine.wait(1100));
+        assert_eq!(talks(&outputs), [(22, None)]);
+        assert!(pulls(&outputs).is_empty());
+    }
+}
+
 #[test]
 fn what_no_log_has_is_caught_up_with_by_states() {
     let (mut machine, own, old) = behind();

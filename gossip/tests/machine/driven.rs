@@ -202,6 +202,7 @@ pub(crate) fn hello(from: u8, vector: Vector) -> Hello {
         features: BTreeSet::new(),
         fingerprints: BTreeMap::new(),
         known_start: None,
+        known_start_runs: false,
         counter: 1,
         vector,
         trimmed: Vector::new(),

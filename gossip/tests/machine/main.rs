@@ -7,3 +7,4 @@ mod asking;
 mod catching_up;
 mod driven;
 mod exchange;
+mod hellos;

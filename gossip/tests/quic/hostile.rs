@@ -132,6 +132,7 @@ impl Raw {
             features: std::collections::BTreeSet::new(),
             fingerprints: std::collections::BTreeMap::new(),
             known_start: None,
+            known_start_runs: false,
             counter: 1,
             vector,
             trimmed: Vector::new(),

@@ -1,0 +1,298 @@
+//! Who speaks: hellos that are refused, second connections, and starts of one member that others know.
+
+use super::driven::*;
+
+#[test]
+fn hellos_that_do_not_fit_are_refused_in_words() {
+    type Change = fn(&mut Hello);
+    let cases: [(Change, RefuseCode); 5] = [
+        (|hello| hello.cluster = [8; 16], RefuseCode::CLUSTER),
+        (|hello| hello.versions = (4, 9), RefuseCode::VERSIONS),
+        (|hello| hello.versions = (1, 1), RefuseCode::VERSIONS),
+        (|hello| hello.member = member(3), RefuseCode::MEMBER),
+        (
+            |hello| hello.fingerprints.extend([("index key".to_owned(), [2; 8])]),
+            RefuseCode::FINGERPRINT,
+        ),
+    ];
+    for (change, expected) in cases {
+        let mut machine = Machine::new(Vector::new());
+        machine.connect(2, 2);
+        let mut hello = hello(2, Vector::new());
+        change(&mut hello);
+        let outputs = machine.say(2, Message::Hello(Box::new(hello)));
+        let refused = outputs.iter().any(|output| {
+            matches!(output, Output::Send { message: Message::Refuse { code, .. }, .. } if *code == expected)
+        });
+        assert!(refused, "{outputs:?}");
+        assert_eq!(closed(&outputs), [2]);
+        assert_eq!(machine.gossip.connected_sites(), 0);
+    }
+    let mut machine = Machine::new(Vector::new());
+    assert_eq!(closed(&machine.connect(7, 77)), [7], "no member");
+}
+
+#[test]
+fn of_two_connections_one_stays() {
+    // (their start on the first, on the second, dialed first, dialed second) -> closed
+    type Case = (u32, u32, bool, bool, Vec<u64>);
+    let cases: [Case; 5] = [
+        (1, 1, true, false, vec![8]),
+        (1, 1, false, true, vec![7]),
+        (1, 1, true, true, vec![7]),
+        (1, 2, true, false, vec![7]),
+        (2, 1, false, true, vec![8]),
+    ];
+    for (first, second, dialed_first, dialed_second, expected) in cases {
+        let mut machine = Machine::new(Vector::new());
+        let mut outputs = Vec::new();
+        for (connection, epoch, dialed) in [(7, first, dialed_first), (8, second, dialed_second)] {
+            machine.give(Input::Connected {
+                connection: ConnectionId(connection),
+                member: member(2),
+                dialed,
+            });
+            let hello = Hello {
+                start: writer(2, epoch),
+                ..hello(2, Vector::new())
+            };
+            outputs.extend(machine.say(connection, Message::Hello(Box::new(hello))));
+        }
+        assert_eq!(
+            closed(&outputs),
+            expected,
+            "{first} {second} {dialed_first} {dialed_second}"
+        );
+        if first < second {
+            let told = outputs.iter().any(|output| {
+                matches!(output, Output::Send { connection: ConnectionId(7), message: Message::Hello(hello) }
+                    if hello.known_start == Some(writer(2, second)) && hello.known_start_runs)
+            });
+            assert!(
+                told,
+                "the earlier start hears of the later before it is closed, and that it runs"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_start_that_this_directory_did_not_make_is_answered_by_a_later_one() {
+    // (told start, ready before) -> live
+    let cases = [
+        (writer(1, 4), false, None),
+        (writer(1, 5), false, None),
+        (writer(8, 3), false, None),
+        (writer(1, 9), false, Some(false)),
+        (writer(8, 5), false, Some(false)),
+        (writer(0, 5), false, None),
+        (writer(8, 9), true, Some(false)),
+        (writer(1, 9), true, Some(true)),
+    ];
+    for (known, ready, expected) in cases {
+        let mut machine = Machine::new(Vector::new());
+        if ready {
+            machine.meet(3, Vector::new());
+            machine.wait(1500);
+            assert!(machine.gossip.is_ready());
+        }
+        machine.connect(2, 2);
+        let hello = Hello {
+            known_start: Some(known),
+            ..hello(2, Vector::new())
+        };
+        let outputs = machine.say(2, Message::Hello(Box::new(hello)));
+        let seen = events(&outputs).into_iter().find_map(|event| match event {
+            Event::LaterStart { known: told, live } => Some((told, live)),
+            _ => None,
+        });
+        assert_eq!(seen, expected.map(|live| (known, live)), "{known} {ready}");
+        if expected == Some(false) && !ready {
+            machine.wait(1500);
+            assert!(!machine.gossip.is_ready(), "not before its writer is restarted");
+            let start = writer(1, 10);
+            let outputs = machine.give(Input::Restarted {
+                start,
+                own_starts: vec![start],
+                vector: Vector::new(),
+            });
+            assert!(machine.gossip.is_ready());
+            let told = outputs.iter().any(|output| {
+                matches!(output, Output::Send { message: Message::Hello(hello), .. } if hello.start == start)
+            });
+            assert!(told);
+        }
+    }
+}
+
+/// A backup was put back, and a peer knows of several starts since: no clone is meant by any of them.
+#[test]
+fn several_later_starts_told_in_one_breath_are_one_piece_of_news() {
+    let mut machine = Machine::new(Vector::new());
+    let (mut earlier, mut later) = (Author::new(writer(1, 7)), Author::new(writer(1, 8)));
+    earlier.write(b"before", &[]);
+    later.write(b"the disk was rolled back", &[]);
+    let known = [(earlier.writer, earlier.tip), (later.writer, later.tip)];
+    let outputs = machine.meet(2, known.into_iter().collect());
+    assert_eq!(later_starts(&outputs), [(7, false), (8, false)]);
+}
+
+/// The same, told only when it is ready already: it was level with one that had been away for as long.
+#[test]
+fn several_starts_of_our_replica_told_in_one_breath_are_one_alarm() {
+    let mut machine = Machine::new(Vector::new());
+    machine.meet(3, Vector::new());
+    machine.wait(1500);
+    assert!(machine.gossip.is_ready());
+    let mut written = [7, 8, 9].map(|epoch| Author::new(writer(1, epoch)));
+    for author in &mut written {
+        author.write(b"after the backup", &[]);
+    }
+    let vector = all(&written.iter().collect::<Vec<_>>());
+    machine.connect(2, 2);
+    let says = Hello {
+        known_start: Some(writer(1, 9)),
+        ..hello(2, vector.clone())
+    };
+    let mut outputs = machine.say(2, Message::Hello(Box::new(says)));
+    outputs.extend(machine.meet(4, vector));
+    assert_eq!(later_starts(&outputs), [(9, true)]);
+    // Under the new id it is one of two again where somebody else writes with that.
+    let start = writer(5, 10);
+    machine.give(Input::Restarted {
+        start,
+        own_starts: vec![start],
+        vector: Vector::new(),
+    });
+    let says = Hello {
+        known_start: Some(writer(5, 11)),
+        ..hello(3, Vector::new())
+    };
+    let outputs = machine.say(3, Message::Hello(Box::new(says)));
+    assert_eq!(later_starts(&outputs), [(11, true)]);
+}
+
+/// A directory was emptied, and peers that were cut off at times know different ones of its former starts. One start after
+/// another is no race yet; but two processes that run as one member outdo each other for ever.
+#[test]
+fn former_starts_told_one_after_another_are_followed_a_few_times() {
+    let mut machine = Machine::new(Vector::new());
+    let mut told = Vec::new();
+    for (peer, epoch) in [(2_u8, 14), (3, 22), (4, 30), (2, 38)] {
+        machine.connect(peer.into(), peer);
+        let hello = Hello {
+            known_start: Some(writer(8, epoch)),
+            ..hello(peer, Vector::new())
+        };
+        let outputs = machine.say(peer.into(), Message::Hello(Box::new(hello)));
+        told.extend(later_starts(&outputs));
+        let start = writer(1, epoch + 1);
+        machine.give(Input::Restarted {
+            start,
+            own_starts: vec![start],
+            vector: Vector::new(),
+        });
+        machine.give(Input::Disconnected {
+            connection: ConnectionId(u64::from(peer)),
+        });
+    }
+    assert_eq!(told, [(14, false), (22, false), (30, false), (38, true)]);
+}
+
+/// The first start that somebody runs may be our own former process, whose end a peer has not noticed. The second is another
+/// process, whatever the ones between were.
+#[test]
+fn a_start_that_runs_is_followed_once() {
+    // (told epoch, it runs) -> live
+    let cases: [&[(u32, bool, bool)]; 3] = [
+        &[(14, true, false), (22, true, true)],
+        &[(14, true, false), (22, false, false), (30, true, true)],
+        &[
+            (14, false, false),
+            (22, true, false),
+            (30, false, false),
+            (38, false, true),
+        ],
+    ];
+    for case in cases {
+        let mut machine = Machine::new(Vector::new());
+        for (epoch, runs, expected) in case {
+            machine.connect(2, 2);
+            let hello = Hello {
+                known_start: Some(writer(8, *epoch)),
+                known_start_runs: *runs,
+                ..hello(2, Vector::new())
+            };
+            let outputs = machine.say(2, Message::Hello(Box::new(hello)));
+            assert_eq!(later_starts(&outputs), [(*epoch, *expected)], "{case:?}");
+            let start = writer(1, epoch + 1);
+            machine.give(Input::Restarted {
+                start,
+                own_starts: vec![start],
+                vector: Vector::new(),
+            });
+            machine.give(Input::Disconnected {
+                connection: ConnectionId(2),
+            });
+        }
+    }
+}
+
+/// One that was killed is not told to run for long, though its connection still stands.
+#[test]
+fn a_start_runs_while_it_is_heard() {
+    for (silent_ms, expected) in [(0, true), (1400, true), (1600, false)] {
+        let mut machine = Machine::new(Vector::new());
+        machine.connect(7, 2);
+        let former = Hello {
+            start: writer(2, 9),
+            ..hello(2, Vector::new())
+        };
+        machine.say(7, Message::Hello(Box::new(former)));
+        machine.wait(silent_ms);
+        let outputs = machine.connect(8, 2);
+        let told: Vec<_> = outputs
+            .iter()
+            .filter_map(|output| match output {
+                Output::Send {
+                    connection: ConnectionId(8),
+                    message: Message::Hello(hello),
+                } => Some((hello.known_start, hello.known_start_runs)),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(told, [(Some(writer(2, 9)), expected)], "{silent_ms}");
+    }
+}
+
+#[test]
+fn a_number_of_our_writer_that_we_never_gave_out_is_noticed() {
+    let mut own = Author::new(writer(1, 5));
+    let bytes = own.write(b"before the disk was rolled back", &[]);
+    let mut machine = Machine::new(Vector::new());
+    let dot = Dot {
+        writer: own.writer,
+        number: 1,
+    };
+    let ahead = Event::WriterAhead { dot, from: member(2) };
+    assert!(events(&machine.meet(2, own.vector())).contains(&ahead));
+    assert!(delivered(&machine.push(2, &bytes)).is_empty());
+    // Under a later writer it is a transaction like any other.
+    let start = writer(1, 6);
+    let outputs = machine.give(Input::Restarted {
+        start,
+        own_starts: vec![own.writer, start],
+        vector: Vector::new(),
+    });
+    assert_eq!(pulls(&outputs).len(), 1);
+    assert_eq!(delivered(&machine.push(2, &bytes)), [dot]);
+}
+
+/// Of starts of ours that peers know: the epoch, and whether a process runs in it, by what they say.
+fn later_starts(outputs: &[Output]) -> Vec<(u32, bool)> {
+    let told = events(outputs).into_iter().filter_map(|event| match event {
+        Event::LaterStart { known, live } => Some((known.epoch, live)),
+        _ => None,
+    });
+    told.collect()
+}

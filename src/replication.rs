@@ -230,7 +230,7 @@ impl Succession {
         self.redrawn |= copied;
         Step::Begin(Beginning {
             past_epoch: known.epoch,
-            new_replica: copied && !races,
+            new_replica: copied,
             unless_here: None,
         })
     }

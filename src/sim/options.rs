@@ -30,6 +30,10 @@ pub struct Options {
     /// Bits flip in documents only.
     #[serde(default)]
     pub documents_only: bool,
+    /// States of records to be repaired are those of the moment in which they arrive, not of the cut that was looked at: as
+    /// of a sender that reads again before it sends. They may hold more than their receiver covers.
+    #[serde(default)]
+    pub late_states: bool,
 }
 
 /// Fault kinds in every world at least.
@@ -89,6 +93,7 @@ impl Options {
             },
             troubles,
             documents_only: false,
+            late_states: rng.chance(30),
         }
     }
 
@@ -106,6 +111,7 @@ impl Options {
             log_catch_up_max: 20_000,
             troubles: BTreeMap::new(),
             documents_only: false,
+            late_states: false,
         }
     }
 }

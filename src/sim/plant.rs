@@ -150,6 +150,7 @@ impl Plant {
                 with(&[Kind::Delay]);
                 options.troubles.insert(Kind::BitFlip, 30);
                 options.documents_only = true;
+                options.late_states = true;
                 // Few records, written to all the time: so what is repaired is just being changed elsewhere.
                 options.addresses = 2;
                 options.deeds = 300;

@@ -7,8 +7,8 @@ use std::{
 };
 
 use gossip::{
-    ConnectionId, Input, MemberId, Writer,
-    reconcile::{Action, Answerer, Asker, Part, Purpose, ReconcileError, Verdict},
+    ConnectionId, Input, MemberId, Vector, Writer,
+    reconcile::{Action, Answerer, Asker, Cut, Key, Part, Purpose, ReconcileError, Verdict},
 };
 
 use super::{
@@ -296,9 +296,22 @@ impl World {
     /// Hands a part to the store of a process; false if there is nothing to wait for.
     fn keep(&mut self, id: u64, talk: &Talk, side: Side, part: Part) -> bool {
         let (asker, answerer) = (&talk.asker, &talk.answerer);
-        let (at, start, own, from) = match side {
-            Side::Asker => (asker.at, asker.start, asker.member, answerer.member),
-            Side::Answerer => (answerer.at, answerer.start, answerer.member, asker.member),
+        let (at, start, own, from, sent_at) = match side {
+            Side::Asker => (asker.at, asker.start, asker.member, answerer.member, answerer.at),
+            Side::Answerer => (
+                answerer.at,
+                answerer.start,
+                answerer.member,
+                asker.member,
+                asker.at,
+            ),
+        };
+        let part = match part {
+            Part::States { cut, states } if talk.purpose == Purpose::Repair && self.options.late_states => {
+                let (cut, states) = self.of_now(sent_at, &states).unwrap_or((cut, states));
+                Part::States { cut, states }
+            }
+            part => part,
         };
         let Some(running) = &mut self.processes[at].running else {
             return false;
@@ -331,6 +344,18 @@ impl World {
         running.queue.push_back(task);
         self.commit_soon(at);
         true
+    }
+
+    /// The same records as a process holds them at this moment, and its vector. `None`: it is down, or has not got all.
+    fn of_now(&self, at: usize, states: &[(Key, Vec<u8>)]) -> Option<(Vector, Vec<(Key, Vec<u8>)>)> {
+        self.processes[at].start()?;
+        let read = read_disk(&self.processes[at].disk, |disk| {
+            let cut = StoreCut::new(disk, DigestKey::default())?;
+            let now = states.iter().map(|(key, _)| Some((*key, cut.state(key).ok()??)));
+            let now: Option<Vec<_>> = now.collect();
+            Ok(now.map(|states| (cut.vector().clone(), states)))
+        });
+        read.ok().flatten()
     }
 
     /// The store has kept parts, or has not.

@@ -25,8 +25,10 @@ pub(crate) enum EndOf {
     Patience,
 }
 
-/// Starts that one life of a process may take, beside one for each batch that failed.
-const STARTS_MAX: u64 = 12;
+/// Starts that one run of a process may make, beside one for each batch that failed: its first; three past others that peers
+/// know; one past a second process that runs as its member; one past a number of its own that it never gave out, one for a
+/// replica id of its own beside a copy, and one where it begins without the others.
+const STARTS_MAX: usize = 8;
 
 impl World {
     /// Do all that run hold the same transactions, with nothing under way?
@@ -157,20 +159,17 @@ impl World {
             }
             self.fail(found);
         }
-        let made = self.checks.starts.len() as u64;
-        let ends = self
-            .tally
-            .other
-            .get("batches that failed")
-            .copied()
-            .unwrap_or_default();
-        let lives: u64 = self.processes.iter().map(|process| process.life).sum();
-        if made > ends + lives * STARTS_MAX {
-            let found = wrong(
-                Checker::Bounds,
-                format!("{made} starts were made in {lives} lives of processes"),
-            );
-            self.fail(found);
+        self.tally.look(Checker::Bounds);
+        for (at, process) in self.processes.iter().enumerate() {
+            // Counted at its start, and at its end.
+            let runs = process.life.div_ceil(2);
+            let made = self.checks.starts_of(at);
+            if made as u64 > runs * STARTS_MAX as u64 {
+                let name = &process.name;
+                let words = format!("{name} made {made} starts in {runs} runs, for no batch that failed");
+                self.fail(wrong(Checker::Bounds, words));
+                return;
+            }
         }
     }
 

@@ -90,6 +90,12 @@ impl World {
                     .nothing_beyond(&mut self.tally, at, &self.processes[at].name, &disk, keys)
             });
         }
+        // What a catch-up brought with this batch is known in a moment.
+        let ledger = self.processes[at].running.as_ref();
+        let ledger = ledger.and_then(|running| running.ledger.as_ref());
+        if let Some(ledger) = ledger.filter(|_| !group.caught_up) {
+            found = found.and_then(|()| self.checks.covers_no_more(&mut self.tally, at, ledger.vector()));
+        }
         self.fail(found);
         if !group.caught_up {
             self.look_if_told(at);
@@ -296,6 +302,23 @@ impl Checks {
         self.advance(at, dot)
     }
 
+    /// The vector of a disk, which is its next ack, covers nothing that is not whole on it.
+    fn covers_no_more(&self, tally: &mut Tally, at: usize, vector: &Vector) -> Found {
+        tally.look(Checker::Acks);
+        let dots = vector.iter().map(|(writer, tip)| Dot {
+            writer,
+            number: tip.number,
+        });
+        let mut beyond = dots.filter(|dot| dot.number > 0 && !self.tracks[at].covers(dot));
+        match beyond.next() {
+            None => Ok(()),
+            Some(dot) => wrong(
+                Checker::Acks,
+                format!("the vector of process {at} covers {dot}, which is not whole on its disk"),
+            ),
+        }
+    }
+
     fn advance(&mut self, at: usize, dot: Dot) -> Found {
         let number = self.tracks[at].numbers.entry(dot.writer).or_default();
         if dot.number != *number + 1 {
@@ -376,6 +399,12 @@ impl Checks {
     /// The process that made a start.
     pub(super) fn maker(&self, writer: &Writer) -> Option<usize> {
         self.starts.get(writer).copied()
+    }
+
+    /// The starts that a process made, but for those that a batch which failed has ended.
+    pub(super) fn starts_of(&self, at: usize) -> usize {
+        let lasted = |(start, by): &(&Writer, &usize)| **by == at && !self.ended.contains(start);
+        self.starts.iter().filter(lasted).count()
     }
 
     pub(super) fn known(&self, dot: &Dot) -> Option<&Known> {

@@ -79,8 +79,8 @@ impl World {
         };
         running.committing = false;
         if let Some(beginning) = running.begin_again.take() {
-            let here = beginning.unless_here.zip(running.ledger.as_ref());
-            if here.is_none_or(|(dot, ledger)| !ledger.vector().covers(&dot)) {
+            let ledger = running.ledger.as_ref();
+            if ledger.is_none_or(|ledger| !beginning.is_done(ledger.start(), ledger.vector())) {
                 self.reopen(at, beginning);
                 return;
             }

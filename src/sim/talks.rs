@@ -60,6 +60,9 @@ struct Pinned {
     damage: Option<Damage>,
 }
 
+/// Of records, by key.
+type States = Vec<(Key, Vec<u8>)>;
+
 /// What became of parts: the talk, the end, and whether it was kept.
 pub(crate) type Kept = Arc<Mutex<Vec<(u64, Side, Result<(), NotKept>)>>>;
 
@@ -347,12 +350,12 @@ impl World {
     }
 
     /// The same records as a process holds them at this moment, and its vector. `None`: it is down, or has not got all.
-    fn of_now(&self, at: usize, states: &[(Key, Vec<u8>)]) -> Option<(Vector, Vec<(Key, Vec<u8>)>)> {
+    fn of_now(&self, at: usize, states: &States) -> Option<(Vector, States)> {
         self.processes[at].start()?;
         let read = read_disk(&self.processes[at].disk, |disk| {
             let cut = StoreCut::new(disk, DigestKey::default())?;
             let now = states.iter().map(|(key, _)| Some((*key, cut.state(key).ok()??)));
-            let now: Option<Vec<_>> = now.collect();
+            let now: Option<States> = now.collect();
             Ok(now.map(|states| (cut.vector().clone(), states)))
         });
         read.ok().flatten()

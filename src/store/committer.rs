@@ -280,10 +280,8 @@ impl Committer {
                         return;
                     }
                 }
-                Next::BeginAgain(Beginning {
-                    unless_here: Some(dot),
-                    ..
-                }) if self.ledger.vector().covers(&dot) => {}
+                Next::BeginAgain(beginning)
+                    if beginning.is_done(self.ledger.start(), self.ledger.vector()) => {}
                 Next::BeginAgain(beginning) => {
                     if let Some(dot) = beginning.unless_here {
                         self.shared.listener().lost(dot);

@@ -69,18 +69,20 @@ impl<'d> StoreCut<'d> {
     }
 
     fn disk(&self) -> Result<&'d dyn DiskRead, CutError> {
-        match self.ended {
-            Some(ended) if ended.load(Ordering::Relaxed) => {
-                Err(CutError("the disk is being opened again".to_owned()))
-            }
-            _ => Ok(self.disk),
+        if self.is_over() {
+            return Err(CutError("the disk is being opened again".to_owned()));
         }
+        Ok(self.disk)
     }
 }
 
 impl Cut for StoreCut<'_> {
     fn vector(&self) -> &Vector {
         &self.vector
+    }
+
+    fn is_over(&self) -> bool {
+        self.ended.is_some_and(|ended| ended.load(Ordering::Relaxed))
     }
 
     fn sums(&self) -> Result<Sums, CutError> {

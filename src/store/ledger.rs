@@ -253,6 +253,17 @@ pub struct Beginning {
     pub unless_here: Option<Dot>,
 }
 
+impl Beginning {
+    /// Whether this start is already what was asked for. Peers tell of one and the same start again while the start past it is
+    /// being made.
+    pub fn is_done(&self, start: Writer, vector: &Vector) -> bool {
+        match self.unless_here {
+            Some(dot) => vector.covers(&dot),
+            None => !self.new_replica && (1..start.epoch).contains(&self.past_epoch),
+        }
+    }
+}
+
 impl Ledger {
     /// Begins a new start of the replica on this disk. The start is synced before anything is written under it.
     pub fn open(

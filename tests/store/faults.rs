@@ -147,6 +147,13 @@ async fn two_copies_of_one_disk_write_under_different_writers() {
         "told of the other, a copy takes a replica id of its own"
     );
     assert!(dot.writer.epoch > ours.epoch);
+    // A peer that has not heard of that yet tells of the other once more.
+    copy.store.begin_again(Beginning {
+        past_epoch: ours.epoch,
+        ..Beginning::default()
+    });
+    copy.settled().await;
+    assert_eq!(copy.store.state().start, dot.writer, "it is past it already");
 }
 
 #[tokio::test]

@@ -149,15 +149,20 @@ fn on_a_cut(
     let replica = Arc::clone(&environment.replica);
     let alive = environment.alive.clone();
     Speaker::start(environment.blocking, move |mut desk: Desk<Verdict>| {
+        let mut given_up = false;
         let pinned = replica.with_cut(purpose, &mut |cut| {
-            desk.serve(&mut |step| {
+            given_up = desk.serve_until(&|| cut.is_over(), &mut |step| {
                 let taken = speak(cut, step)
                     .map_err(TalkError::from)
                     .and_then(|actions| turn(actions, &mut |part| replica.take_part(member, purpose, part)));
                 taken.unwrap_or_else(Turn::failed)
             });
         });
-        if let Err(CutError(words)) = pinned {
+        let words = match pinned {
+            Err(CutError(words)) => Some(words),
+            Ok(()) => given_up.then(|| "what was compared is wanted back".to_owned()),
+        };
+        if let Some(words) = words {
             desk.serve(&mut |_| Turn::failed(TalkError::Here(words.clone())));
         }
         drop((slot, alive));

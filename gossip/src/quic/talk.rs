@@ -10,7 +10,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -28,6 +28,8 @@ use crate::FRAME_BYTES_MAX;
 /// Beyond so many bytes that the far end has not taken, nothing more is read from it: both ends then have far more than
 /// any answer to a single frame in the other's way.
 const OUT_BYTES_MAX: usize = 1024 * 1024;
+/// Between two looks whether what a thread waits with is wanted back.
+const OVER_LOOK: Duration = Duration::from_millis(50);
 /// How often an end shows that it lives.
 const BEAT_INTERVAL: Duration = Duration::from_secs(3);
 /// An end that nothing was heard of for so long is gone.
@@ -104,12 +106,38 @@ pub(super) struct Desk<T> {
 impl<T> Desk<T> {
     /// Answers each step, until there are no more.
     pub(super) fn serve(&mut self, answer: &mut dyn FnMut(Step) -> Turn<T>) {
-        while let Some((step, reply)) = self.first.take().or_else(|| self.steps.recv().ok()) {
+        self.serve_until(&|| false, answer);
+    }
+
+    /// The same, unless it is over before: that is asked now and then, so that a silent far end holds on to nothing of ours.
+    /// Says whether steps may still come.
+    pub(super) fn serve_until(
+        &mut self,
+        is_over: &dyn Fn() -> bool,
+        answer: &mut dyn FnMut(Step) -> Turn<T>,
+    ) -> bool {
+        while let Ok(next) = self.next(is_over) {
+            let Some((step, reply)) = next else { return true };
             let turn = answer(step);
-            let over = turn.end.is_some();
+            let ended = turn.end.is_some();
             reply(turn);
-            if over {
-                return;
+            if ended {
+                return false;
+            }
+        }
+        false
+    }
+
+    /// The next step; none if it is over before one comes.
+    fn next(&mut self, is_over: &dyn Fn() -> bool) -> Result<Option<(Step, Reply<T>)>, RecvTimeoutError> {
+        if let Some(first) = self.first.take() {
+            return Ok(Some(first));
+        }
+        loop {
+            match self.steps.recv_timeout(OVER_LOOK) {
+                Err(RecvTimeoutError::Timeout) if is_over() => return Ok(None),
+                Err(RecvTimeoutError::Timeout) => {}
+                next => return next.map(Some),
             }
         }
     }
@@ -289,5 +317,36 @@ impl Carrier<'_> {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn a_silent_far_end_holds_on_to_nothing() {
+        let (steps, taken) = mpsc::sync_channel(1);
+        let mut desk: Desk<()> = Desk {
+            steps: taken,
+            first: None,
+        };
+        let looks = Cell::new(0);
+        let is_over = || looks.replace(looks.get() + 1) == 2;
+        let answer = &mut |_| Turn::failed(TalkError::Ended);
+        assert!(desk.serve_until(&is_over, answer), "steps may still come");
+        assert_eq!(looks.get(), 3);
+        let (told, hears) = mpsc::channel();
+        let reply: Reply<()> = Box::new(move |turn| told.send(turn.end.is_some()).unwrap());
+        assert!(steps.try_send((Step::More, reply)).is_ok());
+        assert!(
+            !desk.serve_until(&|| true, answer),
+            "one that has come is answered"
+        );
+        assert_eq!(hears.recv(), Ok(true));
+        drop(steps);
+        assert!(!desk.serve_until(&|| true, answer));
     }
 }

@@ -70,6 +70,11 @@ pub struct CutError(pub String);
 pub trait Cut {
     /// What it covers.
     fn vector(&self) -> &Vector;
+    /// Whoever keeps the records wants them back: a conversation over this cut comes to nothing any more, and who waits for
+    /// its far end waits in vain.
+    fn is_over(&self) -> bool {
+        false
+    }
     /// The keyed sums of its partitions.
     fn sums(&self) -> Result<Sums, CutError>;
     /// Calls `visit` with each element of a partition, in any order.

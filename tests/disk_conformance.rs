@@ -421,6 +421,40 @@ fn what_was_deleted_is_in_no_file_after_compaction() {
     assert_eq!(files_with(directory.path(), secret), 0);
 }
 
+/// A new start begins, or the site drains, while the disk is rewritten: that breaks off, and says so.
+#[test]
+fn a_compaction_holds_back_nobody_who_closes() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let disk = RocksDisk::open(&directory.path().join("store")).expect("a new RocksDB");
+    for number in 0..=255 {
+        disk.write(&put(Family::Vault, &[number], &noise(number)))
+            .expect("written");
+    }
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let compacting = scope.spawn(|| {
+            // However the two meet: the last one, which nobody disturbs, succeeds.
+            let mut broken_off = 0;
+            loop {
+                let is_last = done.load(std::sync::atomic::Ordering::SeqCst);
+                match disk.compact() {
+                    Ok(()) if is_last => return broken_off,
+                    Ok(()) => {}
+                    Err(DiskError::Io(words)) if words.contains("try again") && !is_last => broken_off += 1,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        });
+        for _ in 0..20 {
+            disk.reopen().expect("reopened");
+            assert_eq!(get(&disk, Family::Vault, &[7]), Some(noise(7)));
+        }
+        done.store(true, std::sync::atomic::Ordering::SeqCst);
+        let broken_off = compacting.join().expect("compacted");
+        println!("{broken_off} compactions were broken off by 20 reopenings");
+    });
+}
+
 fn files_with(directory: &std::path::Path, bytes: &[u8]) -> usize {
     let entries = std::fs::read_dir(directory).expect("a directory");
     entries

@@ -10,7 +10,7 @@ use std::{
     ops::ControlFlow,
     path::Path,
     sync::{
-        Arc, Mutex, PoisonError, RwLock,
+        Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
@@ -60,6 +60,9 @@ pub struct RocksDisk {
     checkpointing: Mutex<()>,
     /// One compaction at a time: a second one would find nothing to do, and wait for it all the same.
     compacting: Mutex<()>,
+    /// Those who wait for the database to be closed, and how many ever did: a compaction breaks off then.
+    closing: AtomicU64,
+    closings: AtomicU64,
 }
 
 impl RocksDisk {
@@ -76,12 +79,83 @@ impl RocksDisk {
             checkpoints: AtomicU64::new(0),
             checkpointing: Mutex::default(),
             compacting: Mutex::default(),
+            closing: AtomicU64::new(0),
+            closings: AtomicU64::new(0),
         })
     }
 
     fn with_db<T>(&self, work: impl FnOnce(&DB) -> Result<T, DiskError>) -> Result<T, DiskError> {
         let guard = self.db.read().unwrap_or_else(PoisonError::into_inner);
         work(guard.as_ref().ok_or(DiskError::Closed)?)
+    }
+
+    /// The database, to be closed. A compaction that is under way breaks off, for nobody reads while it is waited for.
+    fn taken(&self) -> RwLockWriteGuard<'_, Option<DB>> {
+        self.closing.fetch_add(1, Ordering::SeqCst);
+        self.closings.fetch_add(1, Ordering::SeqCst);
+        let _ = self.with_db(|db| {
+            db.cancel_all_background_work(false);
+            Ok(())
+        });
+        let taken = self.db.write().unwrap_or_else(PoisonError::into_inner);
+        self.closing.fetch_sub(1, Ordering::SeqCst);
+        taken
+    }
+
+    /// Takes out of every file what was deleted, unless the database is closed meanwhile.
+    fn rewrite(&self, closings: u64) -> Result<(), DiskError> {
+        let upto = self.with_db(|db| Ok(db.latest_sequence_number()))?;
+        // A compaction keeps what an open snapshot still sees, and RocksDB tells nobody when one is released: so it is asked,
+        // now and then, up to a limit.
+        let begun = Instant::now();
+        while self.with_db(|db| sees_before(db, upto))? {
+            if begun.elapsed() > READERS_WAIT {
+                return Err(DiskError::Io(
+                    "a reader holds on to what is to be erased; try again".into(),
+                ));
+            }
+            thread::sleep(READERS_LOOK);
+        }
+        for family in Family::ALL {
+            self.with_db(|db| db.flush_cf(handle(db, family)?).map_err(disk_error))?;
+        }
+        let before = self.with_db(tables)?;
+        let mut options = CompactOptions::default();
+        options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+        // Family by family, so that whoever must close the database does not wait for the next one.
+        for family in Family::ALL {
+            self.with_db(|db| {
+                let handle = handle(db, family)?;
+                db.compact_range_cf_opt(handle, None::<&[u8]>, None::<&[u8]>, &options);
+                Ok(())
+            })?;
+            self.undisturbed_since(closings)?;
+        }
+        // RocksDB does not say whether it could compact.
+        let after = self.with_db(tables)?;
+        if let Some(kept) = before.intersection(&after).next() {
+            return Err(DiskError::Damaged(format!(
+                "table {kept} could not be rewritten, so what was erased may still be in it: it may hold a damaged block"
+            )));
+        }
+        // Checkpoints hold on to the tables of before; their readers ask again.
+        let _alone = self.checkpointing.lock().unwrap_or_else(PoisonError::into_inner);
+        files::remove(&self.places.checkpoints)?;
+        if let Ok(_turn) = Turn::take(&self.incoming) {
+            files::remove(&self.places.incoming)?;
+        }
+        Ok(())
+    }
+
+    /// Whether what was begun after so many closings had the database for itself.
+    fn undisturbed_since(&self, closings: u64) -> Result<(), DiskError> {
+        let is_open = self.closing.load(Ordering::SeqCst) == 0;
+        if is_open && self.closings.load(Ordering::SeqCst) == closings {
+            return Ok(());
+        }
+        Err(DiskError::Io(
+            "the disk was closed while it was rewritten; try again".into(),
+        ))
     }
 }
 
@@ -231,7 +305,7 @@ impl Disk for RocksDisk {
     }
 
     fn reopen(&self) -> Result<(), DiskError> {
-        let mut guard = self.db.write().unwrap_or_else(PoisonError::into_inner);
+        let mut guard = self.taken();
         // Closed first: two instances of one directory would exclude each other.
         drop(guard.take());
         // Opening makes a store where there is none: only once the one that is to be here is here.
@@ -295,50 +369,16 @@ impl Disk for RocksDisk {
 
     fn compact(&self) -> Result<(), DiskError> {
         let _one = self.compacting.lock().unwrap_or_else(PoisonError::into_inner);
-        let upto = self.with_db(|db| Ok(db.latest_sequence_number()))?;
-        // A compaction keeps what an open snapshot still sees, and RocksDB tells nobody when one is released: so it is asked,
-        // now and then, up to a limit.
-        let begun = Instant::now();
-        while self.with_db(|db| sees_before(db, upto))? {
-            if begun.elapsed() > READERS_WAIT {
-                return Err(DiskError::Io(
-                    "a reader holds on to what is to be erased; try again".into(),
-                ));
-            }
-            thread::sleep(READERS_LOOK);
-        }
-        for family in Family::ALL {
-            self.with_db(|db| db.flush_cf(handle(db, family)?).map_err(disk_error))?;
-        }
-        let before = self.with_db(tables)?;
-        let mut options = CompactOptions::default();
-        options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
-        // Family by family, so that whoever must close the database waits for one at most.
-        for family in Family::ALL {
-            self.with_db(|db| {
-                let handle = handle(db, family)?;
-                db.compact_range_cf_opt(handle, None::<&[u8]>, None::<&[u8]>, &options);
-                Ok(())
-            })?;
-        }
-        // RocksDB does not say whether it could compact.
-        let after = self.with_db(tables)?;
-        if let Some(kept) = before.intersection(&after).next() {
-            return Err(DiskError::Damaged(format!(
-                "table {kept} could not be rewritten, so what was erased may still be in it: it may hold a damaged block"
-            )));
-        }
-        // Checkpoints hold on to the tables of before; their readers ask again.
-        let _alone = self.checkpointing.lock().unwrap_or_else(PoisonError::into_inner);
-        files::remove(&self.places.checkpoints)?;
-        if let Ok(_turn) = Turn::take(&self.incoming) {
-            files::remove(&self.places.incoming)?;
-        }
-        Ok(())
+        let closings = self.closings.load(Ordering::SeqCst);
+        self.undisturbed_since(closings)?;
+        let rewritten = self.rewrite(closings);
+        // Where it broke off, whatever RocksDB says of that says nothing of the disk.
+        self.undisturbed_since(closings)?;
+        rewritten
     }
 
     fn close(&self) {
-        drop(self.db.write().unwrap_or_else(PoisonError::into_inner).take());
+        drop(self.taken().take());
     }
 
     fn bytes_used(&self) -> u64 {

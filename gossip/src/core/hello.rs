@@ -177,6 +177,8 @@ impl Gossip {
             _ => self.known_starts.insert(member, start),
         };
         self.stable_dirty = true;
+        // It may be another disk, with writes that the acks of the start before tell nothing of.
+        self.settling.forget_pair();
         let talking = self.chosen.get(&member).copied();
         let talking = talking.filter(|id| {
             let theirs = self

@@ -87,6 +87,37 @@ fn an_ack_that_goes_down_or_is_not_believed_settles_nothing() {
     }
 }
 
+/// Two processes ran as member four, each on a copy of one disk. The one whose acks counted goes, and the other, whose writes
+/// nobody has, is level in the next moment: what follows from the acks of the first is not to be relied on.
+#[test]
+fn what_a_new_start_brings_that_the_one_before_did_not_have_is_waited_for() {
+    let mut own = Author::new(writer(1, 5));
+    own.write(b"ours", &[]);
+    let mut three = Author::new(writer(3, 1));
+    let from_three = three.write(b"written before it had ours", &[]);
+    let mut copy = Author::new(writer(4, 2));
+    let from_copy = copy.write(b"written where nobody heard it", &[]);
+    let mut machine = Machine::new(own.vector());
+    machine.meet(2, own.vector());
+    machine.meet(3, all(&[&own, &three]));
+    machine.meet(4, own.vector());
+    assert!(settled(&machine.wait(1100)).is_empty(), "three's may still come");
+    let other = Hello {
+        start: copy.writer,
+        ..hello(4, all(&[&own, &copy]))
+    };
+    machine.say(4, Message::Hello(Box::new(other)));
+    machine.push(3, &from_three);
+    machine.commit(vec![(three.writer, three.tip)]);
+    assert!(
+        settled(&machine.wait(2100)).is_empty(),
+        "the copy's may still come"
+    );
+    machine.push(4, &from_copy);
+    machine.commit(vec![(copy.writer, copy.tip)]);
+    assert_eq!(settled(&machine.wait(2100)), [own.vector()]);
+}
+
 #[test]
 fn what_was_lost_with_a_disk_is_not_waited_for() {
     let mut own = Author::new(writer(1, 5));

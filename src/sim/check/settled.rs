@@ -7,6 +7,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use crdt::{MemberId, RecordKey};
@@ -26,6 +27,8 @@ pub(super) struct Settling {
 
 /// Nothing concurrent with this is on its way to a process.
 struct Told {
+    /// In virtual time.
+    when: Duration,
     numbers: Numbers,
     unheard: Unheard,
 }
@@ -107,6 +110,7 @@ impl World {
         }
         let numbers = settled.iter().map(|(writer, tip)| (writer, tip.number));
         let told = Told {
+            when: self.now,
             numbers: numbers.filter(|(_, number)| *number > 0).collect(),
             unheard: self.unheard(at),
         };
@@ -220,7 +224,9 @@ impl Checks {
             Some((writer, number)) => wrong(
                 Checker::Settled,
                 format!(
-                    "{dot} comes, whose writer had not seen {number} of {writer}, which was called settled here"
+                    "{dot} comes to process {at}, and its writer had not seen {number} of {writer}, which was called \
+                     settled there at {:.3}",
+                    told.when.as_secs_f64()
                 ),
             ),
         }

@@ -421,9 +421,10 @@ fn what_was_deleted_is_in_no_file_after_compaction() {
     assert_eq!(files_with(directory.path(), secret), 0);
 }
 
-/// A new start begins, or the site drains, while the disk is rewritten: that breaks off, and says so.
+/// A new start begins, or the site drains, while the disk is rewritten: what breaks off is told apart from damage, and the next
+/// one does it all.
 #[test]
-fn a_compaction_holds_back_nobody_who_closes() {
+fn a_compaction_that_a_closing_breaks_off_is_no_damage() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let disk = RocksDisk::open(&directory.path().join("store")).expect("a new RocksDB");
     for number in 0..=255 {

@@ -186,15 +186,7 @@ fn former_starts_told_one_after_another_are_followed_a_few_times() {
         };
         let outputs = machine.say(peer.into(), Message::Hello(Box::new(hello)));
         told.extend(later_starts(&outputs));
-        let start = writer(1, epoch + 1);
-        machine.give(Input::Restarted {
-            start,
-            own_starts: vec![start],
-            vector: Vector::new(),
-        });
-        machine.give(Input::Disconnected {
-            connection: ConnectionId(u64::from(peer)),
-        });
+        begin_past(&mut machine, epoch, peer.into());
     }
     assert_eq!(told, [(14, false), (22, false), (30, false), (38, true)]);
 }
@@ -225,15 +217,7 @@ fn a_start_that_runs_is_followed_once() {
             };
             let outputs = machine.say(2, Message::Hello(Box::new(hello)));
             assert_eq!(later_starts(&outputs), [(*epoch, *expected)], "{case:?}");
-            let start = writer(1, epoch + 1);
-            machine.give(Input::Restarted {
-                start,
-                own_starts: vec![start],
-                vector: Vector::new(),
-            });
-            machine.give(Input::Disconnected {
-                connection: ConnectionId(2),
-            });
+            begin_past(&mut machine, *epoch, 2);
         }
     }
 }
@@ -295,4 +279,17 @@ fn later_starts(outputs: &[Output]) -> Vec<(u32, bool)> {
         _ => None,
     });
     told.collect()
+}
+
+/// The writer is restarted after an epoch, and whoever told of that goes.
+fn begin_past(machine: &mut Machine, epoch: u32, connection: u64) {
+    let start = writer(1, epoch + 1);
+    machine.give(Input::Restarted {
+        start,
+        own_starts: vec![start],
+        vector: Vector::new(),
+    });
+    machine.give(Input::Disconnected {
+        connection: ConnectionId(connection),
+    });
 }

@@ -8,3 +8,4 @@ mod catching_up;
 mod driven;
 mod exchange;
 mod hellos;
+mod settled;

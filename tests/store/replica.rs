@@ -107,6 +107,15 @@ impl Replica {
         let _ = self.store.transact(|_| Ok::<(), TransactError>(())).await;
     }
 
+    /// Waits until what was committed before has been followed by a whole sweep. One comes after a batch, when enough time
+    /// has passed since the last: that of the first batch here may have begun before, and the third waits for the second's.
+    pub(crate) async fn swept(&self, time: &Time) {
+        for _ in 0..3 {
+            time.pass(120_000);
+            self.settled().await;
+        }
+    }
+
     /// Takes over all that another replica has and this one lacks, in that one's commit order.
     pub(crate) async fn pull(&self, from: &Replica) -> usize {
         let received = from.log_beyond(&self.store.state().vector);

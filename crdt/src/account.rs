@@ -42,8 +42,11 @@ pub enum AccountWrite {
     Created(Hlc),
     /// A password: first, changed, reset or rehashed.
     Password(Password),
-    /// Sessions older than this end.
+    /// Sessions older than this end: a reset, a change of the password, a sign-out everywhere.
     SessionEpoch(Epoch),
+    /// An epoch that a session has seen, and this replica has not: nothing happened here, so it replaces no
+    /// [`SessionEpoch`](Self::SessionEpoch).
+    SeenEpoch(Epoch),
     /// For good.
     Cancelled(Hlc),
 }
@@ -105,6 +108,7 @@ impl AccountView {
 pub(crate) const CREATED: &str = "created";
 pub(crate) const PASSWORD: &str = "password";
 pub(crate) const SESSION_EPOCH: &str = "session_epoch";
+pub(crate) const SEEN_EPOCH: &str = "seen_epoch";
 pub(crate) const CANCELLED: &str = "cancelled";
 
 impl AccountWrite {
@@ -113,6 +117,7 @@ impl AccountWrite {
             AccountWrite::Created(_) => CREATED,
             AccountWrite::Password(_) => PASSWORD,
             AccountWrite::SessionEpoch(_) => SESSION_EPOCH,
+            AccountWrite::SeenEpoch(_) => SEEN_EPOCH,
             AccountWrite::Cancelled(_) => CANCELLED,
         }
     }
@@ -122,7 +127,7 @@ impl AccountWrite {
         match self {
             AccountWrite::Created(at) | AccountWrite::Cancelled(at) => bytes.put_hlc(*at),
             AccountWrite::Password(password) => password.put(&mut bytes),
-            AccountWrite::SessionEpoch(epoch) => epoch.put(&mut bytes),
+            AccountWrite::SessionEpoch(epoch) | AccountWrite::SeenEpoch(epoch) => epoch.put(&mut bytes),
         }
         bytes
     }
@@ -179,6 +184,7 @@ pub(crate) struct Surviving {
     pub(crate) created: Vec<Vec<u8>>,
     pub(crate) password: Vec<Vec<u8>>,
     pub(crate) session_epoch: Vec<Vec<u8>>,
+    pub(crate) seen_epoch: Vec<Vec<u8>>,
     pub(crate) cancelled: Vec<Vec<u8>>,
 }
 
@@ -187,14 +193,15 @@ pub(crate) fn resolve(surviving: &Surviving, changes: u32) -> AccountView {
     let mut unreadable = 0;
     let created: Vec<Hlc> = readable(&surviving.created, read_hlc, &mut unreadable);
     let passwords: Vec<Password> = readable(&surviving.password, Password::read, &mut unreadable);
-    let epochs: Vec<Epoch> = readable(&surviving.session_epoch, Epoch::read, &mut unreadable);
+    let ends: Vec<Epoch> = readable(&surviving.session_epoch, Epoch::read, &mut unreadable);
+    let seen: Vec<Epoch> = readable(&surviving.seen_epoch, Epoch::read, &mut unreadable);
     // Whether a value can be read or not: an account that anyone cancelled is cancelled.
     let cancelled = !surviving.cancelled.is_empty();
     AccountView {
         created: created.into_iter().min(),
         password: resolve_password(&passwords),
         named: if cancelled { Vec::new() } else { named(&passwords) },
-        epoch: resolve_epoch(&epochs),
+        epoch: resolve_epoch(&ends, &seen),
         cancelled,
         changes,
         unreadable,
@@ -212,17 +219,18 @@ fn resolve_password(values: &[Password]) -> Option<Password> {
     values.iter().copied().max_by_key(Password::rank)
 }
 
-/// The greatest; where distinct values survive, the moment just after it, so that sessions made under either
-/// of two concurrent resets or changes end, and one made after the two have met is good.
-fn resolve_epoch(values: &[Epoch]) -> Epoch {
-    let greatest = values.iter().copied().max().unwrap_or_default();
-    if values.iter().any(|value| *value != greatest) {
-        return Epoch {
-            at: greatest.at.succ(),
-            ..greatest
-        };
+/// The greatest end of sessions; where several survive, the moment just after it, so that sessions made under either
+/// of two concurrent resets or changes end, and one made after the two have met is good. Ends are counted, not told apart
+/// by their values: two sites may draw one and the same HLC. Then the greatest that any session has seen, if that is later:
+/// it may be of ends that are not here yet.
+///
+/// What this says never goes back: only who has seen all surviving ends leaves a single one, and his is greater.
+fn resolve_epoch(ends: &[Epoch], seen: &[Epoch]) -> Epoch {
+    let mut epoch = ends.iter().copied().max().unwrap_or_default();
+    if ends.len() > 1 {
+        epoch.at = epoch.at.succ();
     }
-    greatest
+    seen.iter().copied().fold(epoch, Epoch::max)
 }
 
 /// When, from a value of [`CANCELLED`]; `None` if it cannot be read.

@@ -305,6 +305,7 @@ impl Document {
                     created: values(account::CREATED),
                     password: values(account::PASSWORD),
                     session_epoch: values(account::SESSION_EPOCH),
+                    seen_epoch: values(account::SEEN_EPOCH),
                     cancelled: values(account::CANCELLED),
                 };
                 View::Account(account::resolve(&surviving, self.changes))

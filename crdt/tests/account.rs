@@ -2,8 +2,8 @@
 
 mod replicas;
 
-use crdt::AccountWrite::{Cancelled, Created, SessionEpoch};
-use crdt::{AccountView, AccountWrite, Epoch, Password, RecordKind, View, Write};
+use crdt::AccountWrite::{Cancelled, Created, SeenEpoch, SessionEpoch};
+use crdt::{AccountView, AccountWrite, Epoch, Hlc, Password, RecordKind, View, Write};
 use replicas::{Replica, at, concurrently, vault};
 
 const NOT_SEEN: &str = "an account's record has an account's view";
@@ -89,15 +89,34 @@ fn which_sessions_are_over() {
     let epoch = |resets, ms| Epoch { resets, at: at(ms) };
     check_epoch(&[], Epoch::default());
     check_epoch(&[(0, 5)], epoch(0, 5));
-    check_epoch(&[(0, 5), (0, 5)], epoch(0, 5));
-    // Two that differ end the sessions made under either, and those made after the two have met are good.
+    // Two end the sessions made under either, and those made after the two have met are good.
     let past = |resets, ms| Epoch {
         resets,
         at: at(ms).succ(),
     };
     check_epoch(&[(0, 5), (0, 6)], past(0, 6));
+    check_epoch(&[(0, 5), (0, 5)], past(0, 5));
     check_epoch(&[(1, 5), (0, 9)], past(1, 5));
     check_epoch(&[(1, 5), (1, 7), (1, 7)], past(1, 7));
+}
+
+#[test]
+fn what_sessions_have_seen_counts_if_it_is_later_and_is_no_end() {
+    let epoch = |ms| Epoch {
+        resets: 0,
+        at: at(ms),
+    };
+    let check = |writes: &[AccountWrite], expected: Hlc| {
+        let concurrent: Vec<Vec<AccountWrite>> = writes.iter().map(|write| vec![write.clone()]).collect();
+        assert_eq!(merged(&concurrent).epoch.at, expected);
+    };
+    let (end, seen) = (|ms| SessionEpoch(epoch(ms)), |ms| SeenEpoch(epoch(ms)));
+    check(&[seen(5)], at(5));
+    check(&[seen(5), seen(6)], at(6));
+    check(&[end(5), seen(5)], at(5));
+    check(&[end(5), seen(6)], at(6));
+    check(&[end(5), end(6), seen(6)], at(6).succ());
+    check(&[end(5), end(6), seen(7)], at(7));
 }
 
 #[test]

@@ -49,6 +49,15 @@ fn account_document() -> (Document, Vec<u8>) {
     written(RecordKind::Account, &writes.map(Write::Account))
 }
 
+/// An account whose epoch a session brought.
+fn account_ahead_document() -> (Document, Vec<u8>) {
+    let writes = [
+        AccountWrite::SessionEpoch(Epoch { resets: 2, at: at(5) }),
+        AccountWrite::SeenEpoch(Epoch { resets: 3, at: at(7) }),
+    ];
+    written(RecordKind::Account, &writes.map(Write::Account))
+}
+
 fn email_documents() -> [(Document, Vec<u8>); 2] {
     let claim = |who, proof| {
         Write::Email(EmailWrite::Claim(Claim {
@@ -156,6 +165,7 @@ fn records_and_their_views() {
     let [held, freed] = email_documents();
     let records = [
         ("account", RecordKind::Account, account_document()),
+        ("account-ahead", RecordKind::Account, account_ahead_document()),
         ("email-held", RecordKind::Email, held),
         ("email-freed", RecordKind::Email, freed),
         ("cluster", RecordKind::Cluster, cluster_document()),

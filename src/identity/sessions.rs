@@ -443,7 +443,7 @@ pub(super) fn raise(
     };
     if view.epoch < epoch {
         txn.urgent();
-        txn.write_account(account, AccountWrite::SessionEpoch(epoch));
+        txn.write_account(account, AccountWrite::SeenEpoch(epoch));
     }
     Ok(Ok(()))
 }

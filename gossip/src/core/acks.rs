@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::hello::is_later;
+use super::starts::is_later;
 use super::vector::{Dot, MemberId, ReplicaId, Tip, Vector, Writer};
 use super::wire::{ACKS_COUNT_MAX, Ack, Message, Moved, State, VECTOR_ENTRIES_MAX};
 use super::{ConnectionId, Gossip, Output, Peer, RELAY_WHOLE_INTERVAL, STABLE_INTERVAL};

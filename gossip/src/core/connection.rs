@@ -28,8 +28,8 @@ pub(super) struct Connection {
     pub(super) urgent: bool,
     /// Somebody waits there, until then at most.
     pub(super) asks_until: Duration,
-    /// What we last told it of its own starts.
-    pub(super) told_start: Option<Writer>,
+    /// What we last told it of its own starts: the latest, and whether that runs.
+    pub(super) told_start: Option<(Writer, bool)>,
     /// Per third member: start and counter of the ack that we last relayed here.
     pub(super) relayed: BTreeMap<MemberId, (Writer, u64)>,
     pub(super) relayed_at: Duration,

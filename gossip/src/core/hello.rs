@@ -1,60 +1,15 @@
-//! Who speaks: hellos, the starts of members, and which of two connections stays.
-//!
-//! Starts of one member are ordered by epoch, whatever the replica id: a wiped disk begins again at 1. (Of one epoch, the
-//! greater replica id is later.) Whoever knows a later one, or another one of the same replica and epoch, says so
-//! (`known_start`), and whether a process that runs in it speaks to them just now; and believes no ack of the lower. The
-//! replica then restarts its writer after it. Copies of one disk would outbid each other for ever: so that is done a few
-//! times at most, once for a start that somebody runs (it may be our own former process, whose end a peer has not noticed),
-//! and never for a start of our own replica id once we are ready; then it is an alarm.
+//! Who speaks: hellos, and which of two connections stays.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::connection::Connection;
 use super::members::Advertised;
-use super::vector::{Dot, MemberId, Vector, Writer};
+use super::starts::{is_later, latest_start};
 use super::wire::{Hello, Moved, RefuseCode};
-use super::{ConnectionId, Event, Gossip, PeerState, Theirs, clock};
-
-/// So often a process takes an epoch after one that it is told of. More than once, because who was cut off tells of an
-/// earlier one than others do; and not for ever, because two processes that run as one member would outdo each other.
-const LATER_STARTS_MAX: u32 = 3;
+use super::{ConnectionId, Gossip, PeerState, Theirs, clock};
 
 /// Of two connections that else are equal, one that was silent this long goes.
-const STALE_AFTER: Duration = Duration::from_millis(1500);
-
-/// Is `start` after `other`, both of one member?
-pub(super) fn is_later(start: &Writer, other: &Writer) -> bool {
-    (start.epoch, start.replica) > (other.epoch, other.replica)
-}
-
-/// The latest start of `member` that is known, by hello and relay, and, for a member that speaks to us in
-/// start `theirs`, by what its replica wrote.
-pub(super) fn latest_start(
-    known: &BTreeMap<MemberId, Writer>,
-    committed: &Vector,
-    member: MemberId,
-    theirs: Option<Writer>,
-) -> Option<Writer> {
-    let known = known.get(&member).copied();
-    let wrote = theirs.and_then(|theirs| {
-        let folded = committed.floor(&theirs.replica).map(|floor| Writer {
-            replica: theirs.replica,
-            epoch: floor.epoch,
-            nonce: [0; 8],
-        });
-        let written = committed.of_replica(theirs.replica).map(|(writer, _)| writer);
-        written
-            .filter(|writer| *writer != theirs)
-            .chain(folded)
-            .max_by_key(|writer| writer.epoch)
-    });
-    match (known, wrote) {
-        (Some(known), Some(wrote)) if is_later(&wrote, &known) => Some(wrote),
-        (Some(known), _) => Some(known),
-        (None, wrote) => wrote,
-    }
-}
+pub(super) const STALE_AFTER: Duration = Duration::from_millis(1500);
 
 impl Gossip {
     pub(super) fn hello(&mut self, id: ConnectionId, hello: Hello) {
@@ -170,49 +125,6 @@ impl Gossip {
         })
     }
 
-    /// Notes a start of another member, and tells the member if it speaks to us in a lower one.
-    pub(super) fn learn_start(&mut self, member: MemberId, start: Writer) {
-        match self.known_starts.get(&member) {
-            Some(known) if !is_later(&start, known) => return,
-            _ => self.known_starts.insert(member, start),
-        };
-        self.stable_dirty = true;
-        // It may be another disk, with writes that the acks of the start before tell nothing of.
-        self.settling.forget_pair();
-        let talking = self.chosen.get(&member).copied();
-        let talking = talking.filter(|id| {
-            let theirs = self
-                .connections
-                .get(id)
-                .and_then(|connection| connection.theirs.as_ref());
-            theirs.is_some_and(|theirs| theirs.start != start)
-        });
-        if let Some(id) = talking {
-            self.tell_start(id);
-        }
-    }
-
-    /// Says hello again if the far end does not know yet of a later start of its member.
-    fn tell_start(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get(&id) else {
-            return;
-        };
-        let theirs = connection.theirs.as_ref().map(|theirs| theirs.start);
-        let latest = latest_start(&self.known_starts, &self.committed, connection.member, theirs);
-        if latest.is_some() && latest != theirs && connection.told_start != latest {
-            self.say_hello(id);
-        }
-    }
-
-    /// Does a process that runs in `start` speak to us on another connection of the member?
-    pub(super) fn is_run_elsewhere(&self, id: ConnectionId, connection: &Connection, start: Writer) -> bool {
-        let others = self.connections.iter().filter(|(other, _)| **other != id);
-        others
-            .filter(|(_, other)| other.member == connection.member)
-            .filter_map(|(_, other)| other.theirs.as_ref())
-            .any(|theirs| theirs.start == start && self.now.at < theirs.heard + STALE_AFTER)
-    }
-
     /// Of two connections of a member that both said hello one stays. Says whether that is `id`.
     fn choose(&mut self, id: ConnectionId) -> bool {
         let Some(new) = self.connections.get(&id) else {
@@ -247,58 +159,6 @@ impl Gossip {
             self.chosen.insert(member, id);
         }
         keep_new
-    }
-
-    /// Somebody has a number of one of our writers.
-    pub(super) fn own_writer_seen(&mut self, from: MemberId, writer: Writer, number: u64) {
-        if writer.replica != self.config.start.replica {
-            return;
-        }
-        if writer != self.config.start {
-            self.start_seen(writer, false);
-            return;
-        }
-        let dot = Dot { writer, number };
-        if !self.committed.covers(&dot) && !self.writer_ahead {
-            self.writer_ahead = true;
-            self.emit(Event::WriterAhead { dot, from });
-        }
-    }
-
-    /// Somebody knows a start of this member, or a writer of this replica. `runs`: a process in it speaks to them just now.
-    pub(super) fn start_seen(&mut self, known: Writer, runs: bool) {
-        let ours = self.config.start;
-        let of_one_epoch = known.replica == ours.replica && known.epoch == ours.epoch;
-        if !(of_one_epoch || is_later(&known, &ours))
-            || known == ours
-            || self.config.own_starts.contains(&known)
-        {
-            return;
-        }
-        if self.later_start.is_some_and(|later| later.epoch >= known.epoch) {
-            return;
-        }
-        // One peer tells of several in one breath: until we have begun past the first, they are the same news.
-        let raced = self.later_starts >= LATER_STARTS_MAX || (runs && self.passed_running);
-        let again = self.later_start.is_none() && raced;
-        let live = again || (self.was_ready && known.replica == ours.replica);
-        if live {
-            // Nor is what else was written under our replica's id: it gets another one once.
-            let same_news = self.alarmed.is_some_and(|told| {
-                told == known || (known.replica == ours.replica && told.replica == ours.replica)
-            });
-            if !same_news {
-                self.alarmed = Some(known);
-                self.emit(Event::LaterStart { known, live });
-            }
-        } else {
-            if self.later_start.is_none() {
-                self.later_starts += 1;
-            }
-            self.passed_running |= runs;
-            self.later_start = Some(known);
-            self.emit(Event::LaterStart { known, live });
-        }
     }
 }
 

@@ -9,7 +9,7 @@
 //! again.
 //!
 //! - `members`: who is a member, and what each counts for; `handover`: what one that was put out still does.
-//! - `hello`: who speaks; starts of members; which of two connections stays; `readiness`.
+//! - `hello`: who speaks; which of two connections stays; `starts`: starts of members, ours too; `readiness`.
 //! - `exchange`: pushes and order; `early`: what waits in memory; `pull`: what is asked for.
 //! - `disk`: what the store reports.
 //! - `acks`: what each member has on disk; durability, stability, folding. `settled`: what nothing concurrent can
@@ -38,6 +38,7 @@ mod members;
 mod pull;
 mod readiness;
 mod settled;
+mod starts;
 mod statement;
 pub mod status;
 mod talk;
@@ -57,6 +58,7 @@ use looks::Look;
 use members::Advertised;
 use pull::Pull;
 use settled::Settling;
+use starts::LaterStart;
 use status::Counters;
 use talk::Talk;
 use vector::{MemberId, Vector, Writer};
@@ -111,10 +113,10 @@ pub struct Gossip {
     acks: AckTable,
     /// The latest start of each other member, heard or relayed.
     known_starts: BTreeMap<MemberId, Writer>,
-    /// A later start of this member that the site was told of; it is to restart its writer.
-    later_start: Option<Writer>,
+    later_start: Option<LaterStart>,
+    /// So many we have begun past.
     later_starts: u32,
-    /// One of them was run by somebody when we were told.
+    /// Somebody ran in one of them.
     passed_running: bool,
     /// The last one that an alarm was raised for.
     alarmed: Option<Writer>,
@@ -310,6 +312,9 @@ impl Gossip {
         if !self.isolated {
             deadline = deadline.min(self.heard_other_site + ISOLATED_AFTER);
         }
+        if let Some(due) = self.later_start.and_then(|later| later.due()) {
+            deadline = deadline.min(due);
+        }
         for pull in self.pulls.values() {
             deadline = deadline.min(pull.progress + PULL_STALLED);
         }
@@ -415,6 +420,7 @@ impl Gossip {
         self.deliver();
         self.close_silent();
         self.settle_standing();
+        self.settle_later_start();
         self.settle_readiness();
         self.settle_talks();
         self.settle_pulls();

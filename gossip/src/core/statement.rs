@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::ask::STATE_INTERVAL_ASKED;
 use super::wire::{Hello, Message, Moved, State};
 use super::{
-    Connection, ConnectionId, Gossip, RELAY_INTERVAL, STATE_INTERVAL_MAX, STATE_INTERVAL_MIN, clock, hello,
+    Connection, ConnectionId, Gossip, RELAY_INTERVAL, STATE_INTERVAL_MAX, STATE_INTERVAL_MIN, clock, starts,
 };
 
 impl Gossip {
@@ -136,12 +136,13 @@ impl Gossip {
             return;
         };
         let theirs = connection.theirs.as_ref().map(|theirs| theirs.start);
-        let known_start = hello::latest_start(&self.known_starts, &self.committed, connection.member, theirs);
+        let known_start =
+            starts::latest_start(&self.known_starts, &self.committed, connection.member, theirs);
         let known_start_runs = known_start.is_some_and(|known| self.is_run_elsewhere(id, connection, known));
         let Some(connection) = self.connections.get_mut(&id) else {
             return;
         };
-        connection.told_start = known_start;
+        connection.told_start = known_start.map(|known| (known, known_start_runs));
         connection.unsaid.clear();
         connection.unsaid_floors = false;
         connection.unsaid_trimmed.clear();

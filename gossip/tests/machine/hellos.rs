@@ -2,6 +2,9 @@
 
 use super::driven::*;
 
+/// So long the machine waits whether a later start of its member is shown to run.
+const HEARSAY_MS: u64 = 1000;
+
 #[test]
 fn hellos_that_do_not_fit_are_refused_in_words() {
     type Change = fn(&mut Hello);
@@ -101,7 +104,8 @@ fn a_start_that_this_directory_did_not_make_is_answered_by_a_later_one() {
             known_start: Some(known),
             ..hello(2, Vector::new())
         };
-        let outputs = machine.say(2, Message::Hello(Box::new(hello)));
+        let mut outputs = machine.say(2, Message::Hello(Box::new(hello)));
+        outputs.extend(machine.wait(HEARSAY_MS));
         let seen = events(&outputs).into_iter().find_map(|event| match event {
             Event::LaterStart { known: told, live } => Some((told, live)),
             _ => None,
@@ -134,7 +138,8 @@ fn several_later_starts_told_in_one_breath_are_one_piece_of_news() {
     later.write(b"the disk was rolled back", &[]);
     let known = [(earlier.writer, earlier.tip), (later.writer, later.tip)];
     let outputs = machine.meet(2, known.into_iter().collect());
-    assert_eq!(later_starts(&outputs), [(7, false), (8, false)]);
+    assert_eq!(later_starts(&outputs), []);
+    assert_eq!(later_starts(&machine.wait(HEARSAY_MS)), [(8, false)]);
 }
 
 /// The same, told only when it is ready already: it was level with one that had been away for as long.
@@ -184,8 +189,8 @@ fn former_starts_told_one_after_another_are_followed_a_few_times() {
             known_start: Some(writer(8, epoch)),
             ..hello(peer, Vector::new())
         };
-        let outputs = machine.say(peer.into(), Message::Hello(Box::new(hello)));
-        told.extend(later_starts(&outputs));
+        machine.say(peer.into(), Message::Hello(Box::new(hello)));
+        told.extend(later_starts(&machine.wait(HEARSAY_MS)));
         begin_past(&mut machine, epoch, peer.into());
     }
     assert_eq!(told, [(14, false), (22, false), (30, false), (38, true)]);
@@ -215,11 +220,107 @@ fn a_start_that_runs_is_followed_once() {
                 known_start_runs: *runs,
                 ..hello(2, Vector::new())
             };
-            let outputs = machine.say(2, Message::Hello(Box::new(hello)));
+            let mut outputs = machine.say(2, Message::Hello(Box::new(hello)));
+            outputs.extend(machine.wait(HEARSAY_MS));
             assert_eq!(later_starts(&outputs), [(*epoch, *expected)], "{case:?}");
             begin_past(&mut machine, *epoch, 2);
         }
     }
+}
+
+/// A copy of our directory was started at the same time, and whoever tells of it may not hear it.
+#[test]
+fn who_begins_past_a_start_of_its_own_epoch_follows_no_other_that_runs() {
+    for (runs, expected) in [(true, true), (false, false)] {
+        let mut machine = Machine::new(Vector::new());
+        for (known, known_start_runs, live) in [(writer(1, 5), false, false), (writer(8, 7), runs, expected)]
+        {
+            let known = Writer {
+                nonce: [0xcc; 8],
+                ..known
+            };
+            machine.connect(2, 2);
+            let hello = Hello {
+                known_start: Some(known),
+                known_start_runs,
+                ..hello(2, Vector::new())
+            };
+            let mut outputs = machine.say(2, Message::Hello(Box::new(hello)));
+            outputs.extend(machine.wait(HEARSAY_MS));
+            assert_eq!(later_starts(&outputs), [(known.epoch, live)], "{runs}");
+            begin_past(&mut machine, known.epoch, 2);
+        }
+    }
+}
+
+/// Whom nobody hears who told of it first may be heard by another.
+#[test]
+fn a_later_start_is_answered_when_it_is_clear_whether_it_runs() {
+    // (when another tells that it runs) -> when it is answered
+    for (ms, answered) in [(Some(0), 0), (Some(300), 300), (None, HEARSAY_MS)] {
+        let mut machine = Machine::new(Vector::new());
+        let says = |known_start_runs, peer| Hello {
+            known_start: Some(writer(8, 9)),
+            known_start_runs,
+            ..hello(peer, Vector::new())
+        };
+        machine.connect(2, 2);
+        machine.connect(3, 3);
+        let told = machine.say(2, Message::Hello(Box::new(says(false, 2))));
+        assert_eq!(later_starts(&told), []);
+        if let Some(ms) = ms {
+            assert_eq!(later_starts(&machine.wait(ms)), []);
+            let told = machine.say(3, Message::Hello(Box::new(says(true, 3))));
+            assert_eq!(later_starts(&told), [(9, false)]);
+        } else {
+            assert_eq!(later_starts(&machine.wait(answered - 1)), []);
+            assert_eq!(later_starts(&machine.wait(1)), [(9, false)]);
+        }
+        // It is begun past, and who else runs is another process: heard or not when it was told of at first.
+        begin_past(&mut machine, 9, 2);
+        let known = Hello {
+            known_start: Some(writer(8, 11)),
+            known_start_runs: true,
+            ..hello(3, Vector::new())
+        };
+        let told = machine.say(3, Message::Hello(Box::new(known)));
+        assert_eq!(later_starts(&told), [(11, ms.is_some())], "{ms:?}");
+    }
+}
+
+/// Who told of a later start before it heard it tells once more when it does.
+#[test]
+fn that_a_start_runs_is_told_when_it_is_heard() {
+    let mut machine = Machine::new(Vector::new());
+    machine.meet(2, Vector::new());
+    let told = |outputs: &[Output]| -> Vec<_> {
+        let hellos = outputs.iter().filter_map(|output| match output {
+            Output::Send {
+                connection: ConnectionId(2),
+                message: Message::Hello(hello),
+            } => Some((hello.known_start, hello.known_start_runs)),
+            _ => None,
+        });
+        hellos.collect()
+    };
+    let later = writer(2, 9);
+    let relayed = Ack {
+        member: member(2),
+        start: later,
+        counter: 1,
+        base: 0,
+        vector: Moved::default(),
+    };
+    machine.meet(3, Vector::new());
+    let outputs = machine.say(3, Message::Acks(vec![relayed]));
+    assert_eq!(told(&outputs), [(Some(later), false)]);
+    machine.connect(7, 2);
+    let heard = Hello {
+        start: later,
+        ..hello(2, Vector::new())
+    };
+    let outputs = machine.say(7, Message::Hello(Box::new(heard)));
+    assert_eq!(told(&outputs), [(Some(later), true)]);
 }
 
 /// One that was killed is not told to run for long, though its connection still stands.

@@ -1,0 +1,217 @@
+//! The starts of members, and what follows from one of ours that we did not make.
+//!
+//! Starts of one member are ordered by epoch, whatever the replica id: a wiped disk begins again at 1. (Of one epoch, the
+//! greater replica id is later.) Whoever knows a later one, or another one of the same replica and epoch, says so
+//! (`known_start`), and whether a process that runs in it speaks to them just now; and believes no ack of the lower. The
+//! replica then restarts its writer after it. Copies of one disk would outbid each other for ever: so that is done a few
+//! times at most; once for a start that somebody runs (it may be our own former process, whose end a peer has not noticed)
+//! or that is of our own replica and epoch; and never for a start of our own replica id once we are ready. Beyond that it
+//! is an alarm. Who is told of a start by peers that do not hear it waits a little: others may.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::connection::Connection;
+use super::hello::STALE_AFTER;
+use super::vector::{Dot, MemberId, Vector, Writer};
+use super::{ConnectionId, Event, Gossip};
+
+/// So often a process takes an epoch after one that it is told of. More than once, because who was cut off tells of an
+/// earlier one than others do; and not for ever, because two processes that run as one member would outdo each other.
+const LATER_STARTS_MAX: u32 = 3;
+
+/// So long a start that peers know of, and do not hear, may be shown to run by others that do.
+pub(super) const HEARSAY_WAIT: Duration = Duration::from_secs(1);
+
+/// A later start of this member that the site was told of. It is to restart its writer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LaterStart {
+    start: Writer,
+    /// Another process runs in it, or did when ours began.
+    runs: bool,
+    since: Duration,
+    /// The site was told.
+    told: bool,
+}
+
+/// Is `start` after `other`, both of one member?
+pub(super) fn is_later(start: &Writer, other: &Writer) -> bool {
+    (start.epoch, start.replica) > (other.epoch, other.replica)
+}
+
+/// The latest start of `member` that is known, by hello and relay, and, for a member that speaks to us in
+/// start `theirs`, by what its replica wrote.
+pub(super) fn latest_start(
+    known: &BTreeMap<MemberId, Writer>,
+    committed: &Vector,
+    member: MemberId,
+    theirs: Option<Writer>,
+) -> Option<Writer> {
+    let known = known.get(&member).copied();
+    let wrote = theirs.and_then(|theirs| {
+        let folded = committed.floor(&theirs.replica).map(|floor| Writer {
+            replica: theirs.replica,
+            epoch: floor.epoch,
+            nonce: [0; 8],
+        });
+        let written = committed.of_replica(theirs.replica).map(|(writer, _)| writer);
+        written
+            .filter(|writer| *writer != theirs)
+            .chain(folded)
+            .max_by_key(|writer| writer.epoch)
+    });
+    match (known, wrote) {
+        (Some(known), Some(wrote)) if is_later(&wrote, &known) => Some(wrote),
+        (Some(known), _) => Some(known),
+        (None, wrote) => wrote,
+    }
+}
+
+impl Gossip {
+    /// Notes a start of another member, and tells the member if it speaks to us in a lower one.
+    pub(super) fn learn_start(&mut self, member: MemberId, start: Writer) {
+        match self.known_starts.get(&member) {
+            Some(known) if !is_later(&start, known) => return,
+            _ => self.known_starts.insert(member, start),
+        };
+        self.stable_dirty = true;
+        // It may be another disk, with writes that the acks of the start before tell nothing of.
+        self.settling.forget_pair();
+        let talking = self.chosen.get(&member).copied();
+        let talking = talking.filter(|id| {
+            let theirs = self
+                .connections
+                .get(id)
+                .and_then(|connection| connection.theirs.as_ref());
+            theirs.is_some_and(|theirs| theirs.start != start)
+        });
+        if let Some(id) = talking {
+            self.tell_start(id);
+        }
+    }
+
+    /// Says hello again if the far end does not know yet of a later start of its member, or not that it runs.
+    pub(super) fn tell_start(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get(&id) else {
+            return;
+        };
+        let theirs = connection.theirs.as_ref().map(|theirs| theirs.start);
+        let latest = latest_start(&self.known_starts, &self.committed, connection.member, theirs);
+        let Some(latest) = latest.filter(|latest| Some(*latest) != theirs) else {
+            return;
+        };
+        let told = connection.told_start.filter(|(told, _)| *told == latest);
+        let enough = told.is_some_and(|(_, ran)| ran || !self.is_run_elsewhere(id, connection, latest));
+        if !enough {
+            self.say_hello(id);
+        }
+    }
+
+    /// Does a process that runs in `start` speak to us on another connection of the member?
+    pub(super) fn is_run_elsewhere(&self, id: ConnectionId, connection: &Connection, start: Writer) -> bool {
+        let others = self.connections.iter().filter(|(other, _)| **other != id);
+        others
+            .filter(|(_, other)| other.member == connection.member)
+            .filter_map(|(_, other)| other.theirs.as_ref())
+            .any(|theirs| theirs.start == start && self.now.at < theirs.heard + STALE_AFTER)
+    }
+
+    /// Somebody has a number of one of our writers.
+    pub(super) fn own_writer_seen(&mut self, from: MemberId, writer: Writer, number: u64) {
+        if writer.replica != self.config.start.replica {
+            return;
+        }
+        if writer != self.config.start {
+            self.start_seen(writer, false);
+            return;
+        }
+        let dot = Dot { writer, number };
+        if !self.committed.covers(&dot) && !self.writer_ahead {
+            self.writer_ahead = true;
+            self.emit(Event::WriterAhead { dot, from });
+        }
+    }
+
+    /// Somebody knows a start of this member, or a writer of this replica. `runs`: a process in it speaks to them just now.
+    pub(super) fn start_seen(&mut self, known: Writer, runs: bool) {
+        let ours = self.config.start;
+        // Who has our epoch of our replica id began from a copy of our directory, whether it is heard or not. (Or ours was
+        // rolled back: then nobody runs in any of these starts.)
+        let of_one_epoch = known.replica == ours.replica && known.epoch == ours.epoch;
+        if !(of_one_epoch || is_later(&known, &ours))
+            || known == ours
+            || self.config.own_starts.contains(&known)
+        {
+            return;
+        }
+        let passing = self.later_start.filter(|later| later.told);
+        if passing.is_some_and(|later| !is_later(&known, &later.start)) {
+            return;
+        }
+        if self.was_ready && known.replica == ours.replica {
+            self.passed_running = true;
+            self.another_runs(known);
+            return;
+        }
+        let runs = runs || of_one_epoch;
+        if let Some(later) = passing {
+            self.passed_running |= runs;
+            self.later_start = Some(LaterStart {
+                start: known,
+                ..later
+            });
+            self.emit(Event::LaterStart { known, live: false });
+            return;
+        }
+        // Until we begin past the first, what else is told is the same news.
+        let later = self.later_start.get_or_insert(LaterStart {
+            start: known,
+            runs,
+            since: self.now.at,
+            told: false,
+        });
+        later.runs |= runs;
+        if is_later(&known, &later.start) {
+            later.start = known;
+        }
+    }
+
+    /// Tells the site of a later start, once it is clear whether somebody runs in it.
+    pub(super) fn settle_later_start(&mut self) {
+        let Some(later) = self.later_start.filter(|later| !later.told) else {
+            return;
+        };
+        if !later.runs && self.now.at < later.since + HEARSAY_WAIT {
+            return;
+        }
+        if self.later_starts >= LATER_STARTS_MAX || (later.runs && self.passed_running) {
+            self.later_start = None;
+            self.another_runs(later.start);
+            return;
+        }
+        self.later_starts += 1;
+        self.passed_running |= later.runs;
+        self.later_start = Some(LaterStart { told: true, ..later });
+        let known = later.start;
+        self.emit(Event::LaterStart { known, live: false });
+    }
+
+    /// An alarm, once: what else was written under our replica's id is no more news, since it gets another one.
+    fn another_runs(&mut self, known: Writer) {
+        let ours = self.config.start.replica;
+        let same_news = self
+            .alarmed
+            .is_some_and(|told| told == known || (known.replica == ours && told.replica == ours));
+        if !same_news {
+            self.alarmed = Some(known);
+            self.emit(Event::LaterStart { known, live: true });
+        }
+    }
+}
+
+impl LaterStart {
+    /// When to come back for it.
+    pub(super) fn due(&self) -> Option<Duration> {
+        (!self.told).then(|| self.since + HEARSAY_WAIT)
+    }
+}

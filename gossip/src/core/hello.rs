@@ -40,6 +40,9 @@ impl Gossip {
             fruitless: 0,
             answered_trimmed: false,
         });
+        if before.is_some_and(|before| before.start != start) {
+            connection.told_start = None;
+        }
         if !same_start {
             self.ignored.retain(|(ignored, _)| *ignored != member);
         }

@@ -155,6 +155,10 @@ impl Gossip {
         }
         let runs = runs || of_one_epoch;
         if let Some(later) = passing {
+            if runs && self.passed_running {
+                self.another_runs(known);
+                return;
+            }
             self.passed_running |= runs;
             self.later_start = Some(LaterStart {
                 start: known,

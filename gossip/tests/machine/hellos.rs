@@ -253,6 +253,58 @@ fn who_begins_past_a_start_of_its_own_epoch_follows_no_other_that_runs() {
     }
 }
 
+/// The copy went past our start as we go past its former one.
+#[test]
+fn who_is_about_to_begin_past_a_copy_s_start_does_not_go_on_past_its_next() {
+    for (runs, expected) in [(true, true), (false, false)] {
+        let mut machine = Machine::new(Vector::new());
+        machine.connect(2, 2);
+        let mut told = Vec::new();
+        let copy = Writer {
+            nonce: [0xcc; 8],
+            ..writer(1, 5)
+        };
+        for (known, known_start_runs) in [(copy, true), (writer(8, 6), runs)] {
+            let hello = Hello {
+                known_start: Some(known),
+                known_start_runs,
+                ..hello(2, Vector::new())
+            };
+            told.extend(later_starts(&machine.say(2, Message::Hello(Box::new(hello)))));
+        }
+        assert_eq!(told, [(5, false), (6, expected)]);
+    }
+}
+
+/// A start that it was told of before its present one is told again, if it is later than that too.
+#[test]
+fn a_member_hears_of_a_later_start_in_each_of_its_own() {
+    let mut machine = Machine::new(Vector::new());
+    machine.meet(3, Vector::new());
+    machine.connect(2, 2);
+    let relayed = Ack {
+        member: member(2),
+        start: writer(9, 7),
+        counter: 1,
+        base: 0,
+        vector: Moved::default(),
+    };
+    machine.say(3, Message::Acks(vec![relayed]));
+    for epoch in [6, 7] {
+        let start = writer(2, epoch);
+        let hello = Hello {
+            start,
+            ..hello(2, Vector::new())
+        };
+        let told = machine.say(2, Message::Hello(Box::new(hello)));
+        let told = told.iter().any(|output| {
+            matches!(output, Output::Send { connection: ConnectionId(2), message: Message::Hello(hello) }
+                if hello.known_start == Some(writer(9, 7)))
+        });
+        assert!(told, "{epoch}");
+    }
+}
+
 /// Whom nobody hears who told of it first may be heard by another.
 #[test]
 fn a_later_start_is_answered_when_it_is_clear_whether_it_runs() {

@@ -64,7 +64,7 @@ impl Gossip {
         self.delivering.clear();
         self.outputs
             .retain(|output| !matches!(output, Output::Deliver(_) | Output::Trim(_)));
-        self.later_start = None;
+        self.began_again();
         self.writer_ahead = false;
         // What was told may not have been heard by the store that was.
         self.stable_told = Vector::new();

@@ -113,7 +113,10 @@ pub struct Gossip {
     acks: AckTable,
     /// The latest start of each other member, heard or relayed.
     known_starts: BTreeMap<MemberId, Writer>,
+    /// A later start of this member that peers know.
     later_start: Option<LaterStart>,
+    /// What was told since the site restarts its writer.
+    next_later_start: Option<LaterStart>,
     /// So many we have begun past.
     later_starts: u32,
     /// Somebody ran in one of them.
@@ -192,6 +195,7 @@ impl Gossip {
             acks: AckTable::default(),
             known_starts: BTreeMap::new(),
             later_start: None,
+            next_later_start: None,
             later_starts: 0,
             passed_running: false,
             alarmed: None,

@@ -6,7 +6,7 @@
 //! replica then restarts its writer after it. Copies of one disk would outbid each other for ever: so that is done a few
 //! times at most; once for a start that somebody runs (it may be our own former process, whose end a peer has not noticed)
 //! or that is of our own replica and epoch; and never for a start of our own replica id once we are ready. Beyond that it
-//! is an alarm. Who is told of a start by peers that do not hear it waits a little: others may.
+//! is an alarm. Peers have a little time to tell what they know, and all of it is answered by one start.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,17 +20,18 @@ use super::{ConnectionId, Event, Gossip};
 /// earlier one than others do; and not for ever, because two processes that run as one member would outdo each other.
 const LATER_STARTS_MAX: u32 = 3;
 
-/// So long a start that peers know of, and do not hear, may be shown to run by others that do.
-pub(super) const HEARSAY_WAIT: Duration = Duration::from_secs(1);
+/// So long what peers tell of later starts is gathered, and then answered by one: others may know a later one, or hear it
+/// run.
+const NEWS_WAIT: Duration = Duration::from_secs(1);
 
-/// A later start of this member that the site was told of. It is to restart its writer.
+/// A later start of this member.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LaterStart {
     start: Writer,
     /// Another process runs in it, or did when ours began.
     runs: bool,
     since: Duration,
-    /// The site was told.
+    /// The site was told, and is restarting its writer.
     told: bool,
 }
 
@@ -153,44 +154,35 @@ impl Gossip {
             self.another_runs(known);
             return;
         }
-        let runs = runs || of_one_epoch;
-        if let Some(later) = passing {
-            if runs && self.passed_running {
-                self.another_runs(known);
-                return;
-            }
-            self.passed_running |= runs;
-            self.later_start = Some(LaterStart {
-                start: known,
-                ..later
-            });
-            self.emit(Event::LaterStart { known, live: false });
-            return;
-        }
-        // Until we begin past the first, what else is told is the same news.
-        let later = self.later_start.get_or_insert(LaterStart {
+        let news = if passing.is_some() {
+            &mut self.next_later_start
+        } else {
+            &mut self.later_start
+        };
+        let later = news.get_or_insert(LaterStart {
             start: known,
-            runs,
+            runs: false,
             since: self.now.at,
             told: false,
         });
-        later.runs |= runs;
+        later.runs |= runs || of_one_epoch;
         if is_later(&known, &later.start) {
             later.start = known;
         }
     }
 
-    /// Tells the site of a later start, once it is clear whether somebody runs in it.
+    /// Tells the site of a later start, when peers had time to tell of others; at once if it means an alarm.
     pub(super) fn settle_later_start(&mut self) {
         let Some(later) = self.later_start.filter(|later| !later.told) else {
             return;
         };
-        if !later.runs && self.now.at < later.since + HEARSAY_WAIT {
-            return;
-        }
-        if self.later_starts >= LATER_STARTS_MAX || (later.runs && self.passed_running) {
+        let raced = self.later_starts >= LATER_STARTS_MAX || (later.runs && self.passed_running);
+        if raced {
             self.later_start = None;
             self.another_runs(later.start);
+            return;
+        }
+        if self.now.at < later.since + NEWS_WAIT {
             return;
         }
         self.later_starts += 1;
@@ -198,6 +190,18 @@ impl Gossip {
         self.later_start = Some(LaterStart { told: true, ..later });
         let known = later.start;
         self.emit(Event::LaterStart { known, live: false });
+    }
+
+    /// The writer was restarted: what was told meanwhile may be later than that too.
+    pub(super) fn began_again(&mut self) {
+        let ours = self.config.start;
+        let next = self.next_later_start.take();
+        self.later_start = next
+            .filter(|next| is_later(&next.start, &ours))
+            .map(|next| LaterStart {
+                since: self.now.at,
+                ..next
+            });
     }
 
     /// An alarm, once: what else was written under our replica's id is no more news, since it gets another one.
@@ -216,6 +220,6 @@ impl Gossip {
 impl LaterStart {
     /// When to come back for it.
     pub(super) fn due(&self) -> Option<Duration> {
-        (!self.told).then(|| self.since + HEARSAY_WAIT)
+        (!self.told).then(|| self.since + NEWS_WAIT)
     }
 }

@@ -106,7 +106,7 @@ impl Options {
             deeds: 0,
             addresses: 4,
             storm: Duration::ZERO,
-            trims: false,
+            trims: true,
             log_bytes_max: u64::MAX,
             log_catch_up_max: 20_000,
             troubles: BTreeMap::new(),

@@ -138,6 +138,14 @@ impl World {
         self.must(level, "the replicas do not agree");
     }
 
+    /// Until nothing is left of cancelled accounts, at any replica.
+    #[track_caller]
+    pub fn forget(&mut self) {
+        let forgotten = self.run_until(AGREEMENT, World::forgotten);
+        self.check_forgotten(forgotten);
+        self.must(forgotten, "the replicas do not forget");
+    }
+
     /// The account has these addresses, everywhere.
     #[track_caller]
     pub fn assert_emails<const N: usize>(&mut self, account: AccountId, expected: [&str; N]) {

@@ -85,6 +85,19 @@ fn of_two_halves_that_put_each_other_out_nothing_is_lost() {
 }
 
 #[test]
+fn one_that_is_put_out_before_it_has_forgotten_forgets_as_somebody_else() {
+    let mut world = three(7);
+    let ada = world.at("oslo").sign_up("ada@example.org");
+    world.settle();
+    world.at("oslo").cancel(ada);
+    world.settle();
+    world.at("oslo").put_out("lima");
+    world.forget();
+    world.settle();
+    world.assert_emails(ada, []);
+}
+
+#[test]
 fn a_flipped_bit_is_found_and_healed() {
     let mut world = three(6);
     let ada = world.at("oslo").sign_up("ada@example.org");

@@ -170,7 +170,7 @@ impl World {
         (0..self.processes.len()).filter_map(joins).collect()
     }
 
-    /// What a process was told last does not cover this, for whoever looks for the reason.
+    /// What a process was told last does not name this, for whoever looks for the reason. What is folded it names no more.
     pub(crate) fn unsettled(&self, at: usize) -> String {
         let told = self.checks.settling.told.get(&at).map(|told| &told.numbers);
         let lacks = self.checks.tracks[at].numbers.iter();
@@ -181,6 +181,9 @@ impl World {
         let lacks: Vec<String> = lacks
             .map(|(writer, number)| {
                 let known = told.and_then(|told| told.get(writer));
+                if stable.folded(writer) {
+                    return format!("{writer}: {number}, folded");
+                }
                 let stable = stable.get(writer).map(|tip| tip.number);
                 format!("{writer}: {number}, stable {stable:?}, settled {known:?}")
             })

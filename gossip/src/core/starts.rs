@@ -192,16 +192,14 @@ impl Gossip {
         self.emit(Event::LaterStart { known, live: false });
     }
 
-    /// The writer was restarted: what was told meanwhile may be later than that too.
+    /// The writer was restarted: what that does not answer may be later than it too.
     pub(super) fn began_again(&mut self) {
         let ours = self.config.start;
-        let next = self.next_later_start.take();
-        self.later_start = next
-            .filter(|next| is_later(&next.start, &ours))
-            .map(|next| LaterStart {
-                since: self.now.at,
-                ..next
-            });
+        let unanswered = self.later_start.filter(|later| !later.told);
+        let next = self.next_later_start.take().or(unanswered);
+        let next = next.filter(|next| is_later(&next.start, &ours));
+        let since = self.now.at;
+        self.later_start = next.map(|next| LaterStart { since, ..next });
     }
 
     /// An alarm, once: what else was written under our replica's id is no more news, since it gets another one.

@@ -432,7 +432,7 @@ pub(super) fn places(
 }
 
 /// The epoch that a session has seen, within its transaction.
-pub(super) fn raise(
+pub(crate) fn raise(
     txn: &mut Txn<'_>,
     account: AccountId,
     epoch: Epoch,

@@ -10,7 +10,7 @@ use std::{
 use gossip::{Input, Received, Writer};
 
 use super::{
-    people::{Deed, Outcome},
+    deeds::{Deed, Outcome},
     process::Waiting,
     trouble::Kind,
     world::{Happening, World},

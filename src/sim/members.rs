@@ -4,7 +4,7 @@ use crdt::{ClusterView, ClusterWrite, MemberField, MemberState};
 use gossip::{Input, Peer, PeerState, Vector};
 
 use super::{
-    people::Deed,
+    deeds::Deed,
     world::{World, read_records},
 };
 use crate::store::{Records, Txn};

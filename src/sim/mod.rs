@@ -8,7 +8,7 @@
 //! | `talks`, `copies` | conversations about what two hold; whole copies |
 //! | `settling` | losers that go once nothing concurrent is on its way |
 //! | `members` | who belongs to the cluster, as each has it |
-//! | `people` | the domain's own deeds, done at whichever site is reached |
+//! | `people`, `deeds` | who does what, at whichever site is reached; the domain's own operations |
 //! | `trouble/` | those who make trouble |
 //! | `check/` | those who check, ignorant of the trouble |
 //! | `seed` | a run: a storm, then peace, then agreement within a bound |
@@ -31,6 +31,7 @@ mod campaign;
 mod check;
 mod commits;
 mod copies;
+mod deeds;
 mod members;
 mod network;
 mod options;

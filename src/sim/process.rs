@@ -13,7 +13,7 @@ use gossip::{Config, Dot, Event, Gossip, Input, Limits, MemberId, Now, Output, P
 use super::{
     check::{Numbers, Promise},
     commits::{REOPEN_AFTER, next_group},
-    people::{Gone, Outcome},
+    deeds::{Gone, Outcome},
     rng::Rng,
     talks::Kept,
     trouble::Kind,

@@ -11,7 +11,7 @@ use crdt::AccountId;
 use gossip::Vector;
 
 use super::{
-    people::{Deed, Gone},
+    deeds::{Deed, Gone},
     trouble::Kind,
     world::{Happening, World, read_disk, read_records},
 };

@@ -8,8 +8,8 @@ use crdt::{AccountId, ClaimedBy, Hlc};
 
 use super::{
     check::{EndOf, Track},
+    deeds::{Deed, Outcome},
     options::Options,
-    people::{Deed, Outcome},
     rng::Rng,
     seed::AGREEMENT,
     trouble::{Kind, Remedy},

@@ -8,7 +8,7 @@ use gossip::{MemberId, Peer, PeerState};
 
 use super::{Kind, Remedy};
 use crate::sim::{
-    people::Deed,
+    deeds::Deed,
     process::site_name,
     world::{Happening, World},
 };

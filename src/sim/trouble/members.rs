@@ -9,7 +9,7 @@ use super::{Kind, Remedy};
 use crate::{
     sim::{
         check::Track,
-        people::Deed,
+        deeds::Deed,
         world::{Happening, World},
     },
     store::disk::memory::MemoryDisk,

@@ -318,7 +318,7 @@ impl World {
         };
         let (vector, trimmed) = (ledger.vector().clone(), ledger.trimmed().clone());
         self.tally.count("catch-ups that were merged", 1);
-        if let Some(numbers) = self.processes[at].coming.take() {
+        if let Some(numbers) = self.checks.tracks[at].coming.take() {
             self.checks.caught_up(at, &numbers);
         }
         self.look_if_told(at);
@@ -333,7 +333,7 @@ impl World {
         };
         let (vector, trimmed) = (ledger.vector().clone(), ledger.trimmed().clone());
         self.tally.count("catch-ups that could not be merged", 1);
-        self.processes[at].coming = None;
+        self.checks.tracks[at].coming = None;
         self.input(at, Input::CaughtUp { vector, trimmed });
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use gossip::{Config, Dot, Event, Gossip, Input, Limits, MemberId, Now, Output, PeerState, Vector, Writer};
 
 use super::{
-    check::{Numbers, Promise},
+    check::Promise,
     commits::{REOPEN_AFTER, next_group},
     deeds::{Gone, Outcome},
     rng::Rng,
@@ -57,8 +57,6 @@ pub(crate) struct Process {
     pub(crate) retired: bool,
     /// Another process made of the same directory runs, or did: at most one of them is started at the end.
     pub(crate) copy_of: Option<usize>,
-    /// What a catch-up that has come whole will have brought.
-    pub(crate) coming: Option<Numbers>,
     /// Times that all that is stored was read again.
     pub(crate) scrubbed: u64,
     /// What it last knew itself to be.
@@ -116,7 +114,6 @@ impl Process {
             newer: false,
             retired: false,
             copy_of: None,
-            coming: None,
             scrubbed: 0,
             state: None,
             arriving: false,

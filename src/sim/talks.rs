@@ -287,7 +287,7 @@ impl World {
                     }
                 }
                 if complete && let Some(pinned) = &talk.answerer.pinned {
-                    self.processes[at].coming = Some(pinned.numbers.clone());
+                    self.checks.tracks[at].coming = Some(pinned.numbers.clone());
                     if let Some(damage) = &pinned.damage {
                         self.takes_damage(at, damage);
                     }

@@ -91,6 +91,45 @@ impl World {
         self.checks.disk_replaced(at, Track::default());
     }
 
+    /// A second process starts in the same moment on a copy of its directory, called by the same name and `-copy`.
+    pub fn run_copy(&mut self, name: &str) {
+        let at = self.index(name);
+        self.kill(at);
+        let copy = self.copy_directory(at);
+        for process in [at, copy] {
+            self.remedy(Remedy::Start(process));
+        }
+    }
+
+    /// Of each directory and its copy one goes on.
+    pub fn end_copies(&mut self) {
+        self.settle_copies();
+    }
+
+    /// Everyone starts anew, with a log that holds next to nothing.
+    pub fn shorten_logs(&mut self) {
+        self.options.trims = true;
+        self.options.log_bytes_max = 1000;
+        for at in 0..self.processes.len() {
+            self.kill(at);
+            self.remedy(Remedy::Start(at));
+        }
+    }
+
+    /// Each of its batches takes about a second.
+    pub fn slow_down(&mut self, name: &str) {
+        let at = self.index(name);
+        self.processes[at].batch_ms = 1000;
+    }
+
+    /// Until it merges what it missed.
+    #[track_caller]
+    pub fn until_merging(&mut self, name: &str) {
+        let at = self.index(name);
+        let merges = self.run_until(AGREEMENT, |world| world.merging(at));
+        self.must(merges, &format!("{name} does not catch up"));
+    }
+
     /// A bit of what it stores flips. From now on disks are read again now and then.
     pub fn flip_bit(&mut self, name: &str) {
         let at = self.index(name);

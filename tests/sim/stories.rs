@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crdt::AccountId;
 use persona::sim::{Seed, World};
 
 fn three(seed: u64) -> World {
@@ -106,4 +107,51 @@ fn a_flipped_bit_is_found_and_healed() {
     world.at("lima").add_email(ada, "ada@lima.example");
     world.settle();
     world.assert_emails(ada, ["ada@example.org", "ada@lima.example"]);
+}
+
+/// Lima holds some of what it missed, and its vector does not say so yet.
+fn lima_takes_in_what_it_missed(seed: u64) -> (World, AccountId) {
+    let mut world = three(seed);
+    world.shorten_logs();
+    world.settle();
+    let ada = world.at("oslo").sign_up("ada@example.org");
+    world.settle();
+    world.cut("lima");
+    world.at("oslo").add_email(ada, "ada@oslo.example");
+    for name in ["bob", "cleo", "dan", "eve"] {
+        world.at("oslo").sign_up(&format!("{name}@example.org"));
+    }
+    world.pass(Duration::from_secs(5));
+    world.heal();
+    world.slow_down("lima");
+    world.until_merging("lima");
+    world.pass(Duration::from_secs(1));
+    // Not all of it yet.
+    world.until_merging("lima");
+    (world, ada)
+}
+
+#[test]
+fn a_backup_made_amid_a_catch_up_goes_on_with_it() {
+    let (mut world, ada) = lima_takes_in_what_it_missed(7);
+    world.back_up("lima");
+    world.settle();
+    world.restore("lima");
+    world.start_again("lima");
+    world.settle();
+    world.assert_emails(ada, ["ada@example.org", "ada@oslo.example"]);
+}
+
+#[test]
+fn a_directory_copied_amid_a_catch_up_and_its_copy_both_go_on_with_it() {
+    let (mut world, ada) = lima_takes_in_what_it_missed(8);
+    world.run_copy("lima");
+    world.pass(Duration::from_secs(20));
+    assert_eq!(world.at("lima-copy").emails(ada), world.at("lima").emails(ada));
+    world.end_copies();
+    world.settle();
+    assert_eq!(
+        world.at("lima").emails(ada),
+        ["ada@example.org", "ada@oslo.example"]
+    );
 }

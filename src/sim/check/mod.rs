@@ -151,11 +151,15 @@ pub(crate) type Found = Result<(), Violation>;
 /// How many of each writer's transactions. It never folds: checkers keep what replicas forget.
 pub(crate) type Numbers = BTreeMap<Writer, u64>;
 
-/// What is known of one disk.
+/// What is known of one disk. A copy of the disk takes all of it along.
 #[derive(Clone, Default)]
 pub(crate) struct Track {
     /// What is on it.
     pub(crate) numbers: Numbers,
+    /// What a catch-up that has come whole will have brought.
+    pub(crate) coming: Option<Numbers>,
+    /// Some of a catch-up was merged, and the rest could not be: it holds more than its vector says.
+    half_merged: bool,
     records: BTreeSet<RecordKey>,
     cancelled: BTreeSet<AccountId>,
     epochs: BTreeMap<AccountId, Epoch>,
@@ -191,8 +195,6 @@ pub(crate) struct Checks {
     pub(crate) evictions: Evictions,
     /// Disks that were damaged by hand and are not whole again, by process.
     pub(crate) damaged: BTreeMap<usize, Damage>,
-    /// Disks on which some of a catch-up was merged, and the rest could not be: they hold more than their vectors say.
-    half_merged: BTreeSet<usize>,
     /// What was healed lately, and when: a look that began before still finds it.
     healed: Vec<(Duration, BTreeSet<RecordKey>)>,
     /// The least and the greatest time at which any replica made a batch, by its own clock, in milliseconds.
@@ -220,7 +222,6 @@ impl Checks {
             None => self.tracks.push(track),
         }
         self.damaged.remove(&at);
-        self.half_merged.remove(&at);
         self.settling.set_back(at);
         self.erasing.set_back(at);
         self.forget_what_is_gone();
@@ -243,15 +244,6 @@ impl Checks {
         for (writer, number) in numbers {
             let entry = known.entry(*writer).or_default();
             *entry = (*entry).max(*number);
-        }
-    }
-
-    /// The merging of a catch-up is over: all of it, or what of it could be read.
-    fn merged(&mut self, at: usize, all: bool) {
-        if all {
-            self.half_merged.remove(&at);
-        } else {
-            self.half_merged.insert(at);
         }
     }
 

@@ -31,7 +31,7 @@ pub(crate) struct Seen {
 }
 
 impl World {
-    pub(super) fn merging(&self, at: usize) -> bool {
+    pub(crate) fn merging(&self, at: usize) -> bool {
         let running = self.processes[at].running.as_ref();
         running
             .and_then(|running| running.ledger.as_ref())
@@ -284,7 +284,7 @@ impl Checks {
         disk: &MemoryDisk,
         keys: impl Iterator<Item = RecordKey>,
     ) -> Found {
-        if self.half_merged.contains(&at) {
+        if self.tracks[at].half_merged {
             return Ok(());
         }
         for key in keys {

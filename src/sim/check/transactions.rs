@@ -51,7 +51,7 @@ impl World {
         self.receipts_taken_back(at);
         if group.caught_up || group.catch_up_failed {
             self.states_are_here(at);
-            self.checks.merged(at, group.caught_up);
+            self.checks.tracks[at].half_merged = group.catch_up_failed;
         }
         let mut found = Ok(());
         for (dot, bytes) in &group.local {
@@ -113,7 +113,7 @@ impl World {
     pub(crate) fn opened(&mut self, at: usize, ledger: &Ledger) {
         let disk = self.processes[at].disk.clone();
         // A catch-up that was merged in a batch of which nobody was told, or that never came whole.
-        if let Some(numbers) = self.processes[at].coming.take() {
+        if let Some(numbers) = self.checks.tracks[at].coming.take() {
             let merged = numbers.iter().all(|(writer, number)| {
                 let dot = Dot {
                     writer: *writer,
@@ -124,7 +124,7 @@ impl World {
             if merged {
                 self.checks.caught_up(at, &numbers);
             } else if ledger.is_merging() {
-                self.processes[at].coming = Some(numbers);
+                self.checks.tracks[at].coming = Some(numbers);
             }
         }
         let member = MemberId::from_bytes(self.processes[at].member.0);

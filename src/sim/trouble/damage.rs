@@ -126,7 +126,8 @@ impl World {
         let whole = |at: &usize| {
             let process = &self.processes[*at];
             let copied = self.processes.iter().any(|other| other.copy_of == Some(*at));
-            !process.retired && process.copy_of.is_none() && !copied && process.coming.is_none()
+            let comes = self.checks.tracks[*at].coming.is_some();
+            !process.retired && process.copy_of.is_none() && !copied && !comes
         };
         let all: Vec<usize> = (0..self.processes.len()).filter(whole).collect();
         let held_elsewhere = |at: &usize| {

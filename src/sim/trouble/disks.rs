@@ -118,6 +118,19 @@ impl World {
         if together {
             self.kill(of);
         }
+        let at = self.copy_directory(of);
+        if together {
+            let both = self.troubles.rng.ms(50, 1000);
+            for process in [of, at] {
+                self.after(both, crate::sim::world::Happening::Remedy(Remedy::Start(process)));
+            }
+        } else {
+            self.remedy_later(50, 500, Remedy::Start(at));
+        }
+    }
+
+    /// A second process, not started yet, with a copy of the directory of this one.
+    pub(crate) fn copy_directory(&mut self, of: usize) -> usize {
         let original = &self.processes[of];
         let disk = original.disk.copy();
         let mut copy = Process::new(
@@ -141,19 +154,12 @@ impl World {
                 self.network.cuts.insert((a, at));
             }
         }
-        if together {
-            let both = self.troubles.rng.ms(50, 1000);
-            for process in [of, at] {
-                self.after(both, crate::sim::world::Happening::Remedy(Remedy::Start(process)));
-            }
-        } else {
-            self.remedy_later(50, 500, Remedy::Start(at));
-        }
+        at
     }
 
     /// An operator ends the copies, as the alarm asks: one process of each directory runs at a time, and the copy goes
     /// for good once others have what it has.
-    pub(super) fn settle_copies(&mut self) {
+    pub(crate) fn settle_copies(&mut self) {
         let copies: Vec<(usize, usize)> = self
             .processes
             .iter()

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use crdt::{AccountId, ClaimedBy, Hlc};
+use gossip::PeerState;
 
 use super::{
     check::{EndOf, Track},
@@ -157,6 +158,32 @@ impl World {
         self.checks.disk_replaced(at, track);
     }
 
+    /// One that has said that it leaves goes for good, once another site has what it has.
+    #[track_caller]
+    pub fn let_go(&mut self, name: &str) {
+        let at = self.index(name);
+        self.remedy(Remedy::Left(at));
+        let gone = self.run_until(AGREEMENT, |world| world.processes[at].retired);
+        self.must(gone, "it did not go");
+    }
+
+    /// Whether trouble makers would leave its disk alone, because what is to be known of who is out is on no other.
+    pub fn is_spared(&self, name: &str) -> bool {
+        self.alone_knows_who_is_out(self.index(name))
+    }
+
+    /// Whether each replica knows that every member that counts has all that is here.
+    pub fn all_is_stable(&self) -> bool {
+        let mut running = self
+            .processes
+            .iter()
+            .filter_map(|process| process.running.as_ref());
+        running.all(|running| {
+            let gossip = &running.gossip;
+            gossip.stable().covers_vector(gossip.vector())
+        })
+    }
+
     /// Starts what is down.
     pub fn start_again(&mut self, name: &str) {
         let at = self.index(name);
@@ -275,6 +302,28 @@ impl At<'_> {
         let told = self.world.tell_me(self.at, Deed::Evict { id, by });
         let done = matches!(told, Some(Outcome::Done(Some(_))));
         self.world.must(done, &format!("nobody was put out: {told:?}"));
+    }
+
+    /// Its operator has it leave in good order: all have heard so.
+    #[track_caller]
+    pub fn leave(&mut self) {
+        let own = self.world.processes[self.at].member;
+        let deed = Deed::Member {
+            id: crdt::MemberId::from_bytes(own.0),
+            state: crdt::MemberState::Leaving,
+        };
+        let told = self.world.tell_me(self.at, deed);
+        let done = matches!(told, Some(Outcome::Done(Some(_))));
+        self.world.must(done, &format!("it does not leave: {told:?}"));
+        let heard = self.world.run_until(AGREEMENT, |world| {
+            (0..world.processes.len()).all(|at| {
+                let peers = world.peers_seen_by(at);
+                peers
+                    .iter()
+                    .any(|peer| peer.id == own && peer.state == PeerState::Leaving)
+            })
+        });
+        self.world.must(heard, "not all have heard that it leaves");
     }
 
     /// The addresses of an account, as this replica has them.

@@ -155,3 +155,40 @@ fn a_directory_copied_amid_a_catch_up_and_its_copy_both_go_on_with_it() {
         ["ada@example.org", "ada@oslo.example"]
     );
 }
+
+#[test]
+fn the_last_disk_that_knows_who_has_left_is_spared() {
+    let mut world = three(7);
+    world.at("lima").leave();
+    world.back_up("pune");
+    world.let_go("lima");
+    world.settle();
+    assert!(!world.is_spared("oslo"), "pune knows that lima has left");
+
+    world.restore("pune");
+    assert!(world.is_spared("oslo"), "pune knows only that lima leaves");
+    world.start_again("pune");
+    world.settle();
+    assert!(!world.is_spared("oslo"), "oslo has told pune");
+    assert!(world.all_is_stable());
+}
+
+#[test]
+fn who_is_gone_and_is_not_known_to_have_left_is_waited_for_until_an_operator_puts_it_out() {
+    let mut world = three(8);
+    world.at("lima").leave();
+    world.back_up("pune");
+    world.let_go("lima");
+    world.restore("pune");
+    world.wipe("oslo");
+    world.start_again("pune");
+    world.start_again("oslo");
+    world.settle();
+    world.pass(Duration::from_secs(60));
+    assert!(!world.all_is_stable());
+
+    world.at("pune").put_out("lima");
+    world.settle();
+    world.pass(Duration::from_secs(10));
+    assert!(world.all_is_stable());
+}

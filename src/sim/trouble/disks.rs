@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use crdt::{MemberId, MemberState};
+use crdt::{Member, MemberId, MemberState};
 use gossip::PeerState;
 
 use super::{Kind, Remedy};
@@ -58,18 +58,20 @@ impl World {
     }
 
     /// Who was put out takes no part, and gives nobody a copy: with the last disk of the others that knows of it an
-    /// operator would have to begin anew.
-    pub(super) fn alone_knows_who_is_out(&self, at: usize) -> bool {
+    /// operator would have to begin anew. And who left and is gone says so to nobody again: where a disk only knows that
+    /// it leaves, it is waited for until an operator puts it out.
+    pub(crate) fn alone_knows_who_is_out(&self, at: usize) -> bool {
+        let gone = self.peers.iter().filter(|peer| peer.state == PeerState::Left);
+        let gone: BTreeSet<MemberId> = gone.map(|peer| MemberId::from_bytes(peer.id.0)).collect();
         let out = |at: usize| -> BTreeSet<MemberId> {
             let view = self.on_disk(at, |disk| Snapshot::new(disk).cluster());
             let members = view.map(|view| view.members).unwrap_or_default();
-            let is_out = |state| {
-                matches!(
-                    state,
-                    MemberState::Leaving | MemberState::Left | MemberState::Evicted
-                )
+            let is_out = |member: &Member| match member.state {
+                MemberState::Leaving => !gone.contains(&member.id),
+                MemberState::Left | MemberState::Evicted => true,
+                MemberState::Joining | MemberState::Active => false,
             };
-            let out = members.into_values().filter(|member| is_out(member.state));
+            let out = members.into_values().filter(is_out);
             out.map(|member| member.id).collect()
         };
         let known = out(at);

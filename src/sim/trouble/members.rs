@@ -95,7 +95,7 @@ impl World {
             match state {
                 Some(PeerState::Leaving) => self.write_member(at, at, MemberState::Left),
                 // One that takes no part is healed by nobody, so damage of its own does not hold it.
-                Some(PeerState::Left) if !self.is_another_damaged(at) => {
+                Some(PeerState::Left) if !self.is_another_damaged(at) && self.is_known_to_have_left(at) => {
                     self.check_drained(at);
                     self.kill(at);
                     self.tell(|| format!("process {at} has left"));
@@ -112,5 +112,19 @@ impl World {
             }
         }
         self.after(LEAVE_LOOK, Happening::Remedy(Remedy::Left(at)));
+    }
+
+    /// Is it on the disk of one that stays? What it was told may be of a disk into which a backup was put since.
+    fn is_known_to_have_left(&self, at: usize) -> bool {
+        let own = self.processes[at].member;
+        (0..self.processes.len()).any(|other| {
+            let process = &self.processes[other];
+            let peers = self.peers_seen_by(other);
+            let listed = peers.iter().find(|peer| peer.id == own);
+            other != at
+                && process.state == Some(PeerState::Active)
+                && !process.retired
+                && listed.is_some_and(|peer| peer.state == PeerState::Left)
+        })
     }
 }

@@ -6,6 +6,12 @@ set -eu
 need python3-aiosmtpd
 # The forward proxy that the tests of outbound requests go through.
 need squid
+# Squid asks name servers at port 53 only, so the one of the tests listens there.
+ports=/proc/sys/net/ipv4/ip_unprivileged_port_start
+if [ "$(id -u)" != 0 ] && [ "$(cat $ports)" -gt 53 ]; then
+    echo "== Letting users listen at ports from 53 on, until this machine starts anew"
+    echo 53 | sudo tee $ports >/dev/null
+fi
 # What makes up requests from our description of the API, and looks at the answers: from PyPI, beside what is built.
 schemathesis=$target/schemathesis
 if [ ! -x "$schemathesis/bin/schemathesis" ]; then

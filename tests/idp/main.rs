@@ -7,4 +7,5 @@
 mod addresses;
 mod answers;
 mod hosts;
+mod name_server;
 mod squid;

@@ -15,7 +15,10 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use crate::hosts::{HERE, Hosts, INSIDE, discovery, look_up};
+use crate::{
+    hosts::{HERE, Hosts, INSIDE, discovery, look_up},
+    name_server::NameServer,
+};
 
 const CONFIGURATION: &str = include_str!("../../deploy/squid/squid.conf");
 /// Debian's.
@@ -181,6 +184,37 @@ async fn squid_refuses_what_is_inside_and_all_but_https() {
         assert_eq!(squid.status(request).await, 403, "{request}");
     }
     assert_eq!(hosts.connections.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn squid_goes_where_the_rules_have_looked_whatever_the_name_server_says_next() {
+    const ELSEWHERE: &str = "127.0.0.10";
+    let hosts = Hosts::start(&["a.test"]).await;
+    hosts.primary("a.test");
+    let port = hosts.socket.port();
+    let elsewhere = TcpListener::bind((ELSEWHERE, port)).await.expect("a port");
+    let out = |names: &NameServer| {
+        format!(
+            "acl out dst {HERE}\nacl there port {port}\nhttp_access allow out there\ndns_nameservers {}",
+            names.address
+        )
+    };
+    // Out for the rules, and inside for who asks once more to connect.
+    let names = NameServer::start(&[HERE, ELSEWHERE]).await;
+    let squid = Squid::start(&[], &out(&names)).await;
+    let told = look_up(&client(&hosts, &squid, port), "a.test").await;
+    assert_eq!(told, "a.test https://a.test/in");
+    assert_eq!(names.questions(), 1, "it is asked once");
+    // Where it leads inside, the rules say so.
+    let names = NameServer::start(&[ELSEWHERE, HERE]).await;
+    let squid = Squid::start(&[], &out(&names)).await;
+    let told = look_up(&client(&hosts, &squid, port), "a.test").await;
+    assert_eq!(told, "our way out does not lead to it (status 403)");
+    assert_eq!(names.questions(), 1);
+
+    assert_eq!(hosts.connections.load(Ordering::SeqCst), 1);
+    let nobody = tokio::time::timeout(Duration::ZERO, elsewhere.accept()).await;
+    assert!(nobody.is_err(), "nobody came there");
 }
 
 #[tokio::test]

@@ -89,17 +89,27 @@ fn scans_are_in_byte_order_from_a_key_and_end_with_the_family() {
         let expected: [&[u8]; 7] = [b"", b"a", b"a\0", b"b", b"b\xff", b"c", b"\xff"];
         assert_eq!(keys(&*disk, Family::Index, b""), expected);
         assert_eq!(keys(&*disk, Family::Index, b"b"), expected[3..]);
-        let mut seen = Vec::new();
-        disk.read(&mut |snapshot| {
-            snapshot
-                .scan_prefix(Family::Index, b"a", &mut |key, _| {
-                    seen.push(key.to_vec());
-                    ControlFlow::Continue(())
-                })
-                .expect("a scan");
-        })
-        .expect("a snapshot");
-        assert_eq!(seen, [b"a".to_vec(), b"a\0".to_vec()]);
+        let prefixes: [(&[u8], &[&[u8]]); 6] = [
+            (b"", &expected),
+            (b"a", &[b"a", b"a\0"]),
+            (b"b", &[b"b", b"b\xff"]),
+            (b"b\xff", &[b"b\xff"]),
+            (b"\xff", &[b"\xff"]),
+            (b"d", &[]),
+        ];
+        for (prefix, expected) in prefixes {
+            let mut seen = Vec::new();
+            disk.read(&mut |snapshot| {
+                snapshot
+                    .scan_prefix(Family::Index, prefix, &mut |key, _| {
+                        seen.push(key.to_vec());
+                        ControlFlow::Continue(())
+                    })
+                    .expect("a scan");
+            })
+            .expect("a snapshot");
+            assert_eq!(seen, expected, "{prefix:?}");
+        }
     });
 }
 

@@ -19,21 +19,55 @@ pub(super) fn scan_around(
     from: &[u8],
     visit: &mut Visit<'_>,
 ) -> Result<usize, DiskError> {
-    let mut from = from.to_vec();
-    for gaps in 0..=GAPS_MAX {
-        let mut last = None;
-        let scanned = disk.scan(family, &from, &mut |key, value| {
-            last = Some(key.to_vec());
+    let mut last = from.to_vec();
+    let scanned = disk.scan(family, from, &mut |key, value| {
+        key.clone_into(&mut last);
+        visit(key, value)
+    });
+    go_on(disk, family, last, scanned, visit)
+}
+
+/// The same for the keys that begin with `prefix`.
+pub(super) fn scan_prefix_around(
+    disk: &dyn DiskRead,
+    family: Family,
+    prefix: &[u8],
+    visit: &mut Visit<'_>,
+) -> Result<usize, DiskError> {
+    let mut last = prefix.to_vec();
+    let scanned = disk.scan_prefix(family, prefix, &mut |key, value| {
+        key.clone_into(&mut last);
+        visit(key, value)
+    });
+    go_on(disk, family, last, scanned, &mut |key, value| {
+        if key.starts_with(prefix) {
             visit(key, value)
-        });
+        } else {
+            ControlFlow::Break(())
+        }
+    })
+}
+
+/// Goes on with a scan that came to `last` and ended like this.
+fn go_on(
+    disk: &dyn DiskRead,
+    family: Family,
+    mut last: Vec<u8>,
+    mut scanned: Result<(), DiskError>,
+    visit: &mut Visit<'_>,
+) -> Result<usize, DiskError> {
+    for gaps in 0..=GAPS_MAX {
         match scanned {
             Ok(()) => return Ok(gaps),
             Err(error) if error.is_local() && gaps < GAPS_MAX => {
-                let damaged_from = number(last.as_deref().unwrap_or(&from));
-                let Some(readable) = end_of_gap(disk, family, damaged_from) else {
+                let Some(readable) = end_of_gap(disk, family, number(&last)) else {
                     return Ok(gaps + 1);
                 };
-                from = readable.to_be_bytes().to_vec();
+                last = readable.to_be_bytes().to_vec();
+                scanned = disk.scan(family, &last.clone(), &mut |key, value| {
+                    key.clone_into(&mut last);
+                    visit(key, value)
+                });
             }
             Err(error) => return Err(error),
         }

@@ -158,24 +158,8 @@ pub(super) fn try_scan(
     prefix: &[u8],
     mut visit: impl FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, ReadError>,
 ) -> Result<(), ReadError> {
-    try_scan_from(disk, family, prefix, |key, value| {
-        if key.starts_with(prefix) {
-            visit(key, value)
-        } else {
-            Ok(ControlFlow::Break(()))
-        }
-    })
-}
-
-/// Visits the keys from `from` on, in order, with a visitor that may fail.
-pub(super) fn try_scan_from(
-    disk: &dyn DiskRead,
-    family: Family,
-    from: &[u8],
-    mut visit: impl FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, ReadError>,
-) -> Result<(), ReadError> {
     let mut failed = None;
-    disk.scan(family, from, &mut |key, value| {
+    disk.scan_prefix(family, prefix, &mut |key, value| {
         visit(key, value).unwrap_or_else(|error| {
             failed = Some(error);
             ControlFlow::Break(())
@@ -208,10 +192,7 @@ pub(super) fn read_index_around(
     id: AccountId,
 ) -> Result<(BTreeSet<EmailId>, usize), ReadError> {
     let mut emails = BTreeSet::new();
-    let gaps = damage::scan_around(disk, Family::Index, id.as_bytes(), &mut |key, _| {
-        if !key.starts_with(id.as_bytes()) {
-            return ControlFlow::Break(());
-        }
+    let gaps = damage::scan_prefix_around(disk, Family::Index, id.as_bytes(), &mut |key, _| {
         // A key that is no email's follows from no record: whoever reads everything again removes it.
         emails.extend(layout::indexed_email(key));
         ControlFlow::Continue(())
@@ -223,8 +204,8 @@ pub(super) fn read_index_around(
 pub(super) fn read_cells(disk: &dyn DiskRead, kind: CellKind, key: &[u8]) -> Result<Vec<Cell>, ReadError> {
     let prefix = layout::cell_prefix(kind, key);
     let mut cells = Vec::new();
-    damage::scan_around(disk, Family::Cells, &prefix, &mut |key, value| {
-        if !key.starts_with(&prefix) || cells.len() == CELL_SLOTS_MAX {
+    damage::scan_prefix_around(disk, Family::Cells, &prefix, &mut |_, value| {
+        if cells.len() == CELL_SLOTS_MAX {
             return ControlFlow::Break(());
         }
         cells.extend(decode_cell(value));

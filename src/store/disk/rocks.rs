@@ -21,8 +21,8 @@ use gossip::snapshot::{self, Manifest, Sink, SnapshotError, Source};
 use rand::RngExt;
 use rocksdb::{
     BlockBasedOptions, BottommostLevelCompaction, Cache, ColumnFamily, ColumnFamilyDescriptor,
-    CompactOptions, DB, DBCompressionType, DBRecoveryMode, Direction, ErrorKind, IteratorMode, Options,
-    ReadOptions, SnapshotWithThreadMode, WriteBatch, WriteOptions, checkpoint::Checkpoint,
+    CompactOptions, DB, DBCompressionType, DBRecoveryMode, ErrorKind, Options, PrefixRange, ReadOptions,
+    SnapshotWithThreadMode, WriteBatch, WriteOptions, checkpoint::Checkpoint,
 };
 
 use super::{
@@ -273,19 +273,36 @@ impl DiskRead for Snapshot<'_> {
     }
 
     fn scan(&self, family: Family, from: &[u8], visit: &mut Visit<'_>) -> Result<(), DiskError> {
+        self.visit(family, from, ReadOptions::default(), visit)
+    }
+
+    fn scan_prefix(&self, family: Family, prefix: &[u8], visit: &mut Visit<'_>) -> Result<(), DiskError> {
+        // Told where to end, RocksDB opens no table and no block behind that.
         let mut options = ReadOptions::default();
+        options.set_iterate_range(PrefixRange(prefix));
+        self.visit(family, prefix, options, visit)
+    }
+}
+
+impl Snapshot<'_> {
+    fn visit(
+        &self,
+        family: Family,
+        from: &[u8],
+        mut options: ReadOptions,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), DiskError> {
         options.set_verify_checksums(true);
-        let mode = IteratorMode::From(from, Direction::Forward);
-        for entry in self
-            .snapshot
-            .iterator_cf_opt(handle(self.db, family)?, options, mode)
-        {
-            let (key, value) = entry.map_err(disk_error)?;
-            if visit(&key, &value) == ControlFlow::Break(()) {
-                break;
+        let family = handle(self.db, family)?;
+        let mut entries = self.snapshot.raw_iterator_cf_opt(family, options);
+        entries.seek(from);
+        while let Some((key, value)) = entries.item() {
+            if visit(key, value) == ControlFlow::Break(()) {
+                return Ok(());
             }
+            entries.next();
         }
-        Ok(())
+        entries.status().map_err(disk_error)
     }
 }
 

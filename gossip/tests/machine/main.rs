@@ -9,3 +9,4 @@ mod driven;
 mod exchange;
 mod hellos;
 mod settled;
+mod starts;

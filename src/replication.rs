@@ -173,9 +173,7 @@ impl Replication {
     }
 
     /// A peer knows a start of this member that is not before ours, and that this disk did not make.
-    fn later_start(&self, known: Writer, live: bool) {
-        let ours = self.store.state().start;
-        let copied = known.replica == ours.replica;
+    fn later_start(&self, known: Writer, copied: bool, live: bool) {
         if live {
             self.alarm(format_args!(
                 "another process runs as this member (its start is {known}): two copies of one data directory; \
@@ -183,13 +181,13 @@ impl Replication {
             ));
         } else if copied {
             self.alarm(format_args!(
-                "this data directory was restored or copied: peers know a start of its replica ({known}) that it \
-                 did not make; it takes a new replica id"
+                "this data directory was restored or copied: peers know a start of its replica that it did not make \
+                 (the latest of this member is {known}); it takes a new replica id"
             ));
         } else {
             tracing::warn!(%known, "peers know a later start of this member; beginning one past it");
         }
-        let step = lock(&self.succession).later_start(ours, known, live);
+        let step = lock(&self.succession).later_start(known, copied, live);
         match step {
             Step::Begin(beginning) => self.store.begin_again(beginning),
             Step::StandAside => {
@@ -216,10 +214,9 @@ pub(crate) enum Step {
 }
 
 impl Succession {
-    /// Peers know `known`. `live`: by what they say a process runs in it.
-    pub(crate) fn later_start(&mut self, ours: Writer, known: Writer, live: bool) -> Step {
-        // Only a start under the replica id of this very moment makes this directory one of two: it draws a new id.
-        let copied = known.replica == ours.replica;
+    /// Peers know starts up to `known`. `copied`: one of them is under the replica id of this very moment, which makes this
+    /// directory one of two, and it draws a new id. `live`: by what they say a process runs in it.
+    pub(crate) fn later_start(&mut self, known: Writer, copied: bool, live: bool) -> Step {
         let races = planted::is(Bug::ClonesRace);
         // Two copies that live side by side do not race: an epoch past the other's is taken once. Then the one
         // that peers no longer listen to stands aside; what it has is on its disk, and goes out when it is
@@ -344,7 +341,7 @@ impl Replica for Replication {
                 "everything here is at every member in reach: to come back, ask for `persona cluster invite` and \
                  start this site again with --join; its data stays, it becomes a new member",
             ),
-            Event::LaterStart { known, live } => self.later_start(known, live),
+            Event::LaterStart { known, copied, live } => self.later_start(known, copied, live),
             Event::WriterAhead { dot, from } => {
                 tracing::warn!(%from, number = dot.number, "a peer has more of this start than was told");
                 self.store.begin_again(Beginning {

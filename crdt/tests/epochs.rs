@@ -14,8 +14,8 @@ const SITES: usize = 3;
 enum Step {
     /// One site hears all that another has.
     Hear { site: usize, from: usize },
-    /// A sign-out everywhere, at an HLC of this counter, or later if it is to beat what is there.
-    End { site: usize, counter: u16 },
+    /// A sign-out everywhere or a reset, at an HLC of this counter, or later if it is to beat what is there.
+    End { site: usize, counter: u16, resets: bool },
     /// Somebody signed in at one site comes to another.
     Visit { site: usize, from: usize },
 }
@@ -25,7 +25,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let pair = (0..SITES, 1..SITES).prop_map(|(site, further)| (site, (site + further) % SITES));
     let step = prop_oneof![
         2 => pair.clone().prop_map(|(site, from)| Step::Hear { site, from }),
-        2 => (site, 0..3_u16).prop_map(|(site, counter)| Step::End { site, counter }),
+        2 => (site, 0..3_u16, prop::bool::weighted(0.2))
+            .prop_map(|(site, counter, resets)| Step::End { site, counter, resets }),
         1 => pair.prop_map(|(site, from)| Step::Visit { site, from }),
     ];
     prop::collection::vec(step, 0..16)
@@ -83,9 +84,14 @@ fn sessions_that_are_over_stay_over_and_those_that_have_seen_all_are_good() {
                     sites[site].hear(&other);
                     prop_assert!(other.epoch() <= sites[site].epoch(), "who hears knows no less");
                 }
-                Step::End { site, counter } => {
+                Step::End {
+                    site,
+                    counter,
+                    resets,
+                } => {
                     let at = Hlc::new(1, counter).max(sites[site].view().latest().succ());
-                    sites[site].write(AccountWrite::SessionEpoch(Epoch { resets: 0, at }));
+                    let resets = before.resets + u32::from(resets);
+                    sites[site].write(AccountWrite::SessionEpoch(Epoch { resets, at }));
                     sites[site].ends.push(number);
                     prop_assert!(before < sites[site].epoch(), "all sessions known here are over");
                 }

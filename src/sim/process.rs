@@ -402,12 +402,11 @@ impl World {
         let name = &self.processes[at].name;
         self.story.tell(self.now, || format!("{name}: {event:?}"));
         match event {
-            Event::LaterStart { known, live } => {
+            Event::LaterStart { known, copied, live } => {
                 let Some(running) = &mut self.processes[at].running else {
                     return;
                 };
-                let ours = running.gossip.start();
-                match running.succession.later_start(ours, known, live) {
+                match running.succession.later_start(known, copied, live) {
                     Step::Begin(beginning) => self.begin_again_soon(at, beginning),
                     Step::StandAside => {
                         self.tally.count("copies that stood aside", 1);

@@ -33,7 +33,7 @@ impl NameServer {
         static LAST: AtomicUsize = AtomicUsize::new(0);
         let last = u8::try_from(LAST.fetch_add(1, Ordering::SeqCst)).expect("few tests");
         let [.., high, low] = std::process::id().to_be_bytes();
-        let address = Ipv4Addr::new(127, 53 + last, high, low | 1);
+        let address = Ipv4Addr::new(127, 53 + last, high, low);
         let socket = UdpSocket::bind((address, PORT)).await.expect(
             "Squid asks at port 53 only, so this test listens there: it runs as root, or once root has said \
              `sysctl net.ipv4.ip_unprivileged_port_start=53`",

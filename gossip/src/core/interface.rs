@@ -269,10 +269,12 @@ pub enum Event {
         theirs: [u8; 8],
         from: MemberId,
     },
-    /// Somebody knows a start of this member that is not before ours and that this data directory did not make:
-    /// it was restored, wiped, or copied. Take an epoch after it; if `live`, a copy runs: raise an alarm.
+    /// Peers know a start of this member that is not before ours and that this data directory did not make: it was
+    /// restored, wiped, or copied. Take an epoch after it, under a new replica id if one that they know was of ours
+    /// (`copied`); if `live`, a copy runs: raise an alarm.
     LaterStart {
         known: Writer,
+        copied: bool,
         live: bool,
     },
     /// A peer has a number of our present writer that we do not: the disk was rolled back under it. Restart it.

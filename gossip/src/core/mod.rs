@@ -119,10 +119,8 @@ pub struct Gossip {
     next_later_start: Option<LaterStart>,
     /// So many we have begun past.
     later_starts: u32,
-    /// Somebody ran in one of them.
+    /// Another process may have run in one of them: one more that runs is another one.
     passed_running: bool,
-    /// The last one that an alarm was raised for.
-    alarmed: Option<Writer>,
     writer_ahead: bool,
 
     early: Early,
@@ -198,7 +196,6 @@ impl Gossip {
             next_later_start: None,
             later_starts: 0,
             passed_running: false,
-            alarmed: None,
             writer_ahead: false,
             early: Early::default(),
             pending: Pending::default(),

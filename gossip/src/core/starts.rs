@@ -24,12 +24,14 @@ const LATER_STARTS_MAX: u32 = 3;
 /// run.
 const NEWS_WAIT: Duration = Duration::from_secs(1);
 
-/// A later start of this member.
+/// Later starts of this member that peers know: the latest of them, and what is known of any.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LaterStart {
     start: Writer,
-    /// Another process runs in it, or did when ours began.
+    /// Another process may run in one of them.
     runs: bool,
+    /// One of them is of our replica id.
+    copied: bool,
     since: Duration,
     /// The site was told, and is restarting its writer.
     told: bool,
@@ -145,13 +147,9 @@ impl Gossip {
         {
             return;
         }
+        let copied = known.replica == ours.replica;
         let passing = self.later_start.filter(|later| later.told);
         if passing.is_some_and(|later| !is_later(&known, &later.start)) {
-            return;
-        }
-        if self.was_ready && known.replica == ours.replica {
-            self.passed_running = true;
-            self.another_runs(known);
             return;
         }
         let news = if passing.is_some() {
@@ -162,56 +160,52 @@ impl Gossip {
         let later = news.get_or_insert(LaterStart {
             start: known,
             runs: false,
+            copied: false,
             since: self.now.at,
             told: false,
         });
         later.runs |= runs || of_one_epoch;
+        later.copied |= copied;
         if is_later(&known, &later.start) {
             later.start = known;
         }
     }
 
-    /// Tells the site of a later start, when peers had time to tell of others; at once if it means an alarm.
+    /// Tells the site of later starts, when peers had time to tell of all; at once if it means an alarm.
     pub(super) fn settle_later_start(&mut self) {
         let Some(later) = self.later_start.filter(|later| !later.told) else {
             return;
         };
         let raced = self.later_starts >= LATER_STARTS_MAX || (later.runs && self.passed_running);
-        if raced {
-            self.later_start = None;
-            self.another_runs(later.start);
+        let live = raced || (self.was_ready && later.copied);
+        if !live && self.now.at < later.since + NEWS_WAIT {
             return;
         }
-        if self.now.at < later.since + NEWS_WAIT {
-            return;
-        }
-        self.later_starts += 1;
-        self.passed_running |= later.runs;
+        self.later_starts += u32::from(!live);
+        self.passed_running |= later.runs || live;
         self.later_start = Some(LaterStart { told: true, ..later });
-        let known = later.start;
-        self.emit(Event::LaterStart { known, live: false });
+        self.emit(Event::LaterStart {
+            known: later.start,
+            copied: later.copied,
+            live,
+        });
     }
 
-    /// The writer was restarted: what that does not answer may be later than it too.
+    /// The writer was restarted, perhaps for another reason: what that does not answer may be later than it too.
     pub(super) fn began_again(&mut self) {
         let ours = self.config.start;
-        let unanswered = self.later_start.filter(|later| !later.told);
-        let next = self.next_later_start.take().or(unanswered);
-        let next = next.filter(|next| is_later(&next.start, &ours));
+        let is_unanswered = |later: &LaterStart| is_later(&later.start, &ours);
+        if self
+            .later_start
+            .is_some_and(|later| later.told && is_unanswered(&later))
+        {
+            return;
+        }
+        let untold = self.later_start.filter(|later| !later.told);
+        let next = self.next_later_start.take().or(untold).filter(is_unanswered);
+        // Peers have time anew: they hear of our new start just now.
         let since = self.now.at;
         self.later_start = next.map(|next| LaterStart { since, ..next });
-    }
-
-    /// An alarm, once: what else was written under our replica's id is no more news, since it gets another one.
-    fn another_runs(&mut self, known: Writer) {
-        let ours = self.config.start.replica;
-        let same_news = self
-            .alarmed
-            .is_some_and(|told| told == known || (known.replica == ours && told.replica == ours));
-        if !same_news {
-            self.alarmed = Some(known);
-            self.emit(Event::LaterStart { known, live: true });
-        }
     }
 }
 

@@ -33,7 +33,9 @@ fn a_start_that_this_directory_did_not_make_is_answered_by_a_later_one() {
         let mut outputs = machine.say(2, Message::Hello(Box::new(hello)));
         outputs.extend(machine.wait(NEWS_MS));
         let seen = events(&outputs).into_iter().find_map(|event| match event {
-            Event::LaterStart { known: told, live } => Some((told, live)),
+            Event::LaterStart {
+                known: told, live, ..
+            } => Some((told, live)),
             _ => None,
         });
         assert_eq!(seen, expected.map(|live| (known, live)), "{known} {ready}");
@@ -217,6 +219,90 @@ fn what_is_told_while_the_writer_restarts_counts_when_it_has() {
     }
 }
 
+/// The writer may be restarted for another reason before it is restarted past what was told.
+#[test]
+fn what_the_site_was_told_stands_until_a_start_answers_it() {
+    let mut machine = Machine::new(Vector::new());
+    let tell = |machine: &mut Machine| {
+        machine.connect(2, 2);
+        let hello = Hello {
+            known_start: Some(writer(8, 9)),
+            known_start_runs: true,
+            ..hello(2, Vector::new())
+        };
+        machine.say(2, Message::Hello(Box::new(hello)));
+        later_starts(&machine.wait(NEWS_MS))
+    };
+    assert_eq!(tell(&mut machine), [(9, false)]);
+    assert_eq!(begin_past(&mut machine, 5, 2), []);
+    assert_eq!(tell(&mut machine), [], "it is being answered");
+    machine.wait(1500);
+    assert!(!machine.gossip.is_ready());
+    begin_past(&mut machine, 9, 2);
+    machine.meet(3, Vector::new());
+    machine.wait(1500);
+    assert!(machine.gossip.is_ready());
+}
+
+/// Two copies of a directory: one that is ready hears of the other, which has gone on before it has a new id.
+#[test]
+fn one_that_takes_a_new_id_looks_at_the_next_start_when_it_has_it() {
+    // (the copy's next start) -> whether it stands aside, in the start of replica 5 that it takes
+    for (next, aside) in [(writer(8, 6), true), (writer(3, 6), false)] {
+        let mut machine = Machine::new(Vector::new());
+        machine.meet(3, Vector::new());
+        machine.wait(1500);
+        assert!(machine.gossip.is_ready());
+        machine.connect(2, 2);
+        let copy = Writer {
+            nonce: [0xcc; 8],
+            ..writer(1, 5)
+        };
+        let mut told = Vec::new();
+        for (known, runs) in [(copy, false), (next, true)] {
+            let hello = Hello {
+                known_start: Some(known),
+                known_start_runs: runs,
+                ..hello(2, Vector::new())
+            };
+            told.extend(later_starts(&machine.say(2, Message::Hello(Box::new(hello)))));
+        }
+        assert_eq!(told, [(5, true)]);
+        let start = writer(5, 6);
+        let outputs = machine.give(Input::Restarted {
+            start,
+            own_starts: vec![start],
+            vector: Vector::new(),
+        });
+        let told = later_starts(&outputs);
+        assert_eq!(told, if aside { vec![(6, true)] } else { vec![] });
+    }
+}
+
+/// A backup was put back, and since it was made its replica had one more start, and the member one under another id.
+#[test]
+fn that_one_of_several_starts_is_of_our_replica_is_not_forgotten() {
+    let (own, other) = (writer(1, 6), writer(8, 7));
+    for order in [[own, other], [other, own]] {
+        let mut machine = Machine::new(Vector::new());
+        for (peer, known) in [(2, order[0]), (3, order[1])] {
+            machine.connect(peer.into(), peer);
+            let hello = Hello {
+                known_start: Some(known),
+                ..hello(peer, Vector::new())
+            };
+            machine.say(peer.into(), Message::Hello(Box::new(hello)));
+        }
+        let told = events(&machine.wait(NEWS_MS));
+        let expected = Event::LaterStart {
+            known: other,
+            copied: true,
+            live: false,
+        };
+        assert!(told.contains(&expected), "{told:?}");
+    }
+}
+
 /// A start that it was told of before its present one is told again, if it is later than that too.
 #[test]
 fn a_member_hears_of_a_later_start_in_each_of_its_own() {
@@ -363,7 +449,7 @@ fn a_number_of_our_writer_that_we_never_gave_out_is_noticed() {
 /// Of starts of ours that peers know: the epoch, and whether a process runs in it, by what they say.
 fn later_starts(outputs: &[Output]) -> Vec<(u32, bool)> {
     let told = events(outputs).into_iter().filter_map(|event| match event {
-        Event::LaterStart { known, live } => Some((known.epoch, live)),
+        Event::LaterStart { known, live, .. } => Some((known.epoch, live)),
         _ => None,
     });
     told.collect()

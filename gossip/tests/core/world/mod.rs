@@ -608,7 +608,7 @@ impl World {
     fn event(&mut self, index: usize, event: Event) {
         self.sites[index].events.push(event.clone());
         match event {
-            Event::LaterStart { known, live } => {
+            Event::LaterStart { known, live, .. } => {
                 if live {
                     if std::mem::replace(&mut self.sites[index].redrawn, true) {
                         return;

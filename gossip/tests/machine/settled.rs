@@ -1,13 +1,22 @@
 //! What is settled: stable, and nothing concurrent is on its way.
 
+use std::sync::Arc;
+
 use super::driven::*;
 
-#[test]
-fn settled_is_what_is_stable_and_whose_acks_we_cover() {
+/// All have ours, so that is stable; what member three wrote before it had ours may still come.
+struct Waiting {
+    machine: Machine,
+    own: Author,
+    three: Author,
+    from_three: Arc<[u8]>,
+}
+
+fn waits_for_three() -> Waiting {
     let mut own = Author::new(writer(1, 5));
     own.write(b"ours", &[]);
     let mut three = Author::new(writer(3, 1));
-    let concurrent = three.write(b"written before it had ours", &[]);
+    let from_three = three.write(b"written before it had ours", &[]);
     let mut machine = Machine::new(own.vector());
     machine.meet(2, own.vector());
     machine.meet(3, all(&[&own, &three]));
@@ -15,8 +24,24 @@ fn settled_is_what_is_stable_and_whose_acks_we_cover() {
     let outputs = machine.wait(1100);
     assert_eq!(trims(&outputs), [own.vector()]);
     assert!(settled(&outputs).is_empty(), "what three wrote may still come");
+    Waiting {
+        machine,
+        own,
+        three,
+        from_three,
+    }
+}
+
+#[test]
+fn settled_is_what_is_stable_and_whose_acks_we_cover() {
+    let Waiting {
+        mut machine,
+        own,
+        mut three,
+        from_three,
+    } = waits_for_three();
     // It goes on under a load: what came after the ack is not waited for.
-    machine.push(3, &concurrent);
+    machine.push(3, &from_three);
     let first = three.tip;
     three.write(b"later", &[]);
     machine.say(3, state(2, vec![(three.writer, three.tip)]));
@@ -71,17 +96,14 @@ fn an_ack_that_goes_down_or_is_not_believed_settles_nothing() {
         ),
     ];
     for (name, case, expected) in cases {
-        let mut own = Author::new(writer(1, 5));
-        own.write(b"ours", &[]);
-        let mut three = Author::new(writer(3, 1));
-        let concurrent = three.write(b"written before it had ours", &[]);
-        let mut machine = Machine::new(own.vector());
-        machine.meet(2, own.vector());
-        machine.meet(3, all(&[&own, &three]));
-        machine.meet(4, own.vector());
-        machine.wait(1100);
+        let Waiting {
+            mut machine,
+            three,
+            from_three,
+            ..
+        } = waits_for_three();
         case(&mut machine);
-        machine.push(3, &concurrent);
+        machine.push(3, &from_three);
         machine.commit(vec![(three.writer, three.tip)]);
         assert_eq!(!settled(&machine.wait(2100)).is_empty(), expected, "{name}");
     }
@@ -91,17 +113,14 @@ fn an_ack_that_goes_down_or_is_not_believed_settles_nothing() {
 /// nobody has, is level in the next moment: what follows from the acks of the first is not to be relied on.
 #[test]
 fn what_a_new_start_brings_that_the_one_before_did_not_have_is_waited_for() {
-    let mut own = Author::new(writer(1, 5));
-    own.write(b"ours", &[]);
-    let mut three = Author::new(writer(3, 1));
-    let from_three = three.write(b"written before it had ours", &[]);
+    let Waiting {
+        mut machine,
+        own,
+        three,
+        from_three,
+    } = waits_for_three();
     let mut copy = Author::new(writer(4, 2));
     let from_copy = copy.write(b"written where nobody heard it", &[]);
-    let mut machine = Machine::new(own.vector());
-    machine.meet(2, own.vector());
-    machine.meet(3, all(&[&own, &three]));
-    machine.meet(4, own.vector());
-    assert!(settled(&machine.wait(1100)).is_empty(), "three's may still come");
     let other = Hello {
         start: copy.writer,
         ..hello(4, all(&[&own, &copy]))
@@ -120,18 +139,7 @@ fn what_a_new_start_brings_that_the_one_before_did_not_have_is_waited_for() {
 
 #[test]
 fn what_was_lost_with_a_disk_is_not_waited_for() {
-    let mut own = Author::new(writer(1, 5));
-    own.write(b"ours", &[]);
-    let mut three = Author::new(writer(3, 1));
-    three.write(b"that nobody else has", &[]);
-    let mut machine = Machine::new(own.vector());
-    machine.meet(2, own.vector());
-    machine.meet(3, all(&[&own, &three]));
-    machine.meet(4, own.vector());
-    assert!(
-        settled(&machine.wait(1100)).is_empty(),
-        "what three wrote may still come"
-    );
+    let Waiting { mut machine, own, .. } = waits_for_three();
     // An old backup of three's disk is put back: it has ours, and what it wrote later is no more.
     let back = Hello {
         start: writer(3, 2),

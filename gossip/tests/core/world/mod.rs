@@ -12,8 +12,10 @@
 )]
 #![allow(clippy::needless_pass_by_value, reason = "outputs are used up")]
 
+mod commits;
 mod disk;
 mod network;
+mod rng;
 mod talks;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -21,38 +23,18 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use gossip::{
-    Config, ConnectionId, Dot, Envelope, Event, Gossip, Input, Limits, MemberId, Message, Now, Output, Peer,
-    PeerState, Received, ReplicaId, Tip, Vector, Writer,
+    Config, ConnectionId, Dot, Event, Gossip, Input, Limits, MemberId, Message, Now, Output, Peer, PeerState,
+    Received, ReplicaId, Vector, Writer,
 };
 
 pub(crate) use disk::Disk;
 use network::{Carried, Link};
+pub(crate) use rng::{Rng, seeds};
 use talks::TalkEnd;
 
 pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
 const COMMIT: Duration = Duration::from_millis(2);
 const PULL_CHUNK: usize = 64;
-
-/// SplitMix64 (Steele, Lea, Flood 2014).
-pub(crate) struct Rng(u64);
-
-impl Rng {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound.max(1)
-    }
-
-    pub(crate) fn chance(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
-    }
-}
 
 enum Happening {
     Input {
@@ -151,14 +133,6 @@ impl Drop for World {
                 self.now, self.seed
             );
         }
-    }
-}
-
-/// The seeds to run: one from the environment, or `count` fixed ones.
-pub(crate) fn seeds(count: u64) -> Vec<u64> {
-    match std::env::var("SIM_SEED").ok().and_then(|seed| seed.parse().ok()) {
-        Some(seed) => vec![seed],
-        None => (1..=count).collect(),
     }
 }
 
@@ -643,125 +617,6 @@ impl World {
                 site: index,
                 life,
                 input,
-            },
-        );
-    }
-
-    fn commit(&mut self, index: usize) {
-        self.sites[index].commit_due = false;
-        if self.rng.below(1000) < self.failing_commits {
-            self.restarted(index, 0);
-            return;
-        }
-        let mut remote = Vec::new();
-        let site = &mut self.sites[index];
-        let mut moved = BTreeMap::new();
-        let ready = site.gossip.as_ref().is_some_and(Gossip::is_ready);
-        while let Some(received) = site.queue.pop_front() {
-            if site.disk.apply(&received) {
-                remote.push(received.envelope.dot);
-                moved.insert(
-                    received.envelope.dot.writer,
-                    Tip {
-                        number: received.envelope.dot.number,
-                        hash: received.hash,
-                    },
-                );
-            }
-        }
-        let mut local = Vec::new();
-        let start = site.start.unwrap();
-        while ready && site.writes > 0 {
-            site.writes -= 1;
-            let tip = site.disk.vector.get(&start).unwrap_or(Tip {
-                number: 0,
-                hash: [0; 8],
-            });
-            let mut follows = site.disk.vector.moved_since(&site.followed);
-            follows.retain(|(writer, _)| *writer != start);
-            site.followed = site.disk.vector.clone();
-            let dot = Dot {
-                writer: start,
-                number: tip.number + 1,
-            };
-            let envelope = Envelope {
-                dot,
-                predecessor: tip.hash,
-                follows,
-                body: vec![site.member.0[7]; 100],
-            };
-            let received = Received::decode(envelope.encode().into()).expect("our own transaction");
-            assert_eq!(received.envelope, envelope);
-            let author = (!site.went_back).then_some(site.member);
-            self.pasts.insert(dot, (site.disk.vector.clone(), author));
-            assert!(site.disk.apply(&received), "a dot was given out twice");
-            moved.insert(
-                start,
-                Tip {
-                    number: dot.number,
-                    hash: received.hash,
-                },
-            );
-            site.waiting.push_back(dot);
-            local.push((dot, received.bytes));
-        }
-        if site.writes > 0 {
-            self.commit_soon(index);
-        }
-        self.check_settled(index, &remote);
-        if !moved.is_empty() {
-            let moved = moved.into_iter().collect();
-            self.input(index, Input::Committed { moved, local });
-        }
-    }
-
-    /// The log of a site is over its limit: it goes, stable or not.
-    pub(crate) fn outgrow(&mut self, index: usize) {
-        let disk = &mut self.sites[index].disk;
-        disk.log.clear();
-        disk.trimmed.merge_max(&disk.vector);
-        let trimmed = disk.trimmed.clone();
-        self.input(index, Input::Trimmed(trimmed));
-    }
-
-    fn check_stable(&self, index: usize, stable: &Vector) {
-        let seats = |seat: MemberId| self.sites.iter().filter(|site| site.member == seat).count();
-        let view = self.view(index);
-        let counts = |seat| view.iter().any(|peer| peer.id == seat && counts(peer));
-        let running = self
-            .sites
-            .iter()
-            .enumerate()
-            .filter(|(_, site)| site.gossip.is_some() && counts(site.member));
-        for (other, site) in running.filter(|(_, site)| !site.wiped && seats(site.member) == 1) {
-            assert!(
-                site.disk.vector.covers_vector(stable),
-                "{index} calls stable what {other} lacks: {stable:?}, which has {:?}",
-                site.disk.vector
-            );
-        }
-    }
-
-    fn trim(&mut self, index: usize, free: &Vector) {
-        self.check_stable(index, free);
-        if !self.trims {
-            return;
-        }
-        let disk = &mut self.sites[index].disk;
-        disk.log.retain(|(dot, _)| !free.covers(dot));
-        disk.trimmed.merge_max(free);
-        for (replica, floor) in free.floors() {
-            disk.vector.fold(replica, floor.epoch);
-            assert_eq!(disk.vector.floor(&replica), Some(floor), "two ways to fold");
-        }
-        let trimmed = disk.trimmed.clone();
-        let life = self.sites[index].life;
-        self.at(
-            Duration::ZERO,
-            Happening::Input {
-                site: index,
-                life,
-                input: Input::Trimmed(trimmed),
             },
         );
     }

@@ -3,11 +3,11 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use gossip::{Input, Received, Writer};
+use gossip::{Dot, Input, Received, Writer};
 
 use super::{
     deeds::{Deed, Outcome},
@@ -16,7 +16,7 @@ use super::{
     world::{Happening, World},
 };
 use crate::store::{
-    Beginning, KeepLog, Keeping, Ledger, LedgerError, Ruling, Space, Task, Txn,
+    Beginning, CommittedGroup as Committed, KeepLog, Keeping, Ledger, LedgerError, Ruling, Space, Task, Txn,
     disk::{Disk, DiskError},
 };
 
@@ -44,9 +44,7 @@ impl World {
                                 (None, Ok(written)) => Outcome::Done(written.dot),
                                 (None, Err(error)) => Outcome::Failed(error),
                             };
-                            told.lock()
-                                .unwrap_or_else(PoisonError::into_inner)
-                                .push((id, outcome));
+                            lock(&told).push((id, outcome));
                         }),
                     }
                 })));
@@ -97,6 +95,7 @@ impl World {
                 _ => None,
             })
             .collect();
+        let staged = group.iter().filter_map(Staged::of).collect::<Vec<_>>();
         let start = ledger.start();
         let (result, answers) = ledger.commit(now_ms, running.space, group);
         let told = Arc::clone(&running.told);
@@ -125,8 +124,9 @@ impl World {
                 }
                 self.not_gone(at, &committed.unsettled.cancelled);
                 let members = committed.cluster_changed;
-                self.committed(at, start, &committed, &received);
                 answers.tell();
+                let dots = in_order(staged, &committed, &lock(&told));
+                self.committed(at, start, &committed, &dots, &received);
                 self.heed(at, &told);
                 let kept = self.processes[at]
                     .running
@@ -180,7 +180,7 @@ impl World {
 
     /// What the people who wrote were told.
     fn heed(&mut self, at: usize, told: &Mutex<Vec<(u64, Outcome)>>) {
-        let told = std::mem::take(&mut *told.lock().unwrap_or_else(PoisonError::into_inner));
+        let told = std::mem::take(&mut *lock(told));
         for (id, outcome) in told {
             if let Outcome::Done(Some(dot)) = outcome {
                 let until = self.now + DURABILITY_TIMEOUT;
@@ -336,6 +336,48 @@ impl World {
         self.checks.tracks[at].coming = None;
         self.input(at, Input::CaughtUp { vector, trimmed });
     }
+}
+
+/// A work of a group that may leave a transaction.
+enum Staged {
+    /// A person's write: which transaction it is, if any, its answer tells.
+    Local,
+    Remote(Dot),
+}
+
+impl Staged {
+    fn of(task: &Task) -> Option<Staged> {
+        match task {
+            Task::Local(_) => Some(Staged::Local),
+            Task::Remote(received) => Some(Staged::Remote(received.envelope.dot)),
+            _ => None,
+        }
+    }
+}
+
+/// The transactions of a batch as they were staged: each one's writer saw those before it.
+fn in_order(staged: Vec<Staged>, committed: &Committed, told: &[(u64, Outcome)]) -> Vec<Dot> {
+    let mut answers = told.iter().map(|(_, outcome)| match outcome {
+        Outcome::Done(dot) => *dot,
+        _ => None,
+    });
+    let (mut rejected, mut remote) = (committed.rejected.clone(), committed.remote.clone());
+    let dot = |staged| match staged {
+        Staged::Local => answers.next().flatten(),
+        // One that came more than once was rejected until it was next, and counts no more after that.
+        Staged::Remote(dot) if take(&mut rejected, dot) => None,
+        Staged::Remote(dot) => take(&mut remote, dot).then_some(dot),
+    };
+    staged.into_iter().filter_map(dot).collect()
+}
+
+fn take(dots: &mut Vec<Dot>, dot: Dot) -> bool {
+    let place = dots.iter().position(|one| *one == dot);
+    place.map(|place| dots.remove(place)).is_some()
+}
+
+fn lock(told: &Mutex<Vec<(u64, Outcome)>>) -> MutexGuard<'_, Vec<(u64, Outcome)>> {
+    told.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What is committed next. What a catch-up brought comes before anything else.

@@ -1,7 +1,7 @@
 //! One content for a dot; synced before it leaves; no writer after a failed batch; causal order at every reader.
 //!
-//! What a transaction causally follows is taken from what its writer's disk held when it wrote, not from what the
-//! transaction says of itself.
+//! What a transaction causally follows is taken from what its writer's disk held when it wrote, with what was staged
+//! before it in the same batch, not from what the transaction says of itself.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -25,7 +25,7 @@ use crate::{
 /// A transaction, as its writer synced it.
 pub(crate) struct Known {
     bytes: Arc<[u8]>,
-    /// What was on its writer's disk.
+    /// What was on its writer's disk, or came before it in the same batch.
     pub(super) after: Arc<Numbers>,
     pub(super) records: Vec<RecordKey>,
     /// The vault values that it brings.
@@ -39,12 +39,13 @@ pub(crate) struct Known {
 }
 
 impl World {
-    /// A batch is on a disk, and is about to be told.
+    /// A batch is on a disk, and is about to be told. `dots`: its transactions, as they were staged.
     pub(crate) fn committed(
         &mut self,
         at: usize,
         start: Writer,
         group: &CommittedGroup,
+        dots: &[Dot],
         received: &[Received],
     ) {
         let disk = self.processes[at].disk.clone();
@@ -54,16 +55,20 @@ impl World {
             self.checks.tracks[at].half_merged = group.catch_up_failed;
         }
         let mut found = Ok(());
-        for (dot, bytes) in &group.local {
-            found = found.and_then(|()| self.checks.local(&mut self.tally, at, start, *dot, bytes, &disk));
+        for dot in dots {
+            found = found.and_then(|()| {
+                if let Some((_, bytes)) = group.local.iter().find(|(local, _)| local == dot) {
+                    return self.checks.local(&mut self.tally, at, start, *dot, bytes, &disk);
+                }
+                let bytes = received.iter().find(|received| received.envelope.dot == *dot);
+                let bytes = bytes.map(|received| &received.bytes);
+                self.checks.remote(&mut self.tally, at, *dot, bytes)
+            });
         }
-        for dot in &group.remote {
-            let bytes = received.iter().find(|received| received.envelope.dot == *dot);
-            let bytes = bytes.map(|received| &received.bytes);
-            found = found.and_then(|()| self.checks.remote(&mut self.tally, at, *dot, bytes));
+        if dots.len() != group.local.len() + group.remote.len() {
+            found =
+                found.and_then(|()| wrong(Checker::Sync, "a batch holds transactions that nobody staged"));
         }
-        let dots = group.local.iter().map(|(dot, _)| dot).chain(&group.remote);
-        let dots: Vec<Dot> = dots.copied().collect();
         // What a record says now is what the last transaction made here has said, if nothing came beside it.
         let own = group
             .local
@@ -79,10 +84,7 @@ impl World {
             .count("transactions from the future", group.from_future);
         self.tally
             .count("deliveries out of order", group.rejected.len() as u64);
-        found = found.and_then(|()| {
-            self.checks
-                .records_changed(&mut self.tally, at, &disk, &dots, own)
-        });
+        found = found.and_then(|()| self.checks.records_changed(&mut self.tally, at, &disk, dots, own));
         if !self.merging(at) {
             let keys = group.repaired.iter().map(|repaired| repaired.key);
             found = found.and_then(|()| {

@@ -8,7 +8,10 @@
 //! seen it all.
 //!
 //! The first active site by name writes it. Which one that is need not be agreed on: the write follows from the
-//! record alone, down to the vault id, so two that do it at once write the same, and there is nothing left to do.
+//! record alone, down to the vault id, so two that do it at once write the same, and there is nothing left to do. So
+//! whoever has waited long for it writes it too: the first one may not know of the losers. (A claim that comes after
+//! what an account let go loses when that account is cancelled, and a cancelled account's records are found by the
+//! claims that it has.)
 //!
 //! One window stays open. Whoever supersedes all claims by a later proof while the collapse of an earlier winner is
 //! on its way beats it; but the winner's claim survives beside the later one until that record is settled in turn,
@@ -19,13 +22,15 @@ use std::{
     sync::Arc,
 };
 
-use crdt::{AccountWrite, ClusterView, EmailWrite, MemberId, MemberState, RecordKey};
+use crdt::{AccountWrite, ClusterView, EmailWrite, Member, MemberId, MemberState, RecordKey};
 use gossip::Vector;
 
 use crate::store::{Contested, ReadError, Records, TransactError, Txn, contested};
 
 /// Records noted at most; those beyond are found again by the next scan.
 const NOTED_MAX: usize = 65_536;
+/// So long the first active site is waited for, in milliseconds.
+const OTHERS_AFTER_MS: u64 = 30_000;
 
 /// The records with losers, and how far each is from being settled. Pure: told of commits and of what is settled.
 #[derive(Debug, Default)]
@@ -42,6 +47,33 @@ struct Note {
     changes: u32,
     /// What all that the record says is within; `None` once it is settled.
     within: Option<Arc<Vector>>,
+    /// When its turn had come, by this replica's clock.
+    ready_ms: Option<u64>,
+}
+
+/// A record whose turn has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ready {
+    /// As it was noted.
+    pub contested: Contested,
+    /// It has been waiting since its turn came, in milliseconds.
+    pub waited_ms: u64,
+}
+
+impl Ready {
+    /// Whether this member is to collapse it: the first active one is, and after a while any other.
+    pub fn is_for(&self, member: MemberId, cluster: &ClusterView) -> bool {
+        let is_active = |found: &Member| found.state == MemberState::Active;
+        first_active(cluster) == Some(member)
+            || self.waited_ms >= OTHERS_AFTER_MS && cluster.members.get(&member).is_some_and(is_active)
+    }
+}
+
+impl Note {
+    fn wait_for(&mut self, within: &Arc<Vector>) {
+        self.within = Some(within.clone());
+        self.ready_ms = None;
+    }
 }
 
 impl Losers {
@@ -58,19 +90,20 @@ impl Losers {
                 order: next_order,
                 changes: contested.changes,
                 within: Some(within.clone()),
+                ready_ms: None,
             }
         });
         if note.changes != contested.changes {
             // It is another record now, whatever of it was settled.
             note.changes = contested.changes;
-            note.within = Some(within.clone());
+            note.wait_for(within);
         }
     }
 
     /// The vector was raised by something else than transactions: what was noted may say more than it was noted with.
     pub fn raised(&mut self, to: &Arc<Vector>) {
         for note in self.noted.values_mut() {
-            note.within = Some(to.clone());
+            note.wait_for(to);
         }
     }
 
@@ -88,16 +121,19 @@ impl Losers {
     }
 
     /// Up to `count_max` of those whose turn has come, after a key: a few at a time, round and round.
-    pub fn ready(&self, after: Option<RecordKey>, count_max: usize) -> Vec<Contested> {
+    pub fn ready(&mut self, after: Option<RecordKey>, count_max: usize, now_ms: u64) -> Vec<Ready> {
         use std::ops::Bound::{Excluded, Unbounded};
         let from = after.map_or(Unbounded, Excluded);
-        let ready = self.noted.range((from, Unbounded));
+        let ready = self.noted.range_mut((from, Unbounded));
         ready
             .filter(|(_, note)| note.within.is_none())
             .take(count_max)
-            .map(|(key, note)| Contested {
-                key: *key,
-                changes: note.changes,
+            .map(|(key, note)| Ready {
+                contested: Contested {
+                    key: *key,
+                    changes: note.changes,
+                },
+                waited_ms: now_ms.saturating_sub(*note.ready_ms.get_or_insert(now_ms)),
             })
             .collect()
     }
@@ -237,19 +273,24 @@ mod tests {
         Arc::new(vector)
     }
 
+    fn ready(losers: &mut Losers, after: Option<RecordKey>, count_max: usize) -> Vec<Contested> {
+        let ready = losers.ready(after, count_max, 0);
+        ready.into_iter().map(|ready| ready.contested).collect()
+    }
+
     #[test]
     fn a_records_turn_comes_when_all_that_it_says_is_settled() {
         let mut losers = Losers::default();
         losers.note(record(1, 2), &vector(5, 5));
         losers.note(record(2, 2), &vector(6, 5));
         losers.settled(&vector(4, 9));
-        assert_eq!(losers.ready(None, 9), []);
+        assert_eq!(ready(&mut losers, None, 9), []);
         losers.settled(&vector(5, 5));
-        assert_eq!(losers.ready(None, 9), [record(1, 2)]);
+        assert_eq!(ready(&mut losers, None, 9), [record(1, 2)]);
         losers.settled(&vector(6, 6));
-        assert_eq!(losers.ready(None, 9), [record(1, 2), record(2, 2)]);
-        assert_eq!(losers.ready(None, 1), [record(1, 2)]);
-        assert_eq!(losers.ready(Some(key(1)), 9), [record(2, 2)]);
+        assert_eq!(ready(&mut losers, None, 9), [record(1, 2), record(2, 2)]);
+        assert_eq!(ready(&mut losers, None, 1), [record(1, 2)]);
+        assert_eq!(ready(&mut losers, Some(key(1)), 9), [record(2, 2)]);
     }
 
     #[test]
@@ -258,11 +299,11 @@ mod tests {
         losers.note(record(1, 2), &vector(5, 5));
         losers.note(record(1, 2), &vector(7, 7));
         losers.settled(&vector(5, 5));
-        assert_eq!(losers.ready(None, 9), [record(1, 2)]);
+        assert_eq!(ready(&mut losers, None, 9), [record(1, 2)]);
         losers.note(record(1, 3), &vector(8, 8));
-        assert_eq!(losers.ready(None, 9), []);
+        assert_eq!(ready(&mut losers, None, 9), []);
         losers.settled(&vector(8, 8));
-        assert_eq!(losers.ready(None, 9), [record(1, 3)]);
+        assert_eq!(ready(&mut losers, None, 9), [record(1, 3)]);
     }
 
     #[test]
@@ -271,9 +312,9 @@ mod tests {
         losers.note(record(1, 2), &vector(5, 5));
         losers.raised(&vector(9, 9));
         losers.settled(&vector(8, 9));
-        assert_eq!(losers.ready(None, 9), []);
+        assert_eq!(ready(&mut losers, None, 9), []);
         losers.settled(&vector(9, 9));
-        assert_eq!(losers.ready(None, 9), [record(1, 2)]);
+        assert_eq!(ready(&mut losers, None, 9), [record(1, 2)]);
     }
 
     #[test]
@@ -318,5 +359,22 @@ mod tests {
             cluster.members.insert(member.id, member);
         }
         assert_eq!(first_active(&cluster), Some(MemberId::from_bytes([4; 8])));
+
+        // The others wait for it, each since the record's turn came there; and who is not active leaves it to them.
+        let mut losers = Losers::default();
+        losers.note(record(1, 2), &vector(5, 5));
+        losers.settled(&vector(5, 5));
+        let mut are_for = |now_ms| -> Vec<u8> {
+            let ready = losers.ready(None, 9, now_ms);
+            let is_for = |id: &u8| ready[0].is_for(MemberId::from_bytes([*id; 8]), &cluster);
+            (1..=5).filter(is_for).collect()
+        };
+        assert_eq!(are_for(1_000_000), [4]);
+        assert_eq!(are_for(1_000_000 + OTHERS_AFTER_MS - 1), [4]);
+        assert_eq!(are_for(1_000_000 + OTHERS_AFTER_MS), [1, 4, 5]);
+        losers.raised(&vector(6, 6));
+        losers.settled(&vector(6, 6));
+        let again = losers.ready(None, 9, 2_000_000);
+        assert_eq!(again[0].waited_ms, 0, "its turn has come anew");
     }
 }

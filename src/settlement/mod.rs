@@ -24,7 +24,10 @@ use std::sync::Arc;
 use crdt::{AccountId, RecordKey};
 use gossip::Vector;
 
-use self::{collapse::Losers, erasure::Erasures};
+use self::{
+    collapse::{Losers, Ready},
+    erasure::Erasures,
+};
 pub use self::{
     copies::Directories,
     erasure::{Around, WaitsFor},
@@ -111,12 +114,12 @@ impl Settlement {
 
     /// Records whose losers may go now, a few at a time, round and round. Each stays until it is
     /// [forgotten](Self::forget): at all sites but the first, that is when the collapse has come.
-    pub fn ready(&mut self, count_max: usize) -> Vec<Contested> {
-        let mut ready = self.losers.ready(self.turn, count_max);
+    pub fn ready(&mut self, count_max: usize, now_ms: u64) -> Vec<Ready> {
+        let mut ready = self.losers.ready(self.turn, count_max, now_ms);
         if ready.is_empty() {
-            ready = self.losers.ready(None, count_max);
+            ready = self.losers.ready(None, count_max, now_ms);
         }
-        self.turn = ready.last().map(|contested| contested.key);
+        self.turn = ready.last().map(|ready| ready.contested.key);
         ready
     }
 

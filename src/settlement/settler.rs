@@ -236,35 +236,36 @@ impl Settler {
         Ok(())
     }
 
-    /// Collapses what is ready, if this is the first site; forgets what has no losers any more.
+    /// Collapses what is ready, if that is this site's; forgets what has no losers any more.
     async fn collapse(&self) -> Result<(), SettlerError> {
+        let now_ms = self.store.now_ms();
         let (ready, raised) = {
             let mut settlement = self.told.settlement();
-            (settlement.ready(READY_MAX), settlement.raised())
+            (settlement.ready(READY_MAX, now_ms), settlement.raised())
         };
         if ready.is_empty() {
             return Ok(());
         }
-        let (first, now) = self.store.read(|records| -> Result<_, ReadError> {
+        let (cluster, now) = self.store.read(|records| -> Result<_, ReadError> {
             let now: Vec<Option<Contested>> = ready
                 .iter()
-                .map(|ready| contested(records, ready.key))
+                .map(|ready| contested(records, ready.contested.key))
                 .collect::<Result<_, _>>()?;
-            Ok((collapse::first_active(&records.cluster()?), now))
+            Ok((records.cluster()?, now))
         })??;
         let state = self.store.state();
         for (ready, now) in ready.into_iter().zip(now) {
             match now {
-                None => self.told.settlement().forget(ready),
-                Some(now) if now != ready => {
+                None => self.told.settlement().forget(ready.contested),
+                Some(now) if now != ready.contested => {
                     let unsettled = Unsettled {
                         contested: vec![now],
                         cancelled: Vec::new(),
                     };
                     self.told.settlement().found(&unsettled, &state.vector);
                 }
-                Some(_) if first == Some(self.member) => self.collapse_one(ready, raised).await?,
-                // Its collapse is on its way from the first site.
+                Some(now) if ready.is_for(self.member, &cluster) => self.collapse_one(now, raised).await?,
+                // Its collapse should be on its way from the first site.
                 Some(_) => {}
             }
         }

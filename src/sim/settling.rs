@@ -15,10 +15,7 @@ use super::{
     trouble::Kind,
     world::{Happening, World, read_disk, read_records},
 };
-use crate::{
-    settlement::collapse,
-    store::{Contested, Records, Remains, Task, Unsettled, contested, disk::Disk, stretch},
-};
+use crate::store::{Contested, Records, Remains, Task, Unsettled, contested, disk::Disk, stretch};
 
 /// How often what is settled is looked at, while anything waits for it.
 pub(crate) const SETTLE_EVERY: Duration = Duration::from_secs(1);
@@ -100,38 +97,39 @@ impl World {
         self.erase_some(at);
     }
 
-    /// Collapses what is ready, if this is the first site; forgets what has no losers any more.
+    /// Collapses what is ready, if that is this site's; forgets what has no losers any more.
     pub(crate) fn collapse_some(&mut self, at: usize) {
+        let now_ms = self.wall_ms(at);
         let disk = self.processes[at].disk.clone();
         let serves = self.processes[at].serves();
         let own = crdt::MemberId::from_bytes(self.processes[at].member.0);
         let Some(running) = &mut self.processes[at].running else {
             return;
         };
-        let ready = running.settlement.ready(READY_MAX);
+        let ready = running.settlement.ready(READY_MAX, now_ms);
         let Some(ledger) = running.ledger.as_ref().filter(|_| !ready.is_empty()) else {
             return;
         };
         let read = read_records(&disk, |records| {
             let now = ready
                 .iter()
-                .map(|ready| contested(records, ready.key))
+                .map(|ready| contested(records, ready.contested.key))
                 .collect::<Result<Vec<_>, _>>()?;
-            Ok((collapse::first_active(&records.cluster()?), now))
+            Ok((records.cluster()?, now))
         });
-        let Ok((first, now)) = read else { return };
+        let Ok((cluster, now)) = read else { return };
         let mut collapses: Vec<Contested> = Vec::new();
         for (ready, now) in ready.into_iter().zip(now) {
             match now {
-                None => running.settlement.forget(ready),
-                Some(now) if now != ready => {
+                None => running.settlement.forget(ready.contested),
+                Some(now) if now != ready.contested => {
                     let found = Unsettled {
                         contested: vec![now],
                         cancelled: Vec::new(),
                     };
                     running.settlement.found(&found, ledger.vector());
                 }
-                Some(_) if first == Some(own) && serves => collapses.push(ready),
+                Some(now) if serves && ready.is_for(own, &cluster) => collapses.push(now),
                 Some(_) => {}
             }
         }

@@ -109,6 +109,22 @@ fn a_flipped_bit_is_found_and_healed() {
     world.assert_emails(ada, ["ada@example.org", "ada@lima.example"]);
 }
 
+#[test]
+fn an_address_that_comes_after_its_account_was_damaged_is_healed_with_it() {
+    let mut world = three(9);
+    let ada = world.at("oslo").sign_up("ada@example.org");
+    world.settle();
+    world.cut("lima");
+    world.cut("pune");
+    world.at("lima").add_email(ada, "ada@lima.example");
+    world.at("oslo").cancel(ada);
+    world.flip_bit("pune");
+    // Then pune cannot tell that ada is gone, and keeps what the address names.
+    world.heal();
+    world.settle();
+    world.assert_emails(ada, []);
+}
+
 /// Lima holds some of what it missed, and its vector does not say so yet.
 fn lima_takes_in_what_it_missed(seed: u64) -> (World, AccountId) {
     let mut world = three(seed);

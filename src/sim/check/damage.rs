@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use crdt::RecordKey;
+use crdt::{AccountId, RecordKey};
 
 use super::{Checker, Found, wrong};
 use crate::{
@@ -16,9 +16,26 @@ use crate::{
 pub(crate) struct Damage {
     /// What may differ.
     pub(crate) records: BTreeSet<RecordKey>,
+    /// Accounts that were hit themselves. What an account has become decides what its addresses name: so these may
+    /// differ too, also those that come to the disk only later.
+    pub(crate) accounts: BTreeSet<AccountId>,
     pub(crate) families: BTreeSet<Family>,
     /// How many passes of the scrubber there had been when the last of it was done.
     pub(crate) scrubbed: u64,
+}
+
+impl Damage {
+    /// What was hit somewhere else too.
+    pub(crate) fn add(&mut self, other: &Damage) {
+        self.records.extend(other.records.iter().copied());
+        self.accounts.extend(other.accounts.iter().copied());
+        self.families.extend(other.families.iter().copied());
+    }
+
+    /// Whether a record may differ. `claimants`: whose address it is, if it is one.
+    fn reaches(&self, key: &RecordKey, claimants: &BTreeSet<AccountId>) -> bool {
+        self.records.contains(key) || !self.accounts.is_disjoint(claimants)
+    }
 }
 
 /// A look that began before something was healed is over within this.
@@ -44,7 +61,7 @@ impl World {
         self.story
             .tell(self.now, || format!("{name}: what was damaged is whole again"));
         if let Some(damage) = self.checks.damaged.remove(&at) {
-            self.checks.healed.push((self.now, damage.records));
+            self.checks.healed.push((self.now, damage));
         }
         true
     }
@@ -53,8 +70,7 @@ impl World {
     pub(crate) fn takes_damage(&mut self, at: usize, from: &Damage) {
         let scrubbed = self.processes[at].scrubbed;
         let damage = self.checks.damaged.entry(at).or_default();
-        damage.records.extend(from.records.iter().copied());
-        damage.families.extend(from.families.iter().copied());
+        damage.add(from);
         damage.scrubbed = scrubbed;
         self.tally.count("catch-ups from a damaged disk", 1);
     }
@@ -64,10 +80,10 @@ impl World {
         let damaged = between.iter().filter_map(|at| self.checks.damaged.get(at));
         let lately = self.checks.healed.iter();
         let lately = lately.filter(|(at, _)| self.now < *at + HEALED_FOR);
+        let claimants = self.checks.claimants(key);
         damaged
-            .map(|damage| &damage.records)
-            .chain(lately.map(|(_, records)| records))
-            .any(|records| records.contains(key))
+            .chain(lately.map(|(_, damage)| damage))
+            .any(|damage| damage.reaches(key, &claimants))
     }
 
     /// What is still damaged when everything should be whole.

@@ -196,7 +196,7 @@ pub(crate) struct Checks {
     /// Disks that were damaged by hand and are not whole again, by process.
     pub(crate) damaged: BTreeMap<usize, Damage>,
     /// What was healed lately, and when: a look that began before still finds it.
-    healed: Vec<(Duration, BTreeSet<RecordKey>)>,
+    healed: Vec<(Duration, Damage)>,
     /// The least and the greatest time at which any replica made a batch, by its own clock, in milliseconds.
     clocks: Option<(u64, u64)>,
 }

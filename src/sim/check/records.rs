@@ -80,6 +80,15 @@ impl World {
 }
 
 impl Checks {
+    /// Every account that was ever seen to claim an address, anywhere; none if the record is no address.
+    pub(super) fn claimants(&self, key: &RecordKey) -> BTreeSet<AccountId> {
+        let claims = self.seen.claims.values();
+        claims
+            .filter(|(email, ..)| key.email() == Some(*email))
+            .map(|(_, account, _)| *account)
+            .collect()
+    }
+
     /// These transactions have just changed records on a disk.
     pub(super) fn records_changed(
         &mut self,

@@ -11,7 +11,7 @@ use gossip::{PeerState, reconcile};
 use super::{Kind, Remedy};
 use crate::{
     sim::{
-        check::Track,
+        check::{Damage, Track},
         world::{World, read_records},
     },
     store::{
@@ -62,9 +62,9 @@ impl World {
         };
         let bit = rng.below(64);
         let hit: Vec<Vec<u8>> = keys[first..].iter().take(count).cloned().collect();
-        let mut records = BTreeSet::new();
+        let mut damage = Damage::default();
         for key in &hit {
-            self.may_tell_otherwise(at, family, key, &mut records);
+            self.may_tell_otherwise(at, family, key, &mut damage);
         }
         let disk = &self.processes[at].disk;
         let what = match way {
@@ -84,7 +84,7 @@ impl World {
         self.tally.fault(Kind::BitFlip);
         self.tally.count(family_counted(family), 1);
         self.tell(|| {
-            let told: Vec<String> = records.iter().map(ToString::to_string).collect();
+            let told: Vec<String> = damage.records.iter().map(ToString::to_string).collect();
             let keys = hit.len();
             format!(
                 "{family:?} {:02x?} of process {at} {what} ({keys} keys; records {})",
@@ -92,7 +92,7 @@ impl World {
                 told.join(" ")
             )
         });
-        self.was_damaged(at, family, records);
+        self.was_damaged(at, damage);
         if family == Family::Meta {
             // That is read at a start.
             self.kill(at);
@@ -106,18 +106,17 @@ impl World {
         let Some(key) = self.processes[at].disk.keys(family).into_iter().next() else {
             return;
         };
-        let mut records = BTreeSet::new();
-        self.may_tell_otherwise(at, family, &key, &mut records);
+        let mut damage = Damage::default();
+        self.may_tell_otherwise(at, family, &key, &mut damage);
         self.processes[at].disk.flip_bit(family, &key, 77);
         self.tell(|| format!("{family:?} {key:02x?} of process {at} is altered"));
-        self.was_damaged(at, family, records);
+        self.was_damaged(at, damage);
     }
 
-    fn was_damaged(&mut self, at: usize, family: Family, records: BTreeSet<RecordKey>) {
+    fn was_damaged(&mut self, at: usize, hit: Damage) {
         let scrubbed = self.processes[at].scrubbed;
         let damage = self.checks.damaged.entry(at).or_default();
-        damage.records.extend(records);
-        damage.families.insert(family);
+        damage.add(&hit);
         damage.scrubbed = scrubbed;
     }
 
@@ -168,8 +167,9 @@ impl World {
             && !(0..self.processes.len()).any(|by| goes(state(by)))
     }
 
-    /// The records that say something else, or seem to, once this is damaged.
-    fn may_tell_otherwise(&self, at: usize, family: Family, key: &[u8], records: &mut BTreeSet<RecordKey>) {
+    /// The records that say something else, or seem to, once this is damaged; and the accounts that it hits.
+    fn may_tell_otherwise(&self, at: usize, family: Family, key: &[u8], damage: &mut Damage) {
+        damage.families.insert(family);
         let id: Option<[u8; 16]> = match family {
             Family::Documents | Family::Views | Family::Digests => key.try_into().ok(),
             Family::Quarantine => key.first_chunk().copied(),
@@ -210,13 +210,17 @@ impl World {
                     .flat_map(EmailView::accounts)
                     .any(|account| id == Some(*RecordKey::from(account).as_bytes()));
                 if hit || names || related {
-                    records.insert(*record);
-                    records.extend(email.iter().flat_map(EmailView::accounts).map(RecordKey::from));
+                    damage.records.insert(*record);
+                    damage
+                        .records
+                        .extend(email.iter().flat_map(EmailView::accounts).map(RecordKey::from));
                 }
             }
             Ok(())
         });
-        records.extend(id.map(RecordKey::from_bytes));
+        let hit = id.map(RecordKey::from_bytes);
+        damage.records.extend(hit);
+        damage.accounts.extend(hit.as_ref().and_then(RecordKey::account));
     }
 
     /// A block that cannot be read stays so, where nobody writes what is in it again: its operator puts in another disk,

@@ -48,14 +48,16 @@ impl World {
         self.input(at, Input::Members(peers));
     }
 
-    /// Whoever arrives has arrived when what it held then is settled. Its operator lists it in the configurations then: whoever
-    /// loses its disk and is listed goes on as the same member with those that are listed, so if all of them do and one that
-    /// came later is not, they are a cluster without it, and nobody could tell them what it still writes.
+    /// Whoever arrives has arrived when what it held then is settled; like a site, only while it is in: nobody counts with one
+    /// that still joins. Its operator lists it in the configurations then: whoever loses its disk and is listed goes on as the
+    /// same member with those that are listed, so if all of them do and one that came later is not, they are a cluster without
+    /// it, and nobody could tell them what it still writes.
     pub(crate) fn may_have_arrived(&mut self, at: usize, settled: &Vector) {
         let process = &mut self.processes[at];
         let before = process
             .running
             .as_ref()
+            .filter(|running| running.takes_part)
             .and_then(|running| running.before_serving.as_ref());
         if process.arriving && before.is_some_and(|before| settled.covers_vector(before)) {
             process.arriving = false;

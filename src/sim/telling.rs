@@ -18,7 +18,10 @@ use super::{
 };
 use crate::{
     identity::{Address, Proof, Word},
-    store::{Records, disk::memory::MemoryDisk},
+    store::{
+        Records,
+        disk::memory::{Fault, MemoryDisk},
+    },
 };
 
 /// The seed of a story, and the command that tells it again.
@@ -121,6 +124,26 @@ impl World {
     pub fn slow_down(&mut self, name: &str) {
         let at = self.index(name);
         self.processes[at].batch_ms = 1000;
+    }
+
+    /// The next batch that it writes finds its disk full, and none after it.
+    pub fn fail_next_batch(&mut self, name: &str) {
+        let at = self.index(name);
+        self.processes[at].disk.plan(Fault::Full);
+    }
+
+    /// Until its disk says that it was put out.
+    #[track_caller]
+    pub fn until_out(&mut self, name: &str) {
+        let at = self.index(name);
+        let own = self.processes[at].member;
+        let out = self.run_until(AGREEMENT, |world| {
+            let peers = world.peers_seen_by(at);
+            peers
+                .iter()
+                .any(|peer| peer.id == own && peer.state == PeerState::Evicted)
+        });
+        self.must(out, &format!("{name} does not learn that it was put out"));
     }
 
     /// Until it merges what it missed.

@@ -99,6 +99,43 @@ fn one_that_is_put_out_before_it_has_forgotten_forgets_as_somebody_else() {
 }
 
 #[test]
+fn a_loser_that_the_first_site_does_not_know_of_goes_all_the_same() {
+    let mut world = three(10);
+    let ada = world.at("oslo").sign_up("ada@example.org");
+    world.settle();
+    world.cut("pune");
+    let bea = world.at("pune").sign_up("both@example.org");
+    world.at("oslo").add_email(ada, "both@example.org");
+    world.at("oslo").remove_email(ada, "both@example.org");
+    world.heal();
+    world.settle();
+    world.assert_emails(bea, ["both@example.org"]);
+    // When ada goes bea's claim has lost to hers. Only a scan finds that, since ada has no claim of it any more; and what
+    // pune finds it waits for before it says that it has forgotten her.
+    world.at("pune").cancel(ada);
+    world.crash("pune");
+    world.start_again("pune");
+    world.forget();
+    world.settle();
+    world.assert_emails(bea, []);
+}
+
+#[test]
+fn one_that_joins_anew_has_not_arrived_before_it_is_in() {
+    let mut world = three(9);
+    world.at("oslo").put_out("lima");
+    world.until_out("lima");
+    // On an empty disk it takes itself for a member, until it has learnt once more that it is none.
+    world.wipe("lima");
+    world.start_again("lima");
+    world.until_out("lima");
+    // Oslo enrols it, and cannot write that down.
+    world.fail_next_batch("oslo");
+    world.pass(Duration::from_secs(5));
+    world.settle();
+}
+
+#[test]
 fn a_flipped_bit_is_found_and_healed() {
     let mut world = three(6);
     let ada = world.at("oslo").sign_up("ada@example.org");

@@ -59,6 +59,8 @@ pub(crate) struct Process {
     pub(crate) copy_of: Option<usize>,
     /// Times that all that is stored was read again.
     pub(crate) scrubbed: u64,
+    /// Its operator keeps it down: whoever had planned to start it waits for that.
+    pub(crate) kept_down: bool,
     /// What it last knew itself to be.
     pub(crate) state: Option<PeerState>,
     /// It is active, and not everybody knows: as a site, it serves nobody before that is settled.
@@ -115,6 +117,7 @@ impl Process {
             retired: false,
             copy_of: None,
             scrubbed: 0,
+            kept_down: false,
             state: None,
             arriving: false,
             wakes: None,
@@ -169,7 +172,8 @@ impl World {
 
     /// Starts a process on whatever is on its disk.
     pub(crate) fn start(&mut self, at: usize) {
-        if self.processes[at].running.is_some() || self.processes[at].retired {
+        let process = &self.processes[at];
+        if process.running.is_some() || process.retired || process.kept_down {
             return;
         }
         let seed = self.rng.bytes();

@@ -14,7 +14,7 @@ use super::{
     rng::Rng,
     seed::AGREEMENT,
     trouble::{Kind, Remedy},
-    world::{World, read_records},
+    world::{Happening, World, read_records},
 };
 use crate::{
     identity::{Address, Proof, Word},
@@ -211,6 +211,12 @@ impl World {
     pub fn start_again(&mut self, name: &str) {
         let at = self.index(name);
         self.remedy(Remedy::Start(at));
+    }
+
+    /// Starts it after a while, if it is down then.
+    pub fn start_again_in(&mut self, name: &str, wait: Duration) {
+        let at = self.index(name);
+        self.after(wait, Happening::Remedy(Remedy::Start(at)));
     }
 
     /// Time passes.

@@ -43,3 +43,13 @@ fn one_seed_is_one_course_of_events() {
         assert_eq!(first.tally, second.tally, "seed {seed}");
     }
 }
+
+/// A bit flips in this world: what is known of damaged disks decides what is damaged next.
+#[test]
+fn what_is_told_is_what_happens_untold() {
+    let options = Options::of(1_002_787);
+    let [told, untold] = [true, false].map(|told| run(&options, None, told));
+    assert_eq!(told.violation, untold.violation);
+    assert_eq!(told.simulated, untold.simulated);
+    assert_eq!(told.tally.faults, untold.tally.faults);
+}

@@ -210,6 +210,20 @@ fn a_directory_copied_amid_a_catch_up_and_its_copy_both_go_on_with_it() {
 }
 
 #[test]
+fn while_a_copy_runs_alone_the_original_does_not_come_back() {
+    let mut world = three(13);
+    let ada = world.at("lima").sign_up("ada@example.org");
+    world.settle();
+    world.run_copy("lima");
+    world.start_again_in("lima", Duration::from_millis(100));
+    world.end_copies();
+    // Of two that ran at once one would be told of the other by now, and stand aside for nobody.
+    world.pass(Duration::from_secs(5));
+    world.settle();
+    assert_eq!(world.at("lima").emails(ada), ["ada@example.org"]);
+}
+
+#[test]
 fn the_last_disk_that_knows_who_has_left_is_spared() {
     let mut world = three(7);
     world.at("lima").leave();

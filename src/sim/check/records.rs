@@ -56,8 +56,16 @@ impl World {
         }
     }
 
-    /// Looks at all that one replica holds.
+    /// Looks at all that one replica holds, and notes it if that is whole again.
     pub(crate) fn look(&mut self, at: usize) {
+        self.look_only(at);
+        if !self.merging(at) {
+            self.check_healed(at);
+        }
+    }
+
+    /// Looks at all that one replica holds, and notes nothing that those who make trouble go by.
+    pub(super) fn look_only(&mut self, at: usize) {
         let name = self.processes[at].name.clone();
         let disk = self.processes[at].disk.clone();
         // While a catch-up is merged, records hold more than the vector covers.
@@ -74,7 +82,6 @@ impl World {
         self.search(at);
         if !merging {
             self.check_members(at);
-            self.check_healed(at);
         }
     }
 }

@@ -104,10 +104,10 @@ impl World {
         }
     }
 
-    /// Who wants to read the story wants to know the moment.
+    /// Who wants to read the story wants to know the moment. Nothing else becomes of it: what is told is what happens untold.
     pub(crate) fn look_if_told(&mut self, at: usize) {
         if self.story.is_told() && self.violation.is_none() {
-            self.look(at);
+            self.look_only(at);
         }
     }
 

@@ -249,7 +249,8 @@ impl World {
     /// What a replica knows of itself was damaged: where it does not start, its operator empties the directory.
     pub(super) fn replace_if_closed(&mut self, at: usize) {
         self.start(at);
-        if self.processes[at].start().is_none() && !self.processes[at].retired {
+        let process = &self.processes[at];
+        if process.start().is_none() && !process.retired && !process.kept_down {
             self.kill(at);
             self.tally
                 .count("directories emptied because nothing starts on them", 1);

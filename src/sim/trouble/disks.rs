@@ -160,7 +160,7 @@ impl World {
     }
 
     /// An operator ends the copies, as the alarm asks: one process of each directory runs at a time, and the copy goes
-    /// for good once others have what it has.
+    /// for good once others have what it has. Until then the other is kept down, also where a crash had it start about now.
     pub(crate) fn settle_copies(&mut self) {
         let copies: Vec<(usize, usize)> = self
             .processes
@@ -175,6 +175,7 @@ impl World {
         for (at, of) in copies {
             self.kill(of);
             self.kill(at);
+            self.processes[of].kept_down = true;
             self.start(at);
             let handed_out = self.run_until(HAND_OUT, |world| {
                 world.processes[at].serves() && world.drained(at)
@@ -188,6 +189,7 @@ impl World {
             self.processes[at].retired = true;
             self.processes[at].disk = MemoryDisk::new();
             self.checks.disk_replaced(at, Track::default());
+            self.processes[of].kept_down = false;
             self.start(of);
         }
     }

@@ -113,6 +113,11 @@ impl World {
         Some((source, track))
     }
 
+    /// A process starts: the checkpoints that an earlier life of it left behind go.
+    pub(crate) fn end_checkpoints(&mut self, of: usize) {
+        self.copies.checkpoints.retain(|kept| kept.of != of);
+    }
+
     /// A frame of a copy has come.
     pub(crate) fn heard_in_copy(&mut self, id: u64, to: Side, frame: &[u8]) {
         let Some(mut copy) = self.copies.under_way.remove(&id) else {

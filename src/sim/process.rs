@@ -178,6 +178,7 @@ impl World {
         }
         let seed = self.rng.bytes();
         let disk = self.processes[at].disk.clone();
+        self.end_checkpoints(at);
         disk.keep_residue();
         if disk.reopen().is_err() {
             return;

@@ -207,11 +207,7 @@ impl Ledger {
     /// takes our pushes in the order that they say. There is at most the last entry of each replica's starts: a start's
     /// first transaction follows, and so replaces, the last of the one before.
     pub(super) fn adopt_floor(&mut self, replica: ReplicaId, floor: Floor, batch: &mut Batch) {
-        if self
-            .vector
-            .floor(&replica)
-            .is_some_and(|ours| ours.epoch >= floor.epoch)
-        {
+        if self.vector.floor(&replica).is_some_and(|ours| ours >= floor) {
             return;
         }
         let ended: Vec<Writer> = self

@@ -44,7 +44,8 @@ pub struct Tip {
     pub hash: [u8; 8],
 }
 
-/// Writers of a replica up to an epoch that every active member knows whole, folded into one entry.
+/// Writers of a replica up to an epoch that every active member knows whole, folded into one entry. Ordered by epoch,
+/// then by what is folded.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Floor {
     /// Every writer of the replica with at most this epoch is folded.
@@ -246,12 +247,11 @@ impl Vector {
     }
 
     /// Takes over a floor that somebody stated, unless ours is as high.
+    ///
+    /// Two may have folded one epoch differently, each without something that only a clone's disk held then. Of those
+    /// the greater one stays with everybody: were each to keep its own, all would lack what the others fold for good.
     pub fn adopt_floor(&mut self, replica: ReplicaId, floor: Floor) {
-        if self
-            .floors
-            .get(&replica)
-            .is_some_and(|ours| ours.epoch >= floor.epoch)
-        {
+        if self.floors.get(&replica).is_some_and(|ours| *ours >= floor) {
             return;
         }
         self.floors.insert(replica, floor);

@@ -56,7 +56,8 @@ impl Gossip {
     pub(super) fn restarted(&mut self, start: Writer, own_starts: Vec<Writer>, vector: Vector) {
         self.config.start = start;
         self.config.own_starts = own_starts;
-        self.frontier = vector.clone();
+        let before = std::mem::replace(&mut self.frontier, vector.clone());
+        self.forget_folded(&before);
         self.committed = vector;
         self.counter += 1;
         self.committed_hash = None;
@@ -79,7 +80,9 @@ impl Gossip {
     /// A catch-up is merged: the vector jumped.
     pub(super) fn caught_up(&mut self, vector: Vector, trimmed: Vector) {
         self.committed = vector;
+        let before = self.frontier.clone();
         self.frontier.merge_max(&self.committed);
+        self.forget_folded(&before);
         self.pending.covered(&self.committed);
         self.counter += 1;
         self.committed_hash = None;
@@ -88,6 +91,11 @@ impl Gossip {
         self.take_early();
         self.deliver();
         self.restate_all();
+    }
+
+    /// Floors have come: what waits for something of theirs that was not here before waits for what may be lost.
+    fn forget_folded(&mut self, before: &Vector) {
+        self.counters.early_dropped += self.early.forget_folded(before, &self.frontier);
     }
 
     fn restate_all(&mut self) {
@@ -106,6 +114,7 @@ impl Gossip {
     pub(super) fn trimmed(&mut self, trimmed: Vector) {
         let moved = trimmed.moved_since(&self.trimmed);
         let mut folded = false;
+        let before = self.frontier.clone();
         for (replica, floor) in trimmed.floors() {
             if self.trimmed.floor(&replica) != Some(floor) {
                 folded = true;
@@ -121,6 +130,7 @@ impl Gossip {
             connection.unsaid_floors |= folded;
         }
         if folded {
+            self.forget_folded(&before);
             self.counter += 1;
             self.committed_hash = None;
         }

@@ -73,6 +73,28 @@ impl Early {
         oldest.is_some_and(|dot| self.remove(&dot).is_some())
     }
 
+    /// Drops those that follow something which is covered now only because its writer was folded: what was folded may end
+    /// before it. Says how many. Whoever has one on disk has what it follows, and brings it again.
+    pub(super) fn forget_folded(&mut self, before: &Vector, now: &Vector) -> u64 {
+        let lost = |received: &Received| {
+            let mut follows = received.envelope.follows.iter();
+            follows.any(|(writer, tip)| {
+                let (writer, number) = (*writer, tip.number);
+                now.folded(&writer) && !before.covers(&Dot { writer, number })
+            })
+        };
+        let waiting = self.waiting.iter().flat_map(|(writer, of_writer)| {
+            let lost = of_writer.iter().filter(|(_, waiting)| lost(&waiting.received));
+            lost.map(|(number, _)| Dot {
+                writer: *writer,
+                number: *number,
+            })
+        });
+        let lost: Vec<Dot> = waiting.collect();
+        let count = lost.iter().filter_map(|dot| self.remove(dot)).count();
+        u64::try_from(count).unwrap_or(u64::MAX)
+    }
+
     /// The lowest number waiting of each writer.
     pub(super) fn firsts(&self) -> Vec<Dot> {
         let first = |(writer, of_writer): (&Writer, &BTreeMap<u64, Waiting>)| {

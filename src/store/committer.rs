@@ -411,6 +411,7 @@ impl Committer {
             && committed.rejected.is_empty()
             && committed.repaired.is_empty()
             && committed.repaired_in_catch_up == 0
+            && committed.unsettled.is_empty()
         {
             return;
         }

@@ -15,7 +15,9 @@
 
 use std::collections::BTreeSet;
 
-use crdt::{AccountId, Cell, CellKind, Document, RecordKey, RecordKind, VaultId, VaultValue, View};
+use crdt::{
+    AccountId, Cell, CellKind, Document, EmailView, RecordKey, RecordKind, VaultId, VaultValue, View,
+};
 
 use super::{
     cut::RecordState,
@@ -43,6 +45,18 @@ impl Group<'_> {
         let own = self.replica.0;
         for account in self.of_cancelled([key], values)? {
             self.take_back(account, |slot| slot == own)?;
+        }
+        Ok(())
+    }
+
+    /// What is stored of an email record is made again where it was wrong, and what it names of cancelled accounts goes only
+    /// now: it hid from the batch that cancelled them, and what this replica says of itself does not hold.
+    pub(super) fn recall_hidden(&mut self, email: &EmailView) -> Result<(), ReadError> {
+        let own = self.replica.0;
+        for account in email.accounts() {
+            if self.cancelled(account)? {
+                self.take_back(account, |slot| slot == own)?;
+            }
         }
         Ok(())
     }

@@ -372,6 +372,9 @@ impl Group<'_> {
                     break;
                 }
             }
+            if !found.wrong.is_empty() {
+                self.recall_hidden(email)?;
+            }
         }
         self.load(key)?.dirty |= !found.wrong.is_empty() || found.values_spoiled > 0;
         Ok(found)

@@ -5,7 +5,7 @@ use gossip::reconcile::Part;
 use persona::{
     identity::{Outcome, Word},
     settlement::WaitsFor,
-    store::{Beginning, KeepLog, Records, Snapshot, TransactError},
+    store::{Beginning, KeepLog, Records, Snapshot, TransactError, disk::Family},
 };
 
 use crate::{
@@ -128,6 +128,34 @@ async fn a_receipt_does_not_hold_while_states_that_had_not_heard_of_the_cancella
         assert_eq!(receipts(site, account), 2);
         assert_eq!(site.traces("ada@example.org"), Vec::<&str>::new());
     }
+    world.assert_sound();
+}
+
+#[tokio::test]
+async fn a_receipt_does_not_hold_once_a_scrub_finds_what_hid_from_the_cancellation() {
+    let world = World::new(["accra"], HOUR).await;
+    let site = &world.sites[0];
+    let signed_up = site.replica.sign_up("ada@example.org").await;
+    let (account, _) = signed_up.expect("written");
+    for key in site.replica.keys_of(Family::Index) {
+        site.replica.remove(Family::Index, &key);
+    }
+    cancel(site, account).await;
+    world.settle().await;
+    assert_eq!(receipts(site, account), 1);
+    assert_eq!(site.traces("ada@example.org"), ["vault"], "nobody knows yet");
+
+    let report = site.replica.store.scrub_now().await;
+    let report = report.expect("a pass over everything");
+    assert!(report.mended > 0, "{report:?}");
+    site.replica.settled().await;
+    assert_eq!(site.traces("ada@example.org"), Vec::<&str>::new());
+    assert_eq!(receipts(site, account), 0, "it lies in tables yet");
+    assert_eq!(site.waits_for(account), Some(WaitsFor::Settled.to_string()));
+
+    world.time.pass(HOUR.as_millis() as u64);
+    world.settle().await;
+    assert_eq!(receipts(site, account), 1);
     world.assert_sound();
 }
 

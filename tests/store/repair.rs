@@ -74,13 +74,14 @@ impl Replica {
     }
 
     /// Removes a value behind the store's back.
-    fn remove(&self, family: Family, key: &[u8]) {
+    pub(crate) fn remove(&self, family: Family, key: &[u8]) {
         let mut batch = Batch::new();
         batch.delete(family, key);
         self.disk.write(&batch).expect("a model disk");
     }
 
-    fn keys_of(&self, family: Family) -> Vec<Vec<u8>> {
+    /// The keys of a family.
+    pub(crate) fn keys_of(&self, family: Family) -> Vec<Vec<u8>> {
         let mut keys = Vec::new();
         self.store
             .scan_everything(|found, key, _| {

@@ -360,7 +360,10 @@ impl World {
                     None => {}
                 }
             }
-            Outcome::Done(None) => self.tally.count("writes that changed nothing", 1),
+            Outcome::Done(None) => {
+                self.tally.count("writes that changed nothing", 1);
+                self.deed_answered(at, id);
+            }
             Outcome::Refused(why) => {
                 self.tally.count("refusals", 1);
                 self.tally
@@ -393,7 +396,10 @@ impl World {
         }
     }
 
-    pub(crate) fn deed_answered(&mut self, id: u64) {
-        self.people.pending.remove(&id);
+    /// Who waits for it learns that it is done.
+    pub(crate) fn deed_answered(&mut self, at: usize, id: u64) {
+        if let Some(Deed::Enrol { id, former }) = self.people.pending.remove(&id) {
+            self.enrolled(at, id, former);
+        }
     }
 }

@@ -65,6 +65,8 @@ pub(crate) struct Process {
     pub(crate) state: Option<PeerState>,
     /// It is active, and not everybody knows: as a site, it serves nobody before that is settled.
     pub(crate) arriving: bool,
+    /// It was put out, and asked to be let in as this one: until it is told that this is written down, it is nobody else.
+    pub(crate) asks_as: Option<MemberId>,
     wakes: Option<Duration>,
 }
 
@@ -120,6 +122,7 @@ impl Process {
             kept_down: false,
             state: None,
             arriving: false,
+            asks_as: None,
             wakes: None,
         }
     }

@@ -132,6 +132,19 @@ impl World {
         self.processes[at].disk.plan(Fault::Full);
     }
 
+    /// The next batch that it writes is on its disk, and whoever waits for it is told that it failed.
+    pub fn fail_next_batch_after_all(&mut self, name: &str) {
+        let at = self.index(name);
+        self.processes[at].disk.plan(Fault::Landed);
+    }
+
+    /// Its operator has it ask now to be let in as somebody else, whatever it has handed over.
+    pub fn ask_to_join_anew(&mut self, name: &str) {
+        let at = self.index(name);
+        let life = self.processes[at].life;
+        self.join_anew(at, life);
+    }
+
     /// Until its disk says that it was put out.
     #[track_caller]
     pub fn until_out(&mut self, name: &str) {

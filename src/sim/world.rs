@@ -94,6 +94,10 @@ pub(crate) enum Happening {
         at: usize,
         life: u64,
     },
+    LetIn {
+        member: MemberId,
+        former: MemberId,
+    },
     Dial {
         from: usize,
         to: usize,
@@ -227,6 +231,7 @@ impl World {
             }
             Happening::Settle { at, life } => self.settle_some(at, life),
             Happening::JoinAnew { at, life } => self.join_anew(at, life),
+            Happening::LetIn { member, former } => self.let_in(member, former),
             Happening::Dial { from, to } => self.dial(from, to),
             Happening::Established { from, to, lives } => {
                 if (self.processes[from].life, self.processes[to].life) == lives {

@@ -135,6 +135,36 @@ fn one_that_joins_anew_has_not_arrived_before_it_is_in() {
     world.settle();
 }
 
+/// Oslo puts lima out, is asked to enrol it anew, and goes down with that. Pune had put oslo out before: so oslo's word is
+/// void, and lima is in again by the time that oslo comes back.
+fn lima_asks_one_who_is_out(seed: u64, oslo_fails: fn(&mut World)) {
+    let mut world = three(seed);
+    world.cut("pune");
+    world.at("pune").put_out("oslo");
+    world.at("oslo").put_out("lima");
+    world.until_out("lima");
+    oslo_fails(&mut world);
+    world.ask_to_join_anew("lima");
+    world.pass(Duration::from_millis(100));
+    world.crash("oslo");
+    world.heal();
+    world.pass(Duration::from_secs(5));
+    world.start_again("oslo");
+    world.settle();
+    world.pass(Duration::from_secs(10));
+    assert!(world.all_is_stable(), "one is waited for whom nobody runs");
+}
+
+#[test]
+fn one_that_nobody_could_write_down_as_somebody_else_is_still_itself() {
+    lima_asks_one_who_is_out(14, |world| world.fail_next_batch("oslo"));
+}
+
+#[test]
+fn one_that_was_written_down_as_somebody_else_and_not_told_so_asks_again() {
+    lima_asks_one_who_is_out(15, |world| world.fail_next_batch_after_all("oslo"));
+}
+
 #[test]
 fn a_flipped_bit_is_found_and_healed() {
     let mut world = three(6);

@@ -59,7 +59,7 @@ pub(crate) struct Promises {
 impl World {
     /// A person is told that the write is done.
     pub(crate) fn answered(&mut self, at: usize, deed: u64, dot: Dot, promise: Promise) {
-        self.deed_answered(deed);
+        self.deed_answered(at, deed);
         self.tally.look(Checker::Acks);
         let mut found = Ok(());
         if !self.checks.tracks[at].covers(&dot) {

@@ -9,11 +9,12 @@ use gossip::{MemberId, Peer, PeerState};
 use super::{Kind, Remedy};
 use crate::sim::{
     deeds::Deed,
-    process::site_name,
+    network::Network,
+    process::{Process, site_name},
     world::{Happening, World},
 };
 
-/// A newcomer that finds nobody to enrol it tries again after this.
+/// A newcomer that nobody has let in asks again after this.
 const ENROL_AGAIN: Duration = Duration::from_secs(1);
 /// So many are active after any one's words.
 const ACTIVE_MIN: usize = 2;
@@ -116,40 +117,76 @@ impl World {
         }
     }
 
-    /// One that was put out joins anew, with its data, as somebody else: whom an active member in reach enrols.
+    /// One that was put out asks to join anew, with its data, as somebody else: an active member in reach, until one has
+    /// written it down and told it so. Whoever is asked once more, because nobody was told, gives the same answer.
     pub(crate) fn join_anew(&mut self, at: usize, life: u64) {
         let process = &self.processes[at];
         if process.life != life || process.retired || process.copy_of.is_some() {
             return;
         }
         let former = process.member;
-        let state_of = |world: &World, by: usize| {
+        let has_asked = process.asks_as.is_some();
+        let is_out = |world: &World, by: usize| {
             let peers = world.peers_seen_by(by);
-            peers.iter().find(|peer| peer.id == former).map(|peer| peer.state)
+            match peers.iter().find(|peer| peer.id == former).map(|peer| peer.state) {
+                Some(PeerState::Evicted | PeerState::Banned) => true,
+                // It was written down, and its eviction is void: nothing else is left of its life before.
+                Some(PeerState::Left) => has_asked,
+                _ => false,
+            }
         };
-        let is_out = |state| matches!(state, Some(PeerState::Evicted | PeerState::Banned));
-        if !is_out(state_of(self, at)) {
+        if !is_out(self, at) {
             // It is in again: somebody's word has become void.
             self.tally.count("members that were in again", 1);
             return;
         }
+        self.after(ENROL_AGAIN, Happening::JoinAnew { at, life });
         let enrols = |by: &usize| {
             *by != at
                 && self.processes[*by].serves()
                 && self.network.linked(at, *by)
                 && self.network.open(at, *by)
-                && is_out(state_of(self, *by))
+                && is_out(self, *by)
         };
         let Some(by) = (0..self.processes.len()).find(enrols) else {
-            self.after(ENROL_AGAIN, Happening::JoinAnew { at, life });
             return;
         };
-        let number = self.peers.len() as u64 + 1;
-        let member = MemberId((number | 1 << 32).to_be_bytes());
+        let member = self.processes[at].asks_as.unwrap_or_else(|| {
+            self.troubles.newcomers += 1;
+            MemberId((self.troubles.newcomers | 1 << 32).to_be_bytes())
+        });
+        self.processes[at].asks_as = Some(member);
+        self.tell(|| format!("process {by} is to enrol process {at} anew, as {member}"));
         let [id, former] = [member, former].map(|id| crdt::MemberId::from_bytes(id.0));
+        self.do_now(by, Deed::Enrol { id, former });
+    }
+
+    /// A newcomer is written down, durably: the answer is on its way.
+    pub(crate) fn enrolled(&mut self, by: usize, id: crdt::MemberId, former: crdt::MemberId) {
+        let [member, former] = [id, former].map(|id| MemberId(*id.as_bytes()));
+        let asked = self
+            .processes
+            .iter()
+            .find(|process| process.asks_as == Some(member));
+        if let Some(asked) = asked {
+            let way = Network::delay(self.processes[by].site, asked.site);
+            self.after(way, Happening::LetIn { member, former });
+        }
+    }
+
+    /// Who hears that it was let in is somebody else from now on. One that is down hears nothing, and asks again.
+    pub(crate) fn let_in(&mut self, member: MemberId, former: MemberId) {
+        let asked = |process: &Process| process.asks_as == Some(member) && process.member == former;
+        let Some(at) = self.processes.iter().position(asked) else {
+            return;
+        };
+        if self.processes[at].running.is_none() {
+            return;
+        }
         self.kill(at);
         let process = &mut self.processes[at];
         process.member = member;
+        process.asks_as = None;
         self.peers.push(Peer {
             id: member,
             name: process.name.clone(),
@@ -157,8 +194,7 @@ impl World {
             state: PeerState::Joining,
         });
         self.tally.count("members that joined anew", 1);
-        self.tell(|| format!("process {by} enrols process {at} anew, as {member}"));
-        self.do_now(by, Deed::Enrol { id, former });
+        self.tell(|| format!("process {at} joins anew, as {member}"));
         for other in 0..self.processes.len() {
             self.members_may_have_changed(other);
         }

@@ -136,6 +136,8 @@ pub(crate) struct Troubles {
     over: bool,
     /// A member was put out or has left: one in a world.
     pub(super) put_out: bool,
+    /// Members that asked to be let in anew.
+    pub(super) newcomers: u64,
 }
 
 /// What mends a trouble.
@@ -170,6 +172,7 @@ impl Troubles {
             backups: Vec::new(),
             over: false,
             put_out: false,
+            newcomers: 0,
         }
     }
 }

@@ -177,6 +177,23 @@ fn a_flipped_bit_is_found_and_healed() {
 }
 
 #[test]
+fn one_that_was_put_out_and_cannot_read_so_any_more_joins_anew_all_the_same() {
+    let mut world = three(14);
+    world.settle();
+    world.at("oslo").put_out("lima");
+    world.until_out("lima");
+    world.cut("lima");
+    // There is no account yet: the first document is the cluster record, and nobody looks at one that is out.
+    world.flip_bit("lima");
+    world.pass(Duration::from_secs(15));
+    world.heal();
+    world.settle();
+    let ada = world.at("lima").sign_up("ada@example.org");
+    world.settle();
+    world.assert_emails(ada, ["ada@example.org"]);
+}
+
+#[test]
 fn an_address_that_comes_after_its_account_was_damaged_is_healed_with_it() {
     let mut world = three(9);
     let ada = world.at("oslo").sign_up("ada@example.org");

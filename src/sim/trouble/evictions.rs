@@ -11,8 +11,9 @@ use crate::sim::{
     deeds::Deed,
     network::Network,
     process::{Process, site_name},
-    world::{Happening, World},
+    world::{Happening, World, read_records},
 };
+use crate::store::Records;
 
 /// A newcomer that nobody has let in asks again after this.
 const ENROL_AGAIN: Duration = Duration::from_secs(1);
@@ -135,7 +136,9 @@ impl World {
                 _ => false,
             }
         };
-        if !is_out(self, at) {
+        // While its cluster record cannot be read, its own disk does not tell: then those who might enrol it do.
+        let tells = read_records(&process.disk, |records| records.cluster()).is_ok();
+        if tells && !is_out(self, at) {
             // It is in again: somebody's word has become void.
             self.tally.count("members that were in again", 1);
             return;

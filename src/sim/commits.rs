@@ -238,6 +238,8 @@ impl World {
                     own_starts: ledger.own_starts().to_vec(),
                     vector: ledger.vector().clone(),
                 };
+                // With a peer's copy installed the log begins where that peer's does.
+                let trimmed = Input::Trimmed(ledger.trimmed().clone());
                 let waits = !running.queue.is_empty() || ledger.is_merging();
                 let (name, start) = (&process.name, ledger.start());
                 self.story
@@ -252,6 +254,7 @@ impl World {
                     }
                 }
                 self.input(at, input);
+                self.input(at, trimmed);
                 self.members_may_have_changed(at);
                 self.nothing_settled(at);
                 self.parts_dropped(at);

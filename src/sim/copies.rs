@@ -224,17 +224,9 @@ impl World {
         // Whatever the disk answered, what is found on reopening is what happened.
         self.expect_copy(at, giver_at, kept.map(|kept| kept.track.numbers), &disk);
         self.reopen(at, Beginning::default());
-        let trimmed = self.processes[at]
-            .running
-            .as_ref()
-            .and_then(|running| running.ledger.as_ref())
-            .map(|ledger| ledger.trimmed().clone());
         let installed = self.processes[at]
             .start()
             .is_some_and(|start| start.replica != before);
-        if let Some(trimmed) = trimmed {
-            self.input(at, Input::Trimmed(trimmed));
-        }
         self.tally
             .count("copies that were installed", u64::from(installed));
         self.copy_ended(at, members.1, installed);

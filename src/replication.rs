@@ -101,11 +101,12 @@ impl Replication {
         replication
     }
 
-    /// Names the node. What the store committed in between the node has from its vector.
+    /// Names the node. What the store committed and trimmed in between the node has from its vectors.
     pub fn attach(&self, node: Node) {
         let mut named = self.node.write().unwrap_or_else(PoisonError::into_inner);
         let state = self.store.state();
         node.restarted(state.start, state.own_starts.clone(), state.vector.clone());
+        node.trimmed(state.trimmed.clone());
         *named = Some(node);
     }
 

@@ -87,6 +87,11 @@ impl World {
         self.copies.under_way.insert(id, copy);
     }
 
+    /// Is a copy on its way to this process?
+    pub(crate) fn copying(&self, at: usize) -> bool {
+        self.copies.under_way.values().any(|copy| copy.taker_at == at)
+    }
+
     /// The checkpoint that is kept for a member, or a new one.
     fn checkpoint(&mut self, of: usize, member: MemberId) -> Option<(Arc<dyn Source>, Track)> {
         // Not while nobody knows what is on its disk.

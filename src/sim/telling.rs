@@ -159,6 +159,14 @@ impl World {
         self.must(out, &format!("{name} does not learn that it was put out"));
     }
 
+    /// Until a copy of a peer's data is on its way to it.
+    #[track_caller]
+    pub fn until_copying(&mut self, name: &str) {
+        let at = self.index(name);
+        let copies = self.run_until(AGREEMENT, |world| world.copying(at));
+        self.must(copies, &format!("{name} does not copy"));
+    }
+
     /// Until it merges what it missed.
     #[track_caller]
     pub fn until_merging(&mut self, name: &str) {

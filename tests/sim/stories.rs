@@ -70,6 +70,34 @@ fn a_site_whose_disk_was_lost_comes_back_empty_and_lacks_nothing() {
 }
 
 #[test]
+fn a_copy_on_a_disk_that_did_not_open_at_once_is_copied_in_turn() {
+    let mut world = three(14);
+    let ada = world.at("oslo").sign_up("ada@example.org");
+    world.settle();
+    world.pass(Duration::from_secs(5));
+    // By then no log holds it any more. From now on none is trimmed: nobody knows what pune has.
+    world.wipe("pune");
+    world.wipe("lima");
+    world.crash("oslo");
+    world.start_again("oslo");
+    world.start_again("lima");
+    world.until_copying("lima");
+    // The batch is on its disk although the answer is an error; then the disk is full, and does not open at once.
+    world.fail_next_batch_after_all("lima");
+    world.fail_next_batch("lima");
+    world.pass(Duration::from_secs(5));
+    assert_eq!(world.at("lima").emails(ada), ["ada@example.org"]);
+    // Who has nothing copies from it only if it says that its log does not hold everything.
+    world.crash("oslo");
+    world.start_again("pune");
+    world.pass(Duration::from_secs(20));
+    assert_eq!(world.at("pune").emails(ada), ["ada@example.org"]);
+    world.start_again("oslo");
+    world.settle();
+    world.assert_emails(ada, ["ada@example.org"]);
+}
+
+#[test]
 fn of_two_halves_that_put_each_other_out_nothing_is_lost() {
     let mut world = three(5);
     let ada = world.at("oslo").sign_up("ada@example.org");

@@ -253,6 +253,23 @@ fn folding_in_one_step_or_several_is_the_same_and_can_be_checked_by_who_did_not(
 }
 
 #[test]
+fn of_two_floors_of_one_epoch_everybody_keeps_the_same() {
+    let replica = ReplicaId([1; 8]);
+    let floor = |number: u64| {
+        let mut vector: Vector = [(writer(1, 1, 7), tip(number))].into_iter().collect();
+        vector.fold(replica, 1);
+        vector
+    };
+    let (less, more) = (floor(7), floor(8));
+    assert!(!less.covers_vector(&more) && !more.covers_vector(&less));
+    for (mut vector, other) in [(less.clone(), &more), (more.clone(), &less)] {
+        vector.merge_max(other);
+        assert_eq!(vector, more);
+        assert_eq!(vector.hash(), more.hash());
+    }
+}
+
+#[test]
 fn vectors_move_up_by_advance_and_anywhere_by_set() {
     let a = writer(1, 1, 1);
     let mut vector = Vector::new();

@@ -36,6 +36,28 @@ fn what_is_next_is_delivered_and_what_is_early_waits() {
 }
 
 #[test]
+fn what_waits_for_more_of_a_writer_than_was_folded_is_dropped() {
+    let mut two = Author::new(writer(2, 1));
+    two.write(b"first", &[]);
+    let known = two.vector();
+    let mut machine = Machine::new(known.clone());
+    machine.meet(2, known.clone());
+    machine.meet(3, known.clone());
+    // It is lost with every disk that had it, and so is the answer to it; but that one is in memory here.
+    two.write(b"second", &[]);
+    let mut three = Author::new(writer(3, 1));
+    let answer = three.write(b"answer", &[&two]);
+    assert!(delivered(&machine.push(3, &answer)).is_empty());
+    assert_eq!(machine.gossip.status().early_count, 1);
+
+    let mut folded = known;
+    folded.fold(two.writer.replica, 1);
+    assert!(delivered(&machine.give(Input::Trimmed(folded))).is_empty());
+    assert_eq!(machine.gossip.status().early_count, 0);
+    assert_eq!(machine.gossip.status().counters.early_dropped, 1);
+}
+
+#[test]
 fn early_ones_beyond_the_limit_are_dropped_oldest_first_and_pulled() {
     let mut machine = Machine::new(Vector::new());
     machine.meet(2, Vector::new());

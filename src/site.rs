@@ -464,7 +464,13 @@ impl Site {
 
     /// Gives what only this site has to another one, then closes.
     async fn finish(&self) {
-        let vector = self.store.state().vector.clone();
+        let deadline = tokio::time::Instant::now() + self.config.drain_timeout;
+        // Its disk may hold a batch that failed, and is open again only then.
+        let outcome = tokio::time::timeout_at(deadline, self.store.outcome()).await;
+        if outcome.is_err() {
+            tracing::warn!("drained with a closed disk: what its last batch has left on it is not known");
+        }
+        let vector = outcome.unwrap_or_else(|_| self.store.state()).vector.clone();
         let others = self
             .node
             .status()
@@ -472,7 +478,8 @@ impl Site {
             .peers
             .iter()
             .any(|peer| peer.state == PeerState::Active);
-        if others && !self.node.drained(&vector, self.config.drain_timeout).await {
+        let rest = deadline.saturating_duration_since(tokio::time::Instant::now());
+        if others && !self.node.drained(&vector, rest).await {
             let state = self.store.state();
             let last = state.vector.get(&state.start).map_or(0, |tip| tip.number);
             tracing::warn!(

@@ -201,7 +201,7 @@ impl Queue {
         waiting.disk_closed = closed;
         waiting
             .works
-            .retain(|work| matches!(work, Work::Local(_) | Work::Sweep));
+            .retain(|work| matches!(work, Work::Local(_) | Work::Sweep | Work::Mark(_)));
     }
 
     /// The committer is gone: whoever waits learns it, and nobody waits any more.

@@ -64,6 +64,8 @@ pub(crate) enum Work {
     MergeAside,
     /// Read about so many bytes of what is stored again. Alone in its group.
     Scrub { bytes: u64, anew: bool },
+    /// Nothing: whoever waits learns that what came before it has its outcome.
+    Mark(TellKept),
 }
 
 /// Tells whoever brought states or cells.
@@ -490,6 +492,7 @@ impl Ledger {
                     }
                     self.read_again(&mut group, bytes, &mut batch, &mut committed)?;
                 }
+                Work::Mark(tell) => answers.kept.push((tell, Ok(()))),
             }
         }
         self.trim_to_size(disk, &mut batch, &mut committed)?;

@@ -566,6 +566,22 @@ impl Store {
         self.shared.state.load_full()
     }
 
+    /// Where the replica stands once everything that was queued before has its outcome. A batch that failed may be on
+    /// the disk all the same, which only opening it again tells: this waits for that, however often it fails, unless
+    /// the store is closed.
+    pub async fn outcome(&self) -> Arc<State> {
+        loop {
+            let (tell, told) = oneshot::channel();
+            let mark = Work::Mark(Box::new(move |outcome| {
+                let _ = tell.send(outcome.is_ok());
+            }));
+            // Not told, or of a failure: the disk is opened again.
+            if self.shared.queue.push(mark).is_err() || told.await == Ok(true) {
+                return self.state();
+            }
+        }
+    }
+
     /// Returns when `seen` says so, which is asked now and after each commit.
     pub async fn wait_until(&self, seen: impl Fn(&Store) -> bool) {
         let mut moved = self.shared.moved.subscribe();

@@ -37,6 +37,48 @@ async fn a_failed_batch_ends_its_writer_and_loses_nothing_that_was_answered() {
 }
 
 #[tokio::test]
+async fn what_a_failed_batch_has_left_is_known_once_the_disk_is_open_again() {
+    // The batch, then what becomes of opening the disk again; how many of the two sign-ups are on it.
+    let table: [(&[Fault], u64); 5] = [
+        (&[], 2),
+        (&[Fault::Lost], 1),
+        (&[Fault::Landed], 2),
+        (&[Fault::Landed, Fault::Lost], 2),
+        (&[Fault::Lost, Fault::Lost, Fault::Landed], 1),
+    ];
+    for (faults, kept) in table {
+        let (time, passwords) = (Time::new(), passwords());
+        let mut replica = Replica::new(1, &time, &passwords, KeepLog::Everything);
+        let (_, first) = replica.sign_up("ada@example.org").await.expect("a sign-up");
+        for fault in faults {
+            replica.disk.plan(*fault);
+        }
+        let signed_up = replica.sign_up("bob@example.org").await.is_some();
+        assert_eq!(signed_up, faults.is_empty(), "{faults:?}");
+
+        let last = replica.store.outcome().await.vector.get(&first.writer);
+        assert_eq!(last.map(|tip| tip.number), Some(kept), "{faults:?}");
+
+        replica.restart(true);
+        assert_eq!(
+            replica.store.state().vector.get(&first.writer),
+            last,
+            "{faults:?}"
+        );
+        replica.assert_sound();
+    }
+}
+
+#[tokio::test]
+async fn a_closed_store_has_no_other_outcome() {
+    let (time, passwords) = (Time::new(), passwords());
+    let replica = Replica::new(1, &time, &passwords, KeepLog::Everything);
+    let (_, dot) = replica.sign_up("ada@example.org").await.expect("a sign-up");
+    replica.store.close();
+    assert!(replica.store.outcome().await.vector.covers(&dot));
+}
+
+#[tokio::test]
 async fn a_refusal_leaves_no_trace() {
     let (time, passwords) = (Time::new(), passwords());
     let replica = Replica::new(1, &time, &passwords, KeepLog::Everything);

@@ -504,10 +504,13 @@ impl World {
         }
     }
 
-    /// Does any other site have everything, so that this one may go?
+    /// Does any other site have everything, so that this one may go? What a failed batch has left is known only once the
+    /// disk is open again.
     pub(crate) fn drained(&self, at: usize) -> bool {
         self.processes[at].running.as_ref().is_some_and(|running| {
-            running.queue.is_empty() && running.gossip.elsewhere(running.gossip.vector())
+            running.queue.is_empty()
+                && running.ledger.is_some()
+                && running.gossip.elsewhere(running.gossip.vector())
         })
     }
 

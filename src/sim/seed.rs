@@ -62,7 +62,7 @@ pub fn run(options: &Options, plant: Option<Plant>, record: bool) -> Verdict {
         world.check_end(if level { EndOf::Peace } else { EndOf::Patience });
     }
     world.tally.count(
-        "worlds given up: a clone's writes were folded away",
+        "worlds given up: what nobody had heard of was folded away",
         world.given_up.into(),
     );
     if let Some(plant) = plant {

@@ -465,8 +465,8 @@ impl World {
         self.violation.is_none() && !self.given_up
     }
 
-    fn a_clone_was_folded_away(&self) -> bool {
-        self.checks.beside_clone().any(|dot| {
+    fn something_unheard_was_folded_away(&self) -> bool {
+        self.checks.unheard().any(|dot| {
             (0..self.processes.len()).any(|at| {
                 let vector = self.processes[at].vector();
                 vector.is_some_and(|vector| vector.folded(&dot.writer))
@@ -478,16 +478,17 @@ impl World {
     /// Notes a violation; the first one ends the world.
     ///
     /// But where a replica wrote on beside its own clone, unheard, or lay aside with what it had while that one was heard,
-    /// and all others have folded such a writer meanwhile, no vector can name what it holds of it any more. Its states
-    /// come to the others by looks, as divergence: what these checkers then see says nothing. Nobody can both forget the
-    /// writers of the past and tell them from those of a copied directory.
+    /// or where a backup brought back what all other disks had lost, and others have folded such a writer meanwhile, no
+    /// vector can name what the replica holds of it any more. Its states come to the others by looks, as divergence, in
+    /// no order: what these checkers then see says nothing. Nobody can both forget the writers of the past and tell them
+    /// from those of a copied directory.
     pub(crate) fn fail(&mut self, found: Result<(), Violation>) {
         if let Err(violation) = found
             && self.goes_on()
         {
-            if self.a_clone_was_folded_away() {
+            if self.something_unheard_was_folded_away() {
                 self.story.tell(self.now, || {
-                    format!("given up, for a clone's writes were folded away: {violation}")
+                    format!("given up, for what nobody had heard of was folded away: {violation}")
                 });
                 self.given_up = true;
                 return;

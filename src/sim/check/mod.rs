@@ -184,9 +184,10 @@ pub(crate) struct Checks {
     starts: BTreeMap<Writer, usize>,
     /// And the member that each is of.
     members: BTreeMap<Writer, MemberId>,
-    /// Of each writer that wrote on when a clone of its replica had started a later one, or that one of two clones held
-    /// something of when it ended, the last such transaction.
-    beside_clone: BTreeMap<Writer, u64>,
+    /// What nobody need have heard of who folds its writer, the last of each writer: what it wrote on when a clone of its
+    /// replica had started a later one, what one of two clones held when it ended, what a backup brought back when no
+    /// other disk had it any more.
+    unheard: BTreeMap<Writer, u64>,
     ended: BTreeSet<Writer>,
     seen: Seen,
     promises: Promises,

@@ -3,13 +3,16 @@
 //! What a transaction causally follows is taken from what its writer's disk held when it wrote, with what was staged
 //! before it in the same batch, not from what the transaction says of itself.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use crdt::{MemberId, RecordKey, Transaction, VaultId};
 use gossip::{Dot, Envelope, Received, Tip, Vector, Writer, quic::LogChunk};
 use sha2::{Digest, Sha256};
 
-use super::{Checker, Checks, Found, Numbers, wrong};
+use super::{Checker, Checks, Found, Numbers, Track, wrong};
 use crate::{
     sim::{
         tally::Tally,
@@ -162,19 +165,32 @@ impl Checks {
     /// this disk alone keeps nobody from folding it.
     pub(crate) fn held_beside_clone(&mut self, at: usize) {
         for (writer, number) in &self.tracks[at].numbers {
-            let known = self.beside_clone.entry(*writer).or_default();
-            *known = (*number).max(*known);
+            hold_unheard(&mut self.unheard, *writer, *number);
         }
     }
 
-    /// What was written by replicas whose clones had started a later writer, or was held by one of two clones when it
-    /// ended: the last of each writer.
-    pub(crate) fn beside_clone(&self) -> impl Iterator<Item = Dot> {
+    /// A backup is put back: what of it is on no other disk any more may have been folded without it.
+    pub(crate) fn backup_put_back(&mut self, at: usize, track: Track) {
+        for (writer, number) in &track.numbers {
+            let dot = Dot {
+                writer: *writer,
+                number: *number,
+            };
+            let mut others = self.tracks.iter().enumerate();
+            if !others.any(|(other, track)| other != at && track.covers(&dot)) {
+                hold_unheard(&mut self.unheard, *writer, *number);
+            }
+        }
+        self.disk_replaced(at, track);
+    }
+
+    /// What nobody need have heard of who folds its writer: see [`Checks::unheard`].
+    pub(crate) fn unheard(&self) -> impl Iterator<Item = Dot> {
         let dot = |(writer, number): (&Writer, &u64)| Dot {
             writer: *writer,
             number: *number,
         };
-        self.beside_clone.iter().map(dot)
+        self.unheard.iter().map(dot)
     }
 
     fn local(
@@ -224,8 +240,7 @@ impl Checks {
             start.replica == dot.writer.replica && start.epoch > dot.writer.epoch && *by != at
         };
         if self.starts.iter().any(is_outdone) {
-            let known = self.beside_clone.entry(dot.writer).or_default();
-            *known = dot.number.max(*known);
+            hold_unheard(&mut self.unheard, dot.writer, dot.number);
         }
         self.advance(at, dot)?;
         let envelope = match Envelope::decode(bytes) {
@@ -441,4 +456,9 @@ pub(super) fn dot_key(dot: &Dot) -> Vec<u8> {
     let mut key = dot.writer.to_bytes().to_vec();
     key.extend_from_slice(&dot.number.to_be_bytes());
     key
+}
+
+fn hold_unheard(unheard: &mut BTreeMap<Writer, u64>, writer: Writer, number: u64) {
+    let known = unheard.entry(writer).or_default();
+    *known = number.max(*known);
 }

@@ -53,7 +53,7 @@ impl World {
         self.tally.fault(Kind::Restore);
         self.tell(|| format!("an old backup of process {at} is put back"));
         self.processes[at].disk.restore(&backup);
-        self.checks.disk_replaced(at, track);
+        self.checks.backup_put_back(at, track);
         self.remedy_later(50, 3000, Remedy::Start(at));
     }
 

@@ -199,7 +199,7 @@ impl World {
             return;
         };
         self.processes[at].disk.restore(&disk);
-        self.checks.disk_replaced(at, track);
+        self.checks.backup_put_back(at, track);
     }
 
     /// One that has said that it leaves goes for good, once another site has what it has.

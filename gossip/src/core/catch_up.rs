@@ -83,19 +83,21 @@ impl Gossip {
                 && !self.servable(theirs)
                 && !self.some_log_has(&theirs.trimmed)
         };
-        // Who is not ready itself has what its vector covers all the same. Where nobody is, because each is beyond the
-        // logs of the others, they would else wait for one another for good.
-        let somebody_is = self
-            .saying()
-            .any(|(member, theirs)| self.state_of(member) == Some(PeerState::Active) && theirs.ready);
-        let nobody_is = !self.ready && !somebody_is;
         // Also from one that is still joining as far as we know: that it is active may be what we lack.
-        let from_member = self.nearest(|member, theirs| {
+        let gives = |member: &MemberId, theirs: &Theirs| {
             self.state_of(member).is_some_and(PeerState::takes_part)
-                && (nobody_is || theirs.ready)
                 && !theirs.holding
                 && beyond(member, theirs)
-        });
+        };
+        // Who is not ready itself has what its vector covers all the same. Where nobody who is ready has that, because each
+        // is beyond the logs of the others, or because one with nothing was ready first, they would else wait for one
+        // another for good.
+        let from_member = self
+            .nearest(|member, theirs| theirs.ready && gives(member, theirs))
+            .or_else(|| {
+                let only = |theirs: &Theirs| !self.ready && !self.somebody_ready_has(theirs);
+                self.nearest(|member, theirs| gives(member, theirs) && only(theirs))
+            });
         // One that was put out has states that its half alone had: after all else.
         let chosen = from_member.or_else(|| {
             let past = |member: &MemberId| self.state_of(member).is_some_and(|state| !state.takes_part());
@@ -138,6 +140,19 @@ impl Gossip {
                     && self.servable(theirs)
                     && theirs.vector.covers_vector(trimmed)
             })
+    }
+
+    /// Has any active member that is ready all that no log of this one holds any more?
+    fn somebody_ready_has(&self, theirs: &Theirs) -> bool {
+        self.saying().any(|(member, other)| {
+            self.state_of(member) == Some(PeerState::Active)
+                && other.ready
+                && other.vector.covers_vector(&theirs.trimmed)
+                && theirs
+                    .vector
+                    .floors()
+                    .all(|(replica, floor)| other.vector.covers_floor(replica, floor))
+        })
     }
 
     /// Was some of what its log no longer holds, and we lack, written by a replica that a member runs?

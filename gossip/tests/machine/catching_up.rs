@@ -192,20 +192,35 @@ fn what_no_log_has_is_caught_up_with_by_states() {
     assert!(told);
 }
 
-/// Each lacks what the other has trimmed, so neither is ready; they would wait for each other for good.
+/// Each lacks what the other has trimmed, so neither is ready; they would wait for each other for good. Nor does one help
+/// them that is ready and has nothing of it: it came back with an empty disk when nobody else was in reach.
 #[test]
-fn where_nobody_is_ready_who_is_not_ready_is_caught_up_with() {
-    for somebody_is_ready in [false, true] {
+fn where_nobody_ready_has_it_who_is_not_ready_is_caught_up_with() {
+    let unready = |hello: Hello| Hello {
+        ready: false,
+        ..hello
+    };
+    let holding = |hello: Hello| Hello {
+        holding: true,
+        ..hello
+    };
+    let nothing = || hello(4, Vector::new());
+    let (_, own, old) = behind();
+    let table = [
+        (unready(nothing()), Some(3)),
+        (nothing(), Some(3)),
+        (beyond(4, &own, &old), Some(4)),
+        (holding(beyond(4, &own, &old)), None),
+    ];
+    for (place, (fourth, from)) in table.into_iter().enumerate() {
         let (mut machine, own, old) = behind();
-        let unready = |hello: Hello| Hello {
-            ready: false,
-            ..hello
-        };
-        let third = hello(4, Vector::new());
-        machine.meet_as(4, 200, if somebody_is_ready { third } else { unready(third) });
-        let outputs = machine.meet_as(3, 80, unready(beyond(3, &own, &old)));
-        let expected = (!somebody_is_ready).then_some((3, Some(Purpose::CatchUp)));
-        assert_eq!(talks(&outputs), expected.into_iter().collect::<Vec<_>>());
+        let mut talked = talks(&machine.meet_as(4, 200, fourth));
+        talked.extend(talks(&machine.meet_as(3, 80, unready(beyond(3, &own, &old)))));
+        let expected: Vec<_> = from
+            .map(|from| (from, Some(Purpose::CatchUp)))
+            .into_iter()
+            .collect();
+        assert_eq!(talked, expected, "row {place}");
     }
 }
 

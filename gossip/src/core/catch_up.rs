@@ -95,8 +95,9 @@ impl Gossip {
         let from_member = self
             .nearest(|member, theirs| theirs.ready && gives(member, theirs))
             .or_else(|| {
-                let only = |theirs: &Theirs| !self.ready && !self.somebody_ready_has(theirs);
-                self.nearest(|member, theirs| gives(member, theirs) && only(theirs))
+                self.nearest(|member, theirs| {
+                    !self.ready && gives(member, theirs) && !self.somebody_ready_has(theirs)
+                })
             });
         // One that was put out has states that its half alone had: after all else.
         let chosen = from_member.or_else(|| {
@@ -148,10 +149,7 @@ impl Gossip {
             self.state_of(member) == Some(PeerState::Active)
                 && other.ready
                 && other.vector.covers_vector(&theirs.trimmed)
-                && theirs
-                    .vector
-                    .floors()
-                    .all(|(replica, floor)| other.vector.covers_floor(replica, floor))
+                && other.vector.covers_floors(&theirs.vector)
         })
     }
 

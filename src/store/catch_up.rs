@@ -16,10 +16,11 @@ use super::{
     disk::{Batch, DiskError, DiskRead, Family},
     group::Group,
     layout::{self, Unsealed, meta},
-    ledger::{Committed, Ledger},
+    ledger::Ledger,
     records::ReadError,
     repair::{Beyond, RepairOutcome},
     trim,
+    work::Committed,
 };
 use crate::planted::{self, Bug};
 

@@ -16,12 +16,13 @@ use tokio::sync::oneshot;
 use super::{
     Shared,
     disk::{Disk, DiskError},
-    ledger::{Answers, Beginning, Committed, Keeping, Ledger, LedgerError, Work},
+    ledger::{Beginning, Keeping, Ledger, LedgerError},
     repair::WaitingRepairs,
     scrub::ScrubReport,
     snapshot::{self, Install, InstallError},
     space::{Reserve, Space},
     txn::TransactError,
+    work::{Answers, Committed, Work},
 };
 
 /// Local writes that may wait. More are refused at once: their callers time out anyway.

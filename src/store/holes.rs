@@ -13,10 +13,11 @@ use super::{
     disk::{Batch, DiskRead, Family},
     group,
     layout::{self, meta},
-    ledger::{Committed, Ledger},
+    ledger::Ledger,
     records::{self, ReadError},
     scrub::{Next, Step, walk},
     trim,
+    work::Committed,
 };
 
 /// Entries of one hole that are deleted by name. Those of a larger one are gone, or in blocks that cannot be read.

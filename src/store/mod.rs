@@ -5,15 +5,16 @@
 //! `STORAGE.md` beside this file says how it lies on the disk.
 //!
 //! - [`disk`]: the narrow waist; RocksDB below it, or a model of a disk.
-//! - [`Ledger`](ledger): the commit logic. [`committer`]: its thread. [`group`]: one group of transactions.
+//! - [`Ledger`](ledger): the commit logic. [`work`]: what it is given. [`committer`]: its thread. [`group`]: one group of transactions.
 //! - [`Records`]: reading. [`Txn`]: a local write under way.
 //! - [`unsettled`]: losers and cancelled accounts, for [`settlement`](crate::settlement).
-//! - [`log`]: transactions for peers who lack them. [`snapshot`]: copies of all of it. [`backup`]: those for operators. [`space`]: what happens when the disk fills up.
+//! - [`conversations`]: reconciling with peers, over a [`cut`]. [`log`]: transactions for peers who lack them. [`snapshot`]: copies of all of it. [`backup`]: those for operators. [`space`]: what happens when the disk fills up.
 
 mod audit;
 mod backup;
 mod catch_up;
 mod committer;
+mod conversations;
 mod cut;
 mod damage;
 mod directory;
@@ -36,6 +37,7 @@ mod sums;
 mod trim;
 mod txn;
 mod unsettled;
+mod work;
 
 use std::{
     ops::ControlFlow,
@@ -44,18 +46,13 @@ use std::{
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
-        mpsc,
     },
     thread::{self, JoinHandle},
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use arc_swap::ArcSwap;
-use gossip::{
-    Dot, MemberId, Received, Vector, Writer,
-    quic::LogChunk,
-    reconcile::{Cut, CutError, Part, Purpose},
-};
+use gossip::{Dot, MemberId, Received, Vector, Writer, quic::LogChunk};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::sync::{oneshot, watch};
 
@@ -66,7 +63,7 @@ pub use self::{
     cut::StoreCut,
     directory::DirectoryError,
     history::{RepairNote, StoreCounters},
-    ledger::{Beginning, Committed as CommittedGroup, Keeping, Ledger, LedgerError},
+    ledger::{Beginning, Keeping, Ledger, LedgerError},
     records::{ReadError, Records, Snapshot, standing_of},
     repair::{Repair, RepairOutcome, Repaired, WaitingRepairs},
     scrub::ScrubReport,
@@ -77,22 +74,23 @@ pub use self::{
     unsettled::{
         Contested, Obstacle, RECEIPT_MS, Remains, Stretch, Trace, Unsettled, contested, stretch, traces,
     },
+    work::Committed as CommittedGroup,
 };
 #[cfg(feature = "lab")]
 pub(crate) use self::{
     audit::audit,
     layout::unseal,
-    ledger::{Verdict as Ruling, Work as Task},
     log::read as read_log,
     snapshot::{covered, has_replica, install},
+    work::{Verdict as Ruling, Work as Task},
 };
 use self::{
     committer::{Committer, Queue},
     disk::{Disk, DiskError, DiskRead, Family, memory::MemoryDisk, rocks::RocksDisk},
     history::History,
     layout::STORE_FORMAT,
-    ledger::{Done, TellKept, Verdict, Work},
     space::Reserve,
+    work::{Done, Verdict, Work},
 };
 
 /// Where a store lies and how it keeps its log.
@@ -387,87 +385,6 @@ impl Store {
         if self.keeping.log == KeepLog::Unstable {
             let _ = self.shared.queue.push(Work::Trim(stable));
         }
-    }
-
-    /// Pins a cut for as long as `talk` runs: one moment of the records and its vector. `purpose`: what parts of the
-    /// conversation are for here.
-    pub fn with_cut(&self, purpose: Purpose, talk: &mut dyn FnMut(&dyn Cut)) -> Result<(), CutError> {
-        self.shared.must_be_open().map_err(CutError)?;
-        let ended = &self.shared.cuts_ended;
-        let talked = self.read(|snapshot| {
-            let cut = match purpose {
-                Purpose::CatchUp => StoreCut::to_catch_up(snapshot.disk(), self.keeping.digest_key),
-                Purpose::Look | Purpose::Repair => StoreCut::new(snapshot.disk(), self.keeping.digest_key),
-            }?;
-            talk(&cut.until(ended));
-            Ok(())
-        });
-        if purpose == Purpose::CatchUp {
-            *lock(&self.shared.catching_up) = None;
-            // Where the store is closed nothing lies aside any longer than until it is opened.
-            let _ = self.shared.queue.push(Work::AsideEnds);
-        }
-        talked
-            .and_then(|talked| talked)
-            .map_err(|error| CutError(error.to_string()))
-    }
-
-    /// Takes a part of a conversation of `own`, the member whose store this is, with a peer, and blocks until it is
-    /// committed: states to be merged, or what a catch-up brings. After an error the conversation has to begin again.
-    pub fn take_part(
-        &self,
-        own: MemberId,
-        from: MemberId,
-        purpose: Purpose,
-        part: Part,
-    ) -> Result<(), CutError> {
-        match (purpose, part) {
-            (Purpose::Repair, Part::States { cut, states }) => {
-                let cut = Arc::new(cut);
-                self.hand_over(|kept| Work::Repair {
-                    repair: Repair {
-                        own,
-                        from,
-                        cut,
-                        states,
-                    },
-                    kept: Some(kept),
-                })
-            }
-            (Purpose::CatchUp, part) => {
-                let last = matches!(part, Part::Complete { .. });
-                let now = self.state().start;
-                let mut session = lock(&self.shared.catching_up);
-                let start = match *session {
-                    Some((member, start)) if member == from => start,
-                    _ => now,
-                };
-                *session = Some((from, start));
-                drop(session);
-                let taken = self.hand_over(|kept| Work::Aside { start, part, kept });
-                if last || taken.is_err() {
-                    *lock(&self.shared.catching_up) = None;
-                }
-                taken
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn hand_over(&self, work: impl FnOnce(TellKept) -> Work) -> Result<(), CutError> {
-        let (tell, told) = mpsc::channel();
-        let kept: TellKept = Box::new(move |result| {
-            let _ = tell.send(result);
-        });
-        let refused = |error: &dyn std::fmt::Display| CutError(error.to_string());
-        self.shared
-            .queue
-            .push(work(kept))
-            .map_err(|error| refused(&error))?;
-        // Not told at all: the disk failed, and what waited was dropped.
-        told.recv()
-            .unwrap_or(Err(NotKept::Disk))
-            .map_err(|error| refused(&error))
     }
 
     /// Reads everything again now, as fast as it goes beside the rest, and says what was found. A pass that is under

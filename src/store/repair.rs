@@ -24,9 +24,10 @@ use super::{
     disk::{DiskRead, Family},
     group::{self, Group},
     layout,
-    ledger::{Committed, Ledger},
+    ledger::Ledger,
     log,
     records::{self, ReadError},
+    work::Committed,
 };
 use crate::planted::{self, Bug};
 

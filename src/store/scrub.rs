@@ -19,9 +19,10 @@ use super::{
     group::{self, Group},
     holes::LogPass,
     layout,
-    ledger::{Committed, Ledger},
+    ledger::Ledger,
     records::{self, ReadError},
     sums,
+    work::Committed,
 };
 
 /// Findings kept of one pass.

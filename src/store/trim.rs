@@ -9,10 +9,11 @@ use super::{
     disk::{Batch, DiskRead, Family},
     holes::LogPass,
     layout::{self, meta},
-    ledger::{Committed, Ledger},
+    ledger::Ledger,
     records::ReadError,
     repair,
     scrub::{ScrubReport, Step},
+    work::Committed,
 };
 
 /// Log entries trimmed in one batch.

@@ -193,17 +193,14 @@ impl Deed {
                 epoch: view.epoch,
             }))
         };
-        let proven = |address: &Address, at: Hlc| -> Result<Meaning, ReadError> {
-            let email = address.id(&key);
-            let view = records.email(email)?.unwrap_or_default();
-            let claim = view.claims.iter().find(|claim| claim.proof == at);
-            let by = claim.map(|claim| (claim.account, claim.resets));
-            Ok(Meaning::Proven { email, at, by })
+        let proven = |address: &Address, at: Hlc| Meaning::Proven {
+            email: address.id(&key),
+            at,
         };
         Ok(match self {
             Deed::SignUp { address, word, .. } => match word {
                 Word::Staged { proof, .. } => {
-                    vec![Meaning::Exists(proof.account()), proven(address, proof.at)?]
+                    vec![Meaning::Exists(proof.account()), proven(address, proof.at)]
                 }
                 Word::Operator | Word::Asserted => Vec::new(),
             },
@@ -213,12 +210,12 @@ impl Deed {
                 account,
                 ..
             } => match word {
-                Word::Staged { proof, .. } => vec![proven(address, proof.at)?],
+                Word::Staged { proof, .. } => vec![proven(address, proof.at)],
                 Word::Operator | Word::Asserted => {
                     let view = records.email(address.id(&key))?.unwrap_or_default();
                     let mut claims = view.claims.iter();
                     let claim = claims.find(|claim| claim.account == *account);
-                    let meaning = claim.map(|claim| proven(address, claim.proof)).transpose()?;
+                    let meaning = claim.map(|claim| proven(address, claim.proof));
                     meaning.into_iter().collect()
                 }
             },

@@ -39,6 +39,31 @@ fn of_two_sign_ups_with_one_address_the_later_proof_has_it() {
 }
 
 #[test]
+fn an_earlier_proof_has_it_again_once_the_later_ones_account_was_reset() {
+    let mut world = three(16);
+    let ada = world.at("oslo").sign_up("ada@example.org");
+    let bea = world.at("lima").sign_up("bea@example.org");
+    world.settle();
+    world.cut("pune");
+    let cleo = world.at("pune").sign_up("all@example.org");
+    world.pass(Duration::from_secs(2));
+    world.at("oslo").add_email(ada, "all@example.org");
+    world.pass(Duration::from_secs(2));
+    // Bea takes it from ada, and nobody is told. Then she proves that she owns bea@, which is all that oslo knows of her:
+    // whoever had her account may have had her add anything.
+    world.cut("lima");
+    world.at("lima").add_email_untold(bea, "all@example.org");
+    world.at("oslo").reset(bea, "bea@example.org");
+    world.heal();
+    world.settle();
+    world.assert_emails(cleo, ["all@example.org"]);
+    // Also once the losers have gone.
+    world.pass(Duration::from_secs(60));
+    world.settle();
+    world.assert_emails(cleo, ["all@example.org"]);
+}
+
+#[test]
 fn what_a_restored_site_had_answered_comes_back_from_the_others() {
     let mut world = three(3);
     let ada = world.at("oslo").sign_up("ada@example.org");

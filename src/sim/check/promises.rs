@@ -31,11 +31,7 @@ pub(crate) enum Meaning {
     Epoch { account: AccountId, epoch: Epoch },
     /// The address was proven then: what the record says now is of that proof or a later one; or an account that had
     /// it by such a proof was reset since, so that it may have lost to one whose earlier proof still counts.
-    Proven {
-        email: EmailId,
-        at: Hlc,
-        by: Option<(AccountId, u32)>,
-    },
+    Proven { email: EmailId, at: Hlc },
     /// The account has no claim of that time any more.
     Released {
         email: EmailId,
@@ -246,29 +242,16 @@ impl Checks {
         meaning: &Meaning,
         records: &Snapshot<'_>,
     ) -> Result<bool, ReadError> {
-        let Meaning::Proven { email, at, .. } = meaning else {
+        let Meaning::Proven { email, at } = meaning else {
             return Ok(false);
         };
-        let has_seen = |later: &Dot| {
-            if later.writer == dot.writer {
-                return later.number >= dot.number;
-            }
-            let seen = self.known(later).and_then(|known| known.after.get(&dot.writer));
-            seen.is_some_and(|number| *number >= dot.number)
-        };
-        for (_, meanings) in self.promises.meant.iter().filter(|(later, _)| has_seen(later)) {
-            for later in meanings {
-                if let Meaning::Proven {
-                    email: of,
-                    at: then,
-                    by: Some((account, resets)),
-                } = later
-                    && of == email
-                    && then >= at
-                    && records.standing(*account)?.resets > *resets
-                {
-                    return Ok(true);
-                }
+        // Who made it need not have told anybody: a claim that landed in a crash counts as any other.
+        let takes = self
+            .claims_after(dot)
+            .filter(|made| made.email == *email && made.proof >= *at);
+        for made in takes {
+            if records.standing(made.account)?.resets > made.resets {
+                return Ok(true);
             }
         }
         Ok(false)
@@ -282,7 +265,7 @@ impl Meaning {
             Meaning::Exists(id) => account(*id)?.is_some_and(|view| view.created.is_some()),
             Meaning::Cancelled(id) => account(*id)?.is_some_and(|view| view.cancelled),
             Meaning::Epoch { account: id, epoch } => account(*id)?.is_some_and(|view| view.epoch >= *epoch),
-            Meaning::Proven { email, at, .. } => records.email(*email)?.is_some_and(|view| {
+            Meaning::Proven { email, at } => records.email(*email)?.is_some_and(|view| {
                 let claimed = view.claims.iter().any(|claim| claim.proof >= *at);
                 let released = view.released.iter();
                 claimed

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use crdt::{MemberId, RecordKey, Transaction, VaultId};
+use crdt::{AccountId, EmailId, Hlc, MemberId, RecordKey, Transaction, VaultId};
 use gossip::{Dot, Envelope, Received, Tip, Vector, Writer, quic::LogChunk};
 use sha2::{Digest, Sha256};
 
@@ -33,12 +33,22 @@ pub(crate) struct Known {
     pub(super) records: Vec<RecordKey>,
     /// The vault values that it brings.
     pub(super) values: Vec<VaultId>,
+    /// The claims that it makes, as its writer's disk had them then.
+    pub(super) claims: Vec<Made>,
     /// How often its writer's disk had been replaced by another.
     pub(super) disk: u64,
     /// Who its writer was, as a member.
     pub(super) by: MemberId,
     /// The members that it held to be out.
     pub(super) out: BTreeSet<MemberId>,
+}
+
+/// A claim that a transaction made, whether anybody was told of it or not.
+pub(super) struct Made {
+    pub(super) email: EmailId,
+    pub(super) proof: Hlc,
+    pub(super) account: AccountId,
+    pub(super) resets: u32,
 }
 
 impl World {
@@ -263,13 +273,15 @@ impl Checks {
         }
         let mut after = self.numbers_before(at);
         Arc::make_mut(&mut after).remove(&dot.writer);
-        let values = transaction.vault.iter().map(crdt::VaultValue::id).collect();
+        let values: Vec<VaultId> = transaction.vault.iter().map(crdt::VaultValue::id).collect();
+        let claims = made(disk, &records, &values);
         self.erasing.learn(&transaction.vault);
         let known = Known {
             bytes: bytes.clone(),
             after,
             records,
             values,
+            claims,
             disk: self.settling.disks_before(at),
             by: self
                 .members
@@ -428,6 +440,20 @@ impl Checks {
         self.transactions.get(dot)
     }
 
+    /// The claims made by transactions whose writers had seen this one, and by itself.
+    pub(super) fn claims_after(&self, dot: &Dot) -> impl Iterator<Item = &Made> {
+        let has_seen = move |(later, known): &(&Dot, &Known)| {
+            let seen = if later.writer == dot.writer {
+                Some(&later.number)
+            } else {
+                known.after.get(&dot.writer)
+            };
+            seen.is_some_and(|number| *number >= dot.number)
+        };
+        let later = self.transactions.iter().filter(has_seen);
+        later.flat_map(|(_, known)| &known.claims)
+    }
+
     /// The transactions that changed a record.
     pub(super) fn changers(&self, key: RecordKey) -> impl Iterator<Item = Dot> {
         let changes = self.changes.get(&key).into_iter().flatten();
@@ -444,6 +470,26 @@ fn held_out(disk: &MemoryDisk) -> BTreeSet<MemberId> {
     let view = read_records(disk, |records| records.cluster()).unwrap_or_default();
     let out = view.members.values().filter(|member| member.is_out());
     out.map(|member| member.id).collect()
+}
+
+/// The claims of these records that name one of these values. A record that cannot be read tells of none.
+fn made(disk: &MemoryDisk, records: &[RecordKey], values: &[VaultId]) -> Vec<Made> {
+    if values.is_empty() {
+        return Vec::new();
+    }
+    let mut made = Vec::new();
+    for email in records.iter().filter_map(|key| key.email()) {
+        let view = read_records(disk, |records| records.email(email));
+        let claims = view.ok().flatten().map_or(Vec::new(), |view| view.claims);
+        let named = claims.into_iter().filter(|claim| values.contains(&claim.vault));
+        made.extend(named.map(|claim| Made {
+            email,
+            proof: claim.proof,
+            account: claim.account,
+            resets: claim.resets,
+        }));
+    }
+    made
 }
 
 /// The hash by which Automerge knows a change: over its chunk, from the type on (after the magic and the checksum).

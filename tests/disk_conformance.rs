@@ -378,6 +378,44 @@ fn one_copy_comes_at_a_time() {
     });
 }
 
+/// What it holds may be what is to be erased, and when it breaks off nobody may rewrite the disk once more.
+#[test]
+fn a_copy_that_comes_while_the_disk_is_rewritten_goes_on_and_is_not_kept() {
+    on_two_of_both(|from, to| {
+        fill(&*from, 5);
+        let copy = checkpoint(&*from);
+        let begin = || {
+            let mut sink = to.incoming().expect("a sink");
+            let place = sink.begin(copy.manifest()).expect("begun");
+            (sink, place)
+        };
+        for rewritten in [false, true, false] {
+            let (mut sink, place) = begin();
+            assert_eq!(place, (0, 0));
+            sink.write(0, 0, b"what was").expect("written");
+            if rewritten {
+                to.compact().expect("compacted");
+            }
+            sink.write(0, 8, b" forgotten").expect("it goes on");
+            drop(sink);
+            let (sink, place) = begin();
+            assert_eq!(place, if rewritten { (0, 0) } else { (0, 18) });
+            drop(sink);
+            to.compact().expect("compacted");
+        }
+
+        // All of it came: whoever wants to install it has to ask again.
+        let mut sink = to.incoming().expect("a sink");
+        sink.begin(copy.manifest()).expect("begun");
+        to.compact().expect("compacted");
+        gossip::snapshot::copy(&*copy, &mut *sink).expect("all of it comes");
+        drop(sink);
+        assert_eq!(to.arrived().expect("readable"), None);
+        assert!(transfer(&copy, to.incoming().expect("a sink"), usize::MAX));
+        assert!(to.arrived().expect("readable").is_some());
+    });
+}
+
 #[test]
 fn an_install_that_fails_leaves_all_of_the_old_or_all_of_the_new() {
     for (fault, landed) in [

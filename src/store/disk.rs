@@ -233,8 +233,8 @@ pub trait Disk: Send + Sync + 'static {
     fn install(&self, copy: &Manifest, own: &Batch) -> Result<(), DiskError>;
 
     /// Rewrites everything, so that what was deleted before is physically gone: from the tables, the write-ahead log, the
-    /// checkpoints (which end), and a copy that came and was not installed. Writing goes on. An error says that some may
-    /// still be there.
+    /// checkpoints (which end), and a copy that came and was not installed; one that is coming goes with its sink. Writing
+    /// goes on. An error says that some may still be there.
     fn compact(&self) -> Result<(), DiskError>;
 
     /// Closes for good, once those who read now are done. A process that ends while a database is open may still

@@ -54,6 +54,8 @@ struct State {
     incoming: Option<Incoming>,
     /// Somebody fills it.
     receiving: bool,
+    /// The disk was rewritten meanwhile: what has come goes with whoever fills it, if the power does not go first.
+    outdated: bool,
     /// Damaged until they are written again: reading one of them, or a scan that comes there, is an error.
     unreadable: Arc<Unreadable>,
     /// What was deleted or overwritten and lies in tables until these are rewritten, where that is kept.
@@ -96,6 +98,7 @@ impl MemoryDisk {
         state.contents = state.synced();
         state.synced = None;
         state.broken = false;
+        state.outdated = false;
         state.faults.clear();
     }
 
@@ -413,7 +416,9 @@ impl Disk for MemoryDisk {
         for files in state.checkpoints.iter().filter_map(Weak::upgrade) {
             *lock(&files) = None;
         }
-        if !state.receiving {
+        if state.receiving {
+            state.outdated = true;
+        } else {
             state.incoming = None;
         }
         Ok(())
@@ -524,7 +529,11 @@ struct Receiver(MemoryDisk);
 
 impl Drop for Receiver {
     fn drop(&mut self) {
-        self.0.state().receiving = false;
+        let mut state = self.0.state();
+        state.receiving = false;
+        if std::mem::take(&mut state.outdated) {
+            state.incoming = None;
+        }
     }
 }
 

@@ -8,10 +8,10 @@ use std::{
     collections::BTreeSet,
     fs, io,
     ops::ControlFlow,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard,
+        atomic::{AtomicU64, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -53,8 +53,7 @@ pub struct RocksDisk {
     places: Places,
     /// `None` while closed after a failure. Readers hold the lock for the length of one snapshot.
     db: RwLock<Option<DB>>,
-    /// A copy is coming, or being installed.
-    incoming: Arc<AtomicBool>,
+    incoming: Arc<Arrivals>,
     checkpoints: AtomicU64,
     /// Whoever makes a checkpoint, or removes them all, is alone.
     checkpointing: Mutex<()>,
@@ -72,10 +71,11 @@ impl RocksDisk {
         places.clear()?;
         places.finish()?;
         let db = open(path)?;
+        let incoming = Arc::new(Arrivals::at(places.incoming.clone()));
         Ok(RocksDisk {
             places,
             db: RwLock::new(Some(db)),
-            incoming: Arc::default(),
+            incoming,
             checkpoints: AtomicU64::new(0),
             checkpointing: Mutex::default(),
             compacting: Mutex::default(),
@@ -141,10 +141,7 @@ impl RocksDisk {
         // Checkpoints hold on to the tables of before; their readers ask again.
         let _alone = self.checkpointing.lock().unwrap_or_else(PoisonError::into_inner);
         files::remove(&self.places.checkpoints)?;
-        if let Ok(_turn) = Turn::take(&self.incoming) {
-            files::remove(&self.places.incoming)?;
-        }
-        Ok(())
+        Ok(self.incoming.let_go()?)
     }
 
     /// Whether what was begun after so many closings had the database for itself.
@@ -527,21 +524,64 @@ pub(in crate::store) fn restore(
     Ok(())
 }
 
+/// `store.incoming`, which one at a time fills or empties.
+struct Arrivals {
+    path: PathBuf,
+    held: Mutex<Held>,
+}
+
+#[derive(Default)]
+struct Held {
+    /// A copy is coming, or being installed.
+    taken: bool,
+    /// The disk was rewritten meanwhile. Nobody rewrites it again for the sake of what is here, so this goes with whoever holds it.
+    outdated: bool,
+}
+
+impl Arrivals {
+    fn at(path: PathBuf) -> Arrivals {
+        Arrivals {
+            path,
+            held: Mutex::default(),
+        }
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Removes what came: at once, or when its turn is over.
+    fn let_go(&self) -> io::Result<()> {
+        let mut held = self.held();
+        if held.taken {
+            held.outdated = true;
+            return Ok(());
+        }
+        files::remove(&self.path)
+    }
+}
+
 /// The right to fill or to empty `store.incoming`.
-struct Turn(Arc<AtomicBool>);
+struct Turn(Arc<Arrivals>);
 
 impl Turn {
-    fn take(taken: &Arc<AtomicBool>) -> Result<Turn, DiskError> {
-        if taken.swap(true, Ordering::AcqRel) {
+    fn take(arrivals: &Arc<Arrivals>) -> Result<Turn, DiskError> {
+        if std::mem::replace(&mut arrivals.held().taken, true) {
             return Err(DiskError::Io("a copy is on its way already".into()));
         }
-        Ok(Turn(taken.clone()))
+        Ok(Turn(arrivals.clone()))
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
+        let mut held = self.0.held();
+        if held.outdated
+            && let Err(error) = files::remove(&self.0.path)
+        {
+            tracing::warn!(%error, "a copy from before the disk was rewritten could not be removed; rewriting it again does that");
+        }
+        *held = Held::default();
     }
 }
 

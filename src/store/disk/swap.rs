@@ -3,7 +3,7 @@
 //! Beside `store` there may be, each named after it:
 //!
 //! - `store.checkpoints/`: copies kept for peers. They go at the start.
-//! - `store.incoming/`: a copy that comes; it survives restarts.
+//! - `store.incoming/`: a copy that comes; it survives restarts, until the disk is rewritten.
 //! - `store.staged/`: a copy that has come, being made this replica's own. It goes at the start.
 //! - `store.new/`: a store that is to be `store`. As soon as it has this name that is decided, whatever happens.
 //! - `store.old/`: what was `store` before. It goes as soon as `store` is there.

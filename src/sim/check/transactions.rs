@@ -478,7 +478,7 @@ fn made(disk: &MemoryDisk, records: &[RecordKey], values: &[VaultId]) -> Vec<Mad
         return Vec::new();
     }
     let mut made = Vec::new();
-    for email in records.iter().filter_map(|key| key.email()) {
+    for email in records.iter().filter_map(RecordKey::email) {
         let view = read_records(disk, |records| records.email(email));
         let claims = view.ok().flatten().map_or(Vec::new(), |view| view.claims);
         let named = claims.into_iter().filter(|claim| values.contains(&claim.vault));
